@@ -1,0 +1,290 @@
+/**
+ * The Lua scripts: one operation of the contract each, atomic on the server.
+ *
+ * A semaphore is four keys, all under the hash tag of its name:
+ *
+ * - KEYS[1] holders: sorted set, holder id → expiry of its hold
+ * - KEYS[2] line:    sorted set, waiter id → ticket: the order of arrival
+ * - KEYS[3] places:  sorted set, waiter id → expiry of its place
+ * - KEYS[4] state:   hash
+ *     held, waiting   permits of all holds, and of all places
+ *     ticket, token   the last ones issued
+ *     until           when everything here has expired
+ *     h:<id>          a hold: "<permits> <token>"
+ *     w:<id>          a place: "<permits> <limit> <listener>", the listener empty if the waiter polls
+ *
+ * A listener is the process in which a waiter waits; its channel is "<KEYS[2]>:<listener>", a message the id of the waiter.
+ *
+ * Times are microseconds of the server's clock. They and the tokens stay below 2^53, where Lua's numbers are exact. All four
+ * keys expire together, when the last hold or place does: if one went earlier, the sums in the hash would be wrong.
+ *
+ * All answers are strings, so that client options on reply types change nothing.
+ */
+import type { Cluster, Redis } from "ioredis"
+import { createHash } from "node:crypto"
+
+export interface Script {
+  readonly lua: string
+  readonly sha: string
+}
+
+/**
+ * Runs a script by its hash, or, if the server does not have it (any more), by its text. Not with ioredis's own scripts: they
+ * do the second even when nobody waits any longer, and it could land after a later release.
+ */
+export const run = async (
+  redis: Redis | Cluster,
+  { lua, sha }: Script,
+  keys: ReadonlyArray<string>,
+  args: ReadonlyArray<string | number>,
+  signal: AbortSignal
+): Promise<unknown> => {
+  try {
+    return await redis.evalsha(sha, keys.length, ...keys, ...args)
+  } catch (error) {
+    if (signal.aborted || !(error instanceof Error && error.message.startsWith("NOSCRIPT"))) throw error
+    return redis.eval(lua, keys.length, ...keys, ...args)
+  }
+}
+
+const script = (lua: string): Script => ({ lua, sha: createHash("sha1").update(lua).digest("hex") })
+
+/** What every script starts with. */
+const prelude = `
+local HOLDERS, LINE, PLACES, STATE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+-- Lua and Redis would write large numbers in scientific notation, which commands that want an integer refuse.
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+local function hold(id)
+  local permits, token = string.match(redis.call('HGET', STATE, 'h:' .. id) or '', '^(%d+) (%d+)$')
+  return tonumber(permits or 0), tonumber(token)
+end
+
+local function place(id)
+  local permits, limit, listener = string.match(redis.call('HGET', STATE, 'w:' .. id) or '', '^(%d+) (%d+) (.*)$')
+  return tonumber(permits or 0), tonumber(limit), listener
+end
+
+local function expired(key)
+  return redis.call('ZRANGEBYSCORE', key, '-inf', int(now))
+end
+`
+
+/**
+ * What the scripts that change something have in common.
+ *
+ * ARGV[1]: the command to notify with, PUBLISH or SPUBLISH. ARGV[2]: the id of the holder that asks.
+ */
+const mutation = prelude + `
+local PUBLISH, ID = ARGV[1], ARGV[2]
+
+local held, waiting, ticket, token, lasts
+do
+  local fields = redis.call('HMGET', STATE, 'held', 'waiting', 'ticket', 'token', 'until')
+  for i = 1, 5 do fields[i] = tonumber(fields[i] or 0) end
+  held, waiting, ticket, token, lasts = unpack(fields)
+end
+
+local function endHold(id)
+  held = held - hold(id)
+  redis.call('ZREM', HOLDERS, id)
+  redis.call('HDEL', STATE, 'h:' .. id)
+end
+
+local function leaveLine(id)
+  waiting = waiting - place(id)
+  redis.call('ZREM', LINE, id)
+  redis.call('ZREM', PLACES, id)
+  redis.call('HDEL', STATE, 'w:' .. id)
+end
+
+-- B6: from here on, what has expired is gone.
+local before = held + waiting
+for _, id in ipairs(expired(HOLDERS)) do endHold(id) end
+if waiting > 0 then
+  for _, id in ipairs(expired(PLACES)) do leaveLine(id) end
+end
+local live = held + waiting
+local lapsed = live < before
+
+-- The permits of those ahead of a waiter, or any number above room if they are more than that.
+local function permitsAhead(id, room)
+  local sum, first = 0, 0
+  while sum <= room do
+    for _, other in ipairs(redis.call('ZRANGE', LINE, first, first + 31)) do
+      if other == id then return sum end
+      sum = sum + place(other)
+      if sum > room then return sum end
+    end
+    first = first + 32
+  end
+  return sum
+end
+
+-- C2: names those at the head of the line who can all go now, to the processes in which they wait.
+local function wake()
+  local sum, first = held, 0
+  while waiting > 0 do
+    local ids = redis.call('ZRANGE', LINE, first, first + 31)
+    if #ids == 0 then return end
+    for _, id in ipairs(ids) do
+      local permits, limit, listener = place(id)
+      sum = sum + permits
+      if sum > limit then return end
+      if listener ~= '' and id ~= ID then redis.call(PUBLISH, LINE .. ':' .. listener, id) end
+    end
+    first = first + 32
+  end
+end
+
+-- Writes the sums back, keeps the keys at least until the given expiry, and wakes whoever can go if anything was freed.
+local function finish(expiry)
+  lasts = math.max(lasts, expiry or 0)
+  if expiry or lapsed or held + waiting ~= live then
+    redis.call('HSET', STATE, 'held', int(held), 'waiting', int(waiting), 'ticket', int(ticket), 'token', int(token),
+      'until', int(lasts))
+  end
+  if expiry then
+    for _, key in ipairs(waiting > 0 and KEYS or { HOLDERS, STATE }) do
+      redis.call('PEXPIREAT', key, int(math.ceil(lasts / 1000)))
+    end
+  end
+  if lapsed or held + waiting < live then wake() end
+end
+`
+
+/**
+ * B1, B2, B3.
+ *
+ * ARGV[3]: ttl in µs. ARGV[4]: limit. ARGV[5]: permits. ARGV[6]: 1 to queue. ARGV[7]: listener, or empty.
+ *
+ * Answers `acquired, token`, or `waiting, position, retryAfter` (µs; empty without a listener), or `refused`.
+ */
+export const tryAcquire = script(
+  mutation + `
+local ttl, limit, permits, queue, listener = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
+local own, ownToken = hold(ID)
+local inLine = waiting > 0 and redis.call('ZSCORE', LINE, ID)
+
+if own ~= permits then
+  local room = limit - held + own - permits
+  local ahead = inLine and permitsAhead(ID, room) or waiting
+  if ahead > room then
+    if queue ~= '1' then
+      finish()
+      return { 'refused' }
+    end
+    if inLine then
+      waiting = waiting - place(ID)
+    else
+      ticket = ticket + 1
+      redis.call('ZADD', LINE, int(ticket), ID)
+    end
+    waiting = waiting + permits
+    redis.call('ZADD', PLACES, int(now + ttl), ID)
+    redis.call('HSET', STATE, 'w:' .. ID, int(permits) .. ' ' .. int(limit) .. ' ' .. listener)
+    finish(now + ttl)
+
+    local position = redis.call('ZRANK', LINE, ID)
+    if listener == '' then return { 'waiting', int(position), '' } end
+    local wait = position == 0 and math.min(ttl / 3, 1000000) or ttl / 3
+    local function lookAt(expiry)
+      if expiry then wait = math.min(wait, expiry - now) end
+    end
+    if position + permits <= limit then
+      -- Near the head, any expiry may free the way.
+      lookAt(redis.call('ZRANGE', HOLDERS, 0, 0, 'WITHSCORES')[2])
+      lookAt(redis.call('ZRANGE', PLACES, 0, 0, 'WITHSCORES')[2])
+    elseif position > 0 then
+      -- Further back, whoever stands directly ahead looks too, and wakes this one, unless it is gone.
+      lookAt(redis.call('ZSCORE', PLACES, redis.call('ZRANGE', LINE, position - 1, position - 1)[1]))
+    end
+    return { 'waiting', int(position), int(math.max(1000, wait)) }
+  end
+  held = held - own + permits
+  token = math.max(token + 1, now)
+  ownToken = token
+end
+
+if inLine then leaveLine(ID) end
+redis.call('ZADD', HOLDERS, int(now + ttl), ID)
+redis.call('HSET', STATE, 'h:' .. ID, int(permits) .. ' ' .. int(ownToken))
+finish(now + ttl)
+return { 'acquired', int(ownToken) }
+`
+)
+
+/**
+ * B4.
+ *
+ * ARGV[3]: permits. Answers how many were freed.
+ */
+export const release = script(
+  mutation + `
+local own, token = hold(ID)
+local freed = math.min(own, tonumber(ARGV[3]))
+if own > freed then
+  held = held - freed
+  redis.call('HSET', STATE, 'h:' .. ID, int(own - freed) .. ' ' .. int(token))
+elseif own > 0 then
+  endHold(ID)
+end
+if waiting > 0 then leaveLine(ID) end
+finish()
+return int(freed)
+`
+)
+
+/**
+ * B5.
+ *
+ * ARGV[3]: ttl in µs. Answers the token, or nothing if there is no hold.
+ */
+export const refresh = script(
+  mutation + `
+local own, token = hold(ID)
+if own == 0 then
+  finish()
+  return ''
+end
+local expiry = now + tonumber(ARGV[3])
+redis.call('ZADD', HOLDERS, int(expiry), ID)
+finish(expiry)
+return int(token)
+`
+)
+
+/**
+ * B10. Answers the permits held.
+ */
+export const getCount = script(
+  prelude + `
+local held = tonumber(redis.call('HGET', STATE, 'held') or 0)
+for _, id in ipairs(expired(HOLDERS)) do held = held - hold(id) end
+return int(held)
+`
+)
+
+/**
+ * B10. Answers two lists: `id, permits, token, µs left` of each hold, and `id, permits, µs left` of each place.
+ */
+export const inspect = script(
+  prelude + `
+local holders, line = {}, {}
+local holds = redis.call('ZRANGEBYSCORE', HOLDERS, '(' .. int(now), '+inf', 'WITHSCORES')
+for i = 1, #holds, 2 do
+  local permits, token = hold(holds[i])
+  table.insert(holders, { holds[i], int(permits), int(token), int(holds[i + 1] - now) })
+end
+for _, id in ipairs(redis.call('ZRANGE', LINE, 0, -1)) do
+  local left = redis.call('ZSCORE', PLACES, id) - now
+  if left > 0 then table.insert(line, { id, int((place(id))), int(left) }) end
+end
+return { holders, line }
+`
+)

@@ -1,0 +1,68 @@
+/** The subscriber connection, the same for a single server and for a cluster. */
+import { Effect } from "effect"
+import type { Scope } from "effect"
+import type { Cluster, ClusterOptions, Redis, RedisOptions } from "ioredis"
+
+export interface Subscriber {
+  readonly subscribe: (channel: string) => Promise<unknown>
+  readonly unsubscribe: (channel: string) => Promise<unknown>
+  readonly onMessage: (listener: (channel: string, message: string) => void) => void
+  /** Called when subscriptions may have been lost. They are not restored, except by `subscribe`. */
+  readonly onDisconnect: (listener: () => void) => void
+}
+
+const ignore = () => {}
+
+/** Opens a connection with the options of the client, except those that would make it give up or restore twice. */
+export const open = (client: Redis | Cluster): Effect.Effect<Subscriber, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => isCluster(client) ? ofCluster(client) : ofServer(client)),
+      ({ connection }) => Effect.sync(() => connection.disconnect())
+    ),
+    ({ connection, subscriber }) => {
+      connection.on("error", ignore)
+      return subscriber
+    }
+  )
+
+export const isCluster = (client: Redis | Cluster): client is Cluster => client.isCluster
+
+/** Milliseconds until the next attempt; there always is one. */
+const reconnectDelay = (times: number) => Math.min(times * 50, 1000)
+
+const ofServer = (client: Redis) => {
+  const options = {
+    keyPrefix: "",
+    autoResubscribe: false,
+    enableOfflineQueue: true,
+    maxRetriesPerRequest: null,
+    retryStrategy: reconnectDelay
+  } satisfies RedisOptions
+  const connection = client.duplicate(options)
+  const subscriber: Subscriber = {
+    subscribe: (channel) => connection.subscribe(channel),
+    unsubscribe: (channel) => connection.unsubscribe(channel),
+    onMessage: (listener) => connection.on("message", listener),
+    onDisconnect: (listener) => connection.on("close", listener)
+  }
+  return { connection, subscriber }
+}
+
+/** Sharded pub/sub: a message goes to the nodes of its slot only. */
+const ofCluster = (client: Cluster) => {
+  const options = {
+    keyPrefix: "",
+    shardedSubscribers: true,
+    enableOfflineQueue: true,
+    clusterRetryStrategy: reconnectDelay
+  } satisfies ClusterOptions
+  const connection = client.duplicate([], options)
+  const subscriber: Subscriber = {
+    subscribe: (channel) => connection.ssubscribe(channel),
+    unsubscribe: (channel) => connection.sunsubscribe(channel),
+    onMessage: (listener) => connection.on("smessage", listener),
+    onDisconnect: (listener) => connection.on("-node", listener).on("subscribersReady", listener)
+  }
+  return { connection, subscriber }
+}

@@ -1,0 +1,65 @@
+/**
+ * The errors of a semaphore. Contention is no error: whoever must wait waits, and `tryTake` answers with an `Option`.
+ *
+ * @since 0.1.0
+ */
+import { Data } from "effect"
+
+/**
+ * The lease of a hold ended while its holder still worked under it. The work has been interrupted.
+ *
+ * **Details**
+ *
+ * - `"expired"`: the store answered, and no longer knows the hold.
+ * - `"unreachable"`: the store has not confirmed the lease for so long that it may give the permits to others.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class LockLostError extends Data.TaggedError("LockLostError")<{
+  readonly key: string
+  readonly identifier: string
+  readonly reason: "expired" | "unreachable"
+}> {
+  override get message(): string {
+    return this.reason === "expired"
+      ? `Holder "${this.identifier}" lost its permits of "${this.key}": its lease expired`
+      : `Holder "${this.identifier}" gave up its permits of "${this.key}": the store did not renew its lease in time`
+  }
+}
+
+/**
+ * The permits were not acquired: the `acquireRetryPolicy` ended, or the hold that was said to be `acquiredExternally`
+ * does not exist (any more).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class LockNotAcquiredError extends Data.TaggedError("LockNotAcquiredError")<{
+  readonly key: string
+  readonly identifier: string
+}> {
+  override get message(): string {
+    return `Holder "${this.identifier}" did not acquire its permits of "${this.key}"`
+  }
+}
+
+/**
+ * The store failed, refused or did not answer an operation, and the `backingFailureRetryPolicy` has ended.
+ *
+ * **Details**
+ *
+ * `operation` is the member of the backing that failed (`"tryAcquire"`, `"refresh"`, …), `cause` what its store's client
+ * reported, or a `Cause.TimeoutError` if there was no answer within the time limit of one attempt.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SemaphoreBackingError extends Data.TaggedError("SemaphoreBackingError")<{
+  readonly operation: string
+  readonly cause: unknown
+}> {
+  override get message(): string {
+    return `Backing store error during "${this.operation}": ${this.cause}`
+  }
+}

@@ -1,0 +1,103 @@
+/** One acquisition, from its first question to the store until its permits are given back. */
+import { Effect, Option } from "effect"
+import type { Acquired, DistributedSemaphoreBacking, FencingToken, Waiting } from "../Backing.ts"
+import type { SemaphoreBackingError } from "../Errors.ts"
+import * as Instant from "./instant.ts"
+import * as Operations from "./operations.ts"
+import type { Acquisition, ResolvedConfig } from "./options.ts"
+
+export interface Holder {
+  readonly config: ResolvedConfig
+  readonly acquisition: Acquisition
+  /** Asks for the permits; with `queue`, takes or keeps a place in line. */
+  readonly ask: (options: { readonly queue: boolean }) => Effect.Effect<Answer, SemaphoreBackingError>
+  /** Extends the lease. `Refused` if there is no hold. */
+  readonly refresh: Effect.Effect<Granted | Refused, SemaphoreBackingError>
+  /** Like `ask`, for permits that were acquired externally. */
+  readonly confirm: Effect.Effect<Granted | Refused, SemaphoreBackingError>
+  /** Settles what is in flight, then releases permits and place; fails nobody, and ends within about one ttl. */
+  readonly giveBack: Effect.Effect<void>
+  /** Whether the store may have given this holder something, or may yet do so. */
+  readonly mayHold: () => boolean
+  /** Milliseconds until a lease counted from `sent` must be taken for lost; not above 0 when it must be already. */
+  readonly millisLeft: (sent: Instant.Instant) => Effect.Effect<number>
+}
+
+export type Answer = Granted | Waiting | Refused
+
+export interface Granted {
+  readonly _tag: "Granted"
+  readonly fencingToken: Option.Option<FencingToken>
+  readonly sent: Instant.Instant
+}
+
+export interface Refused {
+  readonly _tag: "Refused"
+}
+
+const refused: Refused = { _tag: "Refused" }
+
+const granted = (value: true | Acquired, sent: Instant.Instant): Granted => ({
+  _tag: "Granted",
+  fencingToken: value === true ? Option.none() : Option.some(value.fencingToken),
+  sent
+})
+
+export const make = (
+  backing: DistributedSemaphoreBacking,
+  config: ResolvedConfig,
+  acquisition: Acquisition
+): Holder => {
+  const { key, limit, ttl } = config
+  const { identifier, permits } = acquisition
+  const operations = Operations.make(config)
+  let asked = false
+
+  const millisLeft = (sent: Instant.Instant) =>
+    Effect.map(Instant.millisSince(sent), (passed) => config.leaseMillis - passed)
+
+  /** A reply that comes when its lease is over already (this process was paused) grants nothing: ask again. */
+  const whileStale = <A extends Answer>(
+    question: Effect.Effect<A, SemaphoreBackingError>
+  ): Effect.Effect<A, SemaphoreBackingError> =>
+    Effect.flatMap(question, (answer) =>
+      answer._tag === "Granted"
+        ? Effect.flatMap(millisLeft(answer.sent), (left) => left > 0 ? Effect.succeed(answer) : whileStale(question))
+        : Effect.succeed(answer))
+
+  const ask = ({ queue }: { readonly queue: boolean }): Effect.Effect<Answer, SemaphoreBackingError> =>
+    Effect.suspend(() => {
+      asked = true
+      return operations.run("tryAcquire", backing.tryAcquire(key, identifier, ttl, limit, permits, { queue }))
+    }).pipe(Effect.map((reply): Answer => {
+      const value = reply.value
+      if (value === false) {
+        asked = operations.inFlight()
+        return refused
+      }
+      return value !== true && value._tag === "Waiting" ? value : granted(value, reply.sent)
+    }))
+
+  const refresh = Effect.map(
+    Effect.suspend(() => operations.run("refresh", backing.refresh(key, identifier, ttl, limit, permits))),
+    ({ sent, value }): Granted | Refused => value === false ? refused : granted(value, sent)
+  )
+
+  return {
+    config,
+    acquisition,
+    ask: (options) => whileStale(ask(options)),
+    refresh,
+    confirm: whileStale(refresh),
+    giveBack: operations.settle.pipe(
+      Effect.andThen(operations.run("release", backing.release(key, identifier, permits))),
+      Effect.timeout(ttl),
+      Effect.ignoreCause({
+        log: "Debug",
+        message: `The permits of "${key}" could not be given back: they are free again when their lease has expired`
+      })
+    ),
+    mayHold: () => asked,
+    millisLeft
+  }
+}

@@ -1,0 +1,70 @@
+/** Keeps a granted hold, and ends it: S2 is proved here. */
+import { Duration, Effect, Exit, Fiber, Option } from "effect"
+import type { SemaphoreBackingError } from "../Errors.ts"
+import { LockLostError } from "../Errors.ts"
+import type { Lease } from "../Lease.ts"
+import type { Granted, Holder } from "./holder.ts"
+import { briefly } from "./operations.ts"
+
+/** A suspended machine stops timers too: after waking up, the loss is noticed within this time. */
+const longestSleepMillis = 1000
+
+export const make = Effect.fnUntraced(function*(holder: Holder, granted: Granted) {
+  const { config: { key, refreshInterval }, acquisition: { identifier, permits } } = holder
+  let renewed = granted.sent
+
+  const lost = (reason: LockLostError["reason"]) => Effect.fail(new LockLostError({ key, identifier, reason }))
+
+  const millisLeft = Effect.suspend(() => holder.millisLeft(renewed))
+
+  const refreshing: Effect.Effect<never, LockLostError | SemaphoreBackingError> = Effect.sleep(refreshInterval).pipe(
+    Effect.andThen(holder.refresh),
+    Effect.flatMap((answer) => {
+      if (answer._tag === "Refused") return lost("expired")
+      renewed = answer.sent
+      return Effect.void
+    }),
+    Effect.forever
+  )
+
+  const watching: Effect.Effect<never, LockLostError> = Effect.flatMap(
+    millisLeft,
+    (left) => left > 0 ? Effect.sleep(Math.min(left, longestSleepMillis)) : lost("unreachable")
+  ).pipe(Effect.forever)
+
+  const keepAlive = yield* Effect.forkDetach(Effect.raceFirst(refreshing, watching), { startImmediately: true })
+
+  const lease: Lease["Service"] = {
+    key,
+    identifier,
+    permits,
+    fencingToken: granted.fencingToken,
+    keepAlive,
+    remaining: Effect.map(millisLeft, (left) => Duration.millis(Math.max(0, left)))
+  }
+  return lease
+})
+
+/**
+ * Stops the keepalive, then gives the permits back, so that no refresh trails the release. An expired hold has nothing to
+ * give back; after an outage nobody waits for the store.
+ */
+export const close = (holder: Holder, keepAlive: Lease["Service"]["keepAlive"]): Effect.Effect<void> =>
+  Effect.andThen(
+    Fiber.interrupt(keepAlive),
+    Effect.flatMap(Fiber.await(keepAlive), (exit) => {
+      switch (lossOf(exit)) {
+        case "expired":
+          return Effect.void
+        case "unreachable":
+          return Effect.asVoid(Effect.forkDetach(holder.giveBack))
+        default:
+          return briefly(holder.giveBack)
+      }
+    })
+  )
+
+const lossOf = (exit: Exit.Exit<never, LockLostError | SemaphoreBackingError>): LockLostError["reason"] | undefined => {
+  const error = Option.getOrUndefined(Exit.findErrorOption(exit))
+  return error?._tag === "LockLostError" ? error.reason : undefined
+}
