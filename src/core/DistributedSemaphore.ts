@@ -169,7 +169,7 @@ export const make = Effect.fnUntraced(function*(
         (answer) => answer._tag === "Granted" ? Option.some(answer) : Option.none()
       ))
 
-  const read = <A>(name: string, operation: Effect.Effect<A, SemaphoreBackingError>) =>
+  const read = <A>(name: string, operation: () => Effect.Effect<A, SemaphoreBackingError>) =>
     Effect.suspend(() => Operations.make(config).run(name, operation)).pipe(Effect.map(({ value }) => value))
 
   return {
@@ -188,10 +188,13 @@ export const make = Effect.fnUntraced(function*(
     takeLease,
     take: (permits, options) => Effect.map(takeLease(permits, options), (lease) => lease.keepAlive),
     tryTake: (permits, options) => Effect.map(tryTakeLease(permits, options), Option.map((lease) => lease.keepAlive)),
-    currentCount: read("getCount", backing.getCount(key, config.ttl)),
-    inspect: backing.inspect === undefined
-      ? Effect.fail(new SemaphoreBackingError({ operation: "inspect", cause: "not supported by this backing" }))
-      : read("inspect", backing.inspect(key))
+    currentCount: read("getCount", () => backing.getCount(key, config.ttl)),
+    inspect: Effect.suspend(() => {
+      const { inspect } = backing
+      return inspect === undefined
+        ? Effect.fail(new SemaphoreBackingError({ operation: "inspect", cause: "not supported by this backing" }))
+        : read("inspect", () => inspect(key))
+    })
   }
 })
 

@@ -68,7 +68,7 @@ export const make = (
   const ask = ({ queue }: { readonly queue: boolean }): Effect.Effect<Answer, SemaphoreBackingError> =>
     Effect.suspend(() => {
       asked = true
-      return operations.run("tryAcquire", backing.tryAcquire(key, identifier, ttl, limit, permits, { queue }))
+      return operations.run("tryAcquire", () => backing.tryAcquire(key, identifier, ttl, limit, permits, { queue }))
     }).pipe(Effect.map((reply): Answer => {
       const value = reply.value
       if (value === false) {
@@ -79,7 +79,7 @@ export const make = (
     }))
 
   const refresh = Effect.map(
-    Effect.suspend(() => operations.run("refresh", backing.refresh(key, identifier, ttl, limit, permits))),
+    operations.run("refresh", () => backing.refresh(key, identifier, ttl, limit, permits)),
     ({ sent, value }): Granted | Refused => value === false ? refused : granted(value, sent)
   )
 
@@ -90,7 +90,7 @@ export const make = (
     refresh,
     confirm: whileStale(refresh),
     giveBack: operations.settle.pipe(
-      Effect.andThen(operations.run("release", backing.release(key, identifier, permits))),
+      Effect.andThen(operations.run("release", () => backing.release(key, identifier, permits))),
       Effect.timeout(ttl),
       Effect.ignoreCause({
         log: "Debug",

@@ -15,7 +15,7 @@ export interface Operations {
   /** Repeated by the `backingFailureRetryPolicy`, each attempt with a time limit. */
   readonly run: <A>(
     name: string,
-    operation: Effect.Effect<A, SemaphoreBackingError>
+    operation: () => Effect.Effect<A, SemaphoreBackingError>
   ) => Effect.Effect<Reply<A>, SemaphoreBackingError>
   /** Whether an attempt that was abandoned may still take effect. */
   readonly inFlight: () => boolean
@@ -36,14 +36,14 @@ export const make = (config: Pick<ResolvedConfig, "ttl" | "backingFailureRetryPo
   const limit = attemptLimit(config.ttl)
   const flying = new Set<Fiber.Fiber<unknown, unknown>>()
 
-  const launch = <A>(operation: Effect.Effect<A, SemaphoreBackingError>) =>
-    Effect.map(Effect.forkDetach(operation, { startImmediately: true }), (fiber) => {
+  const launch = <A>(operation: () => Effect.Effect<A, SemaphoreBackingError>) =>
+    Effect.map(Effect.forkDetach(Effect.suspend(operation), { startImmediately: true }), (fiber) => {
       flying.add(fiber)
       fiber.addObserver(() => flying.delete(fiber))
       return fiber
     })
 
-  const attempt = <A>(name: string, operation: Effect.Effect<A, SemaphoreBackingError>) =>
+  const attempt = <A>(name: string, operation: () => Effect.Effect<A, SemaphoreBackingError>) =>
     Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
       const sent = yield* Instant.now
       const fiber = yield* launch(operation)
