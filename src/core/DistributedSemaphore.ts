@@ -189,12 +189,9 @@ export const make = Effect.fnUntraced(function*(
     take: (permits, options) => Effect.map(takeLease(permits, options), (lease) => lease.keepAlive),
     tryTake: (permits, options) => Effect.map(tryTakeLease(permits, options), Option.map((lease) => lease.keepAlive)),
     currentCount: read("getCount", () => backing.getCount(key, config.ttl)),
-    inspect: Effect.suspend(() => {
-      const { inspect } = backing
-      return inspect === undefined
-        ? Effect.fail(new SemaphoreBackingError({ operation: "inspect", cause: "not supported by this backing" }))
-        : read("inspect", () => inspect(key))
-    })
+    inspect: backing.inspect === undefined
+      ? Effect.fail(new SemaphoreBackingError({ operation: "inspect", cause: "not supported by this backing" }))
+      : read("inspect", () => backing.inspect!(key))
   }
 })
 
