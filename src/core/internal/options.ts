@@ -63,7 +63,7 @@ export const resolveConfig = Effect.fnUntraced(function*(key: string, config: Di
     config.refreshInterval ?? Duration.divideUnsafe(ttl, 3)
   )
   if (!Duration.isLessThan(refreshInterval, ttl)) {
-    return yield* refuse("refreshInterval", refreshInterval, `below the ttl of ${show(ttl)}`)
+    return yield* refuse("refreshInterval", config.refreshInterval, `below the ttl of ${show(ttl)}`)
   }
   const resolved: ResolvedConfig = {
     key,

@@ -1,0 +1,267 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Schedule, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import type { DistributedSemaphoreBacking } from "../../src/index.ts"
+import { DistributedSemaphore, LockLostError, SemaphoreBackingError } from "../../src/index.ts"
+import type { Call } from "../utils/fakeBacking.ts"
+import * as FakeBacking from "../utils/fakeBacking.ts"
+
+/** ttl 20 s: refreshed every 6.67 s, trusted for 19 s. */
+const ttl = "20 seconds"
+const trusted = 19_000
+
+type Replace = (real: DistributedSemaphoreBacking) => Partial<DistributedSemaphoreBacking>
+
+interface Run {
+  readonly calls: Array<Call>
+  /** Milliseconds after the acquisition when the work was interrupted. */
+  readonly interruptedAt: () => number | undefined
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+}
+
+/** Works for ever under a lease of a backing with members replaced. */
+const hold = (
+  replace: Replace,
+  config: DistributedSemaphore.DistributedSemaphoreConfig,
+  test: (run: Run) => Effect.Effect<void, unknown>
+) => {
+  const calls: Array<Call> = []
+  let interruptedAt: number | undefined
+  return Effect.gen(function*() {
+    const semaphore = yield* DistributedSemaphore.make("key", { ttl, ...config })
+    const start = yield* Clock.currentTimeMillis
+    const work = Effect.onInterrupt(Effect.never, () =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        interruptedAt = now - start
+      }))
+    const fiber = yield* Effect.forkScoped(semaphore.withPermits(1, { identifier: "me" })(work), {
+      startImmediately: true
+    })
+    yield* TestClock.adjust(0)
+    yield* test({ calls, interruptedAt: () => interruptedAt, fiber })
+  }).pipe(Effect.provide(FakeBacking.layer(calls, replace)))
+}
+
+const unreachable = new LockLostError({ key: "key", identifier: "me", reason: "unreachable" })
+const failure = new SemaphoreBackingError({ operation: "refresh", cause: "connection refused" })
+
+describe("a lease", () => {
+  it.effect("is refreshed every refreshInterval, and no more often", () =>
+    hold(() => ({}), { refreshInterval: "5 seconds" }, ({ calls }) =>
+      Effect.gen(function*() {
+        yield* TestClock.adjust("50 seconds")
+        expect(calls.filter(({ operation }) => operation === "refresh")).toHaveLength(10)
+      })))
+
+  it.effect("is lost as expired when the store does not know the hold: the work stops, nothing is released", () =>
+    hold(
+      () => ({ refresh: () => Effect.succeed(false) }),
+      {},
+      ({ calls, fiber, interruptedAt }) =>
+        Effect.gen(function*() {
+          yield* TestClock.adjust("7 seconds")
+          expect(interruptedAt()).toBeCloseTo(20_000 / 3)
+          expect(yield* Effect.flip(Fiber.join(fiber))).toEqual(
+            new LockLostError({ key: "key", identifier: "me", reason: "expired" })
+          )
+          expect(calls.map(({ operation }) => operation)).toEqual(["tryAcquire", "refresh"])
+        })
+    ))
+
+  const refreshes: ReadonlyArray<readonly [string, DistributedSemaphoreBacking["refresh"]]> = [
+    ["fails", () => Effect.fail(failure)],
+    ["never answers", () => FakeBacking.hangs]
+  ]
+  it.effect.each(refreshes)(
+    "is lost as unreachable in time when every refresh %s, for a policy that retries for ever too",
+    ([, refresh]) =>
+      hold(
+        () => ({ refresh }),
+        { backingFailureRetryPolicy: Schedule.spaced("100 millis") },
+        (run) =>
+          Effect.gen(function*() {
+            yield* TestClock.adjust(trusted - 1)
+            expect(run.interruptedAt()).toBeUndefined()
+            yield* TestClock.adjust(1)
+            expect(run.interruptedAt()).toBe(trusted)
+            expect(yield* Effect.flip(Fiber.join(run.fiber))).toEqual(unreachable)
+          })
+      )
+  )
+
+  it.effect("counts from when the last successful refresh was sent, not from its reply", () => {
+    let refreshes = 0
+    const slowly: Replace = (real) => ({
+      refresh: (...args) => ++refreshes === 1 ? Effect.delay(real.refresh(...args), "4 seconds") : FakeBacking.hangs
+    })
+    return hold(slowly, { refreshInterval: "6 seconds" }, ({ fiber, interruptedAt }) =>
+      Effect.gen(function*() {
+        yield* TestClock.adjust("1 minute")
+        expect(interruptedAt()).toBe(6000 + trusted)
+        expect(yield* Effect.flip(Fiber.join(fiber))).toEqual(unreachable)
+      }))
+  })
+
+  it.effect("tells its caller at once, although the store does not answer the release either", () =>
+    hold(
+      () => ({ refresh: () => FakeBacking.hangs, release: () => FakeBacking.hangs }),
+      {},
+      ({ calls, fiber }) =>
+        Effect.gen(function*() {
+          yield* TestClock.adjust(trusted)
+          expect(fiber.pollUnsafe()).toEqual(Exit.fail(unreachable))
+          yield* TestClock.adjust("1 minute")
+          expect(calls.some(({ operation }) => operation === "release")).toBe(true)
+        })
+    ))
+
+  it.effect("is kept with a refreshInterval close to the ttl", () =>
+    hold(() => ({}), { refreshInterval: "19900 millis" }, ({ fiber }) =>
+      Effect.gen(function*() {
+        yield* TestClock.adjust("10 minutes")
+        expect(fiber.pollUnsafe()).toBeUndefined()
+      })))
+
+  it.effect("ends with the error of the store when a finite policy ends before the lease, and is given back", () =>
+    hold(
+      () => ({ refresh: () => Effect.fail(failure) }),
+      { backingFailureRetryPolicy: Schedule.recurs(1) },
+      ({ calls, fiber }) =>
+        Effect.gen(function*() {
+          yield* TestClock.adjust("7 seconds")
+          expect(fiber.pollUnsafe()).toEqual(Exit.fail(failure))
+          expect(calls.map(({ operation }) => operation)).toEqual(["tryAcquire", "refresh", "refresh", "release"])
+        })
+    ))
+
+  it.effect("is lost within a second of waking up when the machine was suspended for longer than it", () =>
+    Effect.gen(function*() {
+      // A suspended machine: the wall clock goes on, the monotonic clock and the timers do not.
+      const clock = yield* Clock.Clock
+      let suspended = 0
+      const suspendable: Clock.Clock = {
+        ...clock,
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + suspended,
+        sleep: (duration) => clock.sleep(duration)
+      }
+      yield* hold(() => ({}), {}, ({ fiber }) =>
+        Effect.gen(function*() {
+          yield* TestClock.adjust("500 millis")
+          suspended = Duration.toMillis(ttl)
+          yield* TestClock.adjust("1 second")
+          expect(fiber.pollUnsafe()).toEqual(Exit.fail(unreachable))
+        })).pipe(Effect.provideService(Clock.Clock, suspendable))
+    }))
+
+  it.effect("gives permits back only after the refresh in flight is settled", () =>
+    Effect.gen(function*() {
+      const answer = yield* Deferred.make<void>()
+      const slowly: Replace = (real) => ({
+        refresh: (...args) => Effect.andThen(Deferred.await(answer), real.refresh(...args))
+      })
+      yield* hold(slowly, {}, ({ calls, fiber }) =>
+        Effect.gen(function*() {
+          yield* TestClock.adjust("7 seconds")
+          const interruption = yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
+          yield* TestClock.adjust("100 millis")
+          expect(calls.map(({ operation }) => operation)).toEqual(["tryAcquire", "refresh"])
+          yield* Deferred.succeed(answer, undefined)
+          yield* Fiber.join(interruption)
+          expect(calls.map(({ operation }) => operation)).toEqual(["tryAcquire", "refresh", "release"])
+        }))
+    }))
+})
+
+describe("an acquire", () => {
+  it.effect("that was answered when its lease was over already is asked again", () => {
+    // The process is paused between sending and reading: its timers fire late, its clocks go on.
+    let paused = 0
+    let asked = 0
+    return Effect.gen(function*() {
+      const clock = yield* Clock.Clock
+      const jumping: Clock.Clock = {
+        ...clock,
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe() + BigInt(paused) * 1_000_000n,
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + paused,
+        sleep: (duration) => clock.sleep(duration)
+      }
+      const pausing: Replace = (real) => ({
+        tryAcquire: (...args) =>
+          Effect.tap(real.tryAcquire(...args), () =>
+            Effect.sync(() => {
+              if (++asked === 1) paused = Duration.toMillis(ttl)
+            }))
+      })
+      yield* hold(pausing, {}, ({ fiber }) => Effect.sync(() => expect(fiber.pollUnsafe()).toBeUndefined())).pipe(
+        Effect.provideService(Clock.Clock, jumping)
+      )
+      expect(asked).toBe(2)
+    })
+  })
+
+  it.effect("fails with the error of the store when the policy ends, and is cleaned up", () => {
+    const calls: Array<Call> = []
+    const refused = new SemaphoreBackingError({ operation: "tryAcquire", cause: "refused" })
+    return Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { backingFailureRetryPolicy: Schedule.recurs(2) })
+      expect(yield* Effect.flip(semaphore.withPermits(1)(Effect.void))).toBe(refused)
+      expect(calls.map(({ operation }) => operation)).toEqual(["tryAcquire", "tryAcquire", "tryAcquire", "release"])
+    }).pipe(Effect.provide(FakeBacking.layer(calls, () => ({ tryAcquire: () => Effect.fail(refused) }))))
+  })
+
+  it.effect("gives up on a store that does not answer after about one ttl, by default", () =>
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { ttl })
+      const waiter = yield* Effect.forkScoped(Effect.flip(semaphore.withPermits(1)(Effect.void)), {
+        startImmediately: true
+      })
+      yield* TestClock.adjust("31 seconds")
+      const error = yield* Fiber.join(waiter)
+      expect(error).toMatchObject({ _tag: "SemaphoreBackingError", operation: "tryAcquire" })
+      expect(Cause.isTimeoutError((error as SemaphoreBackingError).cause)).toBe(true)
+    }).pipe(Effect.provide(FakeBacking.layer([], () => ({ tryAcquire: () => FakeBacking.hangs })))))
+})
+
+describe("an interruption", () => {
+  const interruptAfter = (replace: Replace, calls: Array<Call>) =>
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { ttl })
+      const waiter = yield* Effect.forkScoped(semaphore.withPermits(1, { identifier: "me" })(Effect.never), {
+        startImmediately: true
+      })
+      yield* TestClock.adjust("10 millis")
+      const interruption = yield* Effect.forkChild(Fiber.interrupt(waiter), { startImmediately: true })
+      yield* TestClock.adjust("500 millis")
+      return { semaphore, interrupted: interruption.pollUnsafe() !== undefined }
+    }).pipe(Effect.provide(FakeBacking.layer(calls, replace)))
+
+  const hanging: ReadonlyArray<readonly [string, Partial<DistributedSemaphoreBacking>]> = [
+    ["acquire", { tryAcquire: () => FakeBacking.hangs }],
+    ["release", { release: () => FakeBacking.hangs }],
+    ["subscription", {
+      tryAcquire: () => Effect.succeed({ _tag: "Waiting" as const, position: 0 }),
+      onPermitsReleased: () => Stream.fromEffect(FakeBacking.hangs)
+    }]
+  ]
+  it.effect.each(hanging)(
+    "does not wait longer than half a second for a %s that never answers",
+    ([, members]) =>
+      Effect.gen(function*() {
+        expect((yield* interruptAfter(() => members, [])).interrupted).toBe(true)
+      })
+  )
+
+  it.effect("releases what an acquire in flight gets later", () => {
+    const calls: Array<Call> = []
+    const late: Replace = (real) => ({
+      tryAcquire: (...args) => Effect.uninterruptible(Effect.delay(real.tryAcquire(...args), "3 seconds"))
+    })
+    return Effect.gen(function*() {
+      const { semaphore } = yield* interruptAfter(late, calls)
+      yield* TestClock.adjust("10 seconds")
+      expect(calls.map(({ operation }) => operation)).toEqual(["tryAcquire", "release"])
+      expect(yield* semaphore.currentCount).toBe(0)
+    })
+  })
+})

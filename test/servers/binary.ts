@@ -1,0 +1,82 @@
+/** Servers from programs on this machine. */
+import { execFileSync, spawn } from "node:child_process"
+import type { ChildProcess } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import type { Server } from "./server.ts"
+import { freePort, untilReady } from "./server.ts"
+import type { Store } from "./stores.ts"
+
+/** Where a program is, on the PATH or where Debian hides those of PostgreSQL. */
+const locate = (program: string): string | undefined => {
+  const versions = "/usr/lib/postgresql"
+  const folders = [
+    ...(process.env.PATH ?? "").split(Path.delimiter),
+    ...(Fs.existsSync(versions)
+      ? Fs.readdirSync(versions).toSorted().map((version) => `${versions}/${version}/bin`)
+      : [])
+  ]
+  return folders.map((folder) => Path.join(folder, program)).find((file) => Fs.existsSync(file))
+}
+
+export const isInstalled = (store: Store): boolean => store.programs.every((program) => locate(program) !== undefined)
+
+/** PostgreSQL refuses to run as root. */
+const userFor = (store: Store): { readonly uid?: number; readonly gid?: number } => {
+  if (store.name !== "postgres" || process.getuid?.() !== 0) return {}
+  const id = (flag: string) => Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8" }))
+  return { uid: id("-u"), gid: id("-g") }
+}
+
+const children = new Set<ChildProcess>()
+process.once("exit", () => children.forEach((child) => child.kill("SIGKILL")))
+
+export const start = async (store: Store, extraArgs: ReadonlyArray<string> = []): Promise<Server> => {
+  const port = await freePort()
+  const user = userFor(store)
+  const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), `edl-${store.name}-`))
+  if (user.uid !== undefined) Fs.chownSync(folder, user.uid, user.gid!)
+  const [server, installer] = store.programs.map((program) => locate(program)!)
+  const preparation = store.prepare(folder)
+  if (preparation) execFileSync(installer!, preparation, { cwd: folder, stdio: "pipe", ...user })
+
+  let child: ChildProcess
+  const launch = async () => {
+    let output = ""
+    child = spawn(server!, [...store.args(port, folder), ...extraArgs], {
+      cwd: folder,
+      stdio: ["ignore", "pipe", "pipe"],
+      ...user
+    })
+    for (const stream of [child.stdout!, child.stderr!]) {
+      stream.on("data", (data) => output = (output + data).slice(-4000))
+    }
+    children.add(child)
+    const mine = child
+    await untilReady(store, port, () => mine.exitCode === null && mine.signalCode === null ? undefined : output)
+  }
+  const kill = async () => {
+    const mine = child
+    if (mine.exitCode === null && mine.signalCode === null) {
+      const ended = new Promise((resolve) => mine.once("exit", resolve))
+      mine.kill("SIGKILL")
+      await ended
+    }
+    children.delete(mine)
+  }
+
+  await launch()
+  return {
+    url: store.url(port),
+    port,
+    freeze: async () => void child.kill("SIGSTOP"),
+    thaw: async () => void child.kill("SIGCONT"),
+    kill,
+    restart: launch,
+    stop: async () => {
+      await kill()
+      Fs.rmSync(folder, { recursive: true, force: true })
+    }
+  }
+}

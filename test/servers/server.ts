@@ -1,0 +1,39 @@
+/** A running server of a store. Those that were started here can be frozen, killed and started again. */
+import * as Net from "node:net"
+import type { Store } from "./stores.ts"
+
+export interface Server {
+  readonly url: string
+  readonly port: number
+  /** Stops the process without closing its connections (SIGSTOP). */
+  readonly freeze: () => Promise<void>
+  readonly thaw: () => Promise<void>
+  /** SIGKILL. */
+  readonly kill: () => Promise<void>
+  /** Starts it again, on the same port, with what it had stored. */
+  readonly restart: () => Promise<void>
+  /** Ends it and removes its data. */
+  readonly stop: () => Promise<void>
+}
+
+export const freePort = (): Promise<number> =>
+  new Promise((resolve, reject) => {
+    const server = Net.createServer()
+    server.once("error", reject)
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as Net.AddressInfo
+      server.close(() => resolve(port))
+    })
+  })
+
+const deadline = 30_000
+
+export const untilReady = async (store: Store, port: number, hasEnded: () => string | undefined): Promise<void> => {
+  const start = Date.now()
+  while (!(await store.isReady(store.url(port)))) {
+    const end = hasEnded()
+    if (end !== undefined) throw new Error(`${store.name} ended before it was ready:\n${end}`)
+    if (Date.now() - start > deadline) throw new Error(`${store.name} was not ready after ${deadline} ms`)
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+}

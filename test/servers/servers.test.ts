@@ -1,0 +1,15 @@
+import { expect, inject, it } from "vitest"
+import { ways } from "./find.ts"
+import { stores } from "./stores.ts"
+
+const urls = { redis: inject("redisUrl"), postgres: inject("postgresUrl"), etcd: inject("etcdUrl") }
+
+it.each(Object.values(stores))("a $name server answers", async (store) => {
+  expect(await store.isReady(urls[store.name])).toBe(true)
+})
+
+it("says the four ways when there is none", () => {
+  for (const way of ["REDIS_URL", "Docker", "redis-server", "install-test-servers.sh"]) {
+    expect(ways(stores.redis)).toContain(way)
+  }
+})

@@ -1,0 +1,117 @@
+/** How each store is found, started and asked whether it is ready. */
+import { readFileSync } from "node:fs"
+import * as Net from "node:net"
+
+export type StoreName = "redis" | "postgres" | "etcd"
+
+export interface Store {
+  readonly name: StoreName
+  /** The environment variable that names a running server. */
+  readonly urlVariable: string
+  readonly url: (port: number) => string
+  /** The port in a container. */
+  readonly containerPort: number
+  readonly environment: Record<string, string>
+  readonly command: ReadonlyArray<string>
+  /** The programs, the server first. */
+  readonly programs: ReadonlyArray<string>
+  /** Runs before the first start, in an empty folder. */
+  readonly prepare: (folder: string) => ReadonlyArray<string> | undefined
+  /** The folder is also the working directory. */
+  readonly args: (port: number, folder: string) => ReadonlyArray<string>
+  readonly isReady: (url: string) => Promise<boolean>
+}
+
+const loopback = "127.0.0.1"
+
+/** What a server answers to the given bytes, or nothing if it does not within a second. */
+const ask = (url: string, bytes: string | Uint8Array): Promise<string> =>
+  new Promise((resolve) => {
+    const { hostname, port } = new URL(url)
+    const socket = Net.connect(Number(port), hostname)
+    const done = (answer: string) => {
+      socket.destroy()
+      resolve(answer)
+    }
+    socket.setTimeout(1000, () => done(""))
+    socket.on("error", () => done(""))
+    socket.on("connect", () => socket.write(bytes))
+    socket.on("data", (data) => done(data.toString("latin1")))
+    socket.on("close", () => done(""))
+  })
+
+const redis: Store = {
+  name: "redis",
+  urlVariable: "REDIS_URL",
+  url: (port) => `redis://${loopback}:${port}`,
+  containerPort: 6379,
+  environment: {},
+  command: ["redis-server", "--save", ""],
+  programs: ["redis-server"],
+  prepare: () => undefined,
+  args: (port, folder) => ["--port", String(port), "--bind", loopback, "--save", "", "--dir", folder],
+  isReady: async (url) => (await ask(url, "PING\r\n")).startsWith("+PONG")
+}
+
+/** An SSLRequest; any server answers S or N. */
+const sslRequest = new Uint8Array([0, 0, 0, 8, 4, 210, 22, 47])
+
+const postgres: Store = {
+  name: "postgres",
+  urlVariable: "POSTGRES_URL",
+  url: (port) => `postgres://postgres@${loopback}:${port}/postgres`,
+  containerPort: 5432,
+  environment: { POSTGRES_HOST_AUTH_METHOD: "trust" },
+  command: [],
+  programs: ["postgres", "initdb"],
+  prepare: (folder) => ["-D", folder, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
+  args: (port, folder) => [
+    "-D",
+    folder,
+    "-p",
+    String(port),
+    "-c",
+    `listen_addresses=${loopback}`,
+    "-c",
+    "unix_socket_directories="
+  ],
+  isReady: async (url) => /^[SN]/.test(await ask(url, sslRequest))
+}
+
+const etcd: Store = {
+  name: "etcd",
+  urlVariable: "ETCD_URL",
+  url: (port) => `http://${loopback}:${port}`,
+  containerPort: 2379,
+  environment: {},
+  command: ["etcd", "--listen-client-urls", "http://0.0.0.0:2379", "--advertise-client-urls", "http://127.0.0.1:2379"],
+  programs: ["etcd"],
+  prepare: () => undefined,
+  args: (port, folder) => [
+    "--data-dir",
+    folder,
+    "--listen-client-urls",
+    `http://${loopback}:${port}`,
+    "--advertise-client-urls",
+    `http://${loopback}:${port}`,
+    "--listen-peer-urls",
+    "unix://peer:0",
+    "--initial-advertise-peer-urls",
+    "unix://peer:0",
+    "--initial-cluster",
+    "default=unix://peer:0"
+  ],
+  isReady: (url) =>
+    fetch(`${url}/health`, { signal: AbortSignal.timeout(1000) })
+      .then((response) => response.ok, () => false)
+}
+
+export const stores: Record<StoreName, Store> = { redis, postgres, etcd }
+
+/** The images are pinned in one place. */
+export const imageOf = (name: StoreName): string => {
+  const compose = readFileSync(new URL("../../docker-compose.yml", import.meta.url), "utf8")
+  const image = new RegExp(`^  ${name}:\\n    image: (\\S+)$`, "m").exec(compose)?.[1]
+  if (image === undefined) throw new Error(`docker-compose.yml names no image for ${name}`)
+  return image
+}

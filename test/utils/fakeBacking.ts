@@ -1,0 +1,45 @@
+/** The memory backing with members replaced, and a record of what was called. */
+import { Effect, Layer } from "effect"
+import { DistributedSemaphoreBacking, MemoryBacking } from "../../src/index.ts"
+
+type Backing = DistributedSemaphoreBacking
+
+export interface Call {
+  readonly operation: keyof Backing
+  readonly holderId: string
+}
+
+/** Records calls, and lets a test replace members in terms of the real ones. */
+export const layer = (
+  calls: Array<Call>,
+  replace: (real: Backing) => Partial<Backing> = () => ({})
+): Layer.Layer<DistributedSemaphoreBacking> =>
+  Layer.effect(
+    DistributedSemaphoreBacking,
+    Effect.map(DistributedSemaphoreBacking, (real) => {
+      const backing = { ...real, ...replace(real) }
+      const record = (operation: keyof Backing, holderId = "") => void calls.push({ operation, holderId })
+      return DistributedSemaphoreBacking.of({
+        ...backing,
+        tryAcquire: (key, holderId, ...rest) => {
+          record("tryAcquire", holderId)
+          return backing.tryAcquire(key, holderId, ...rest)
+        },
+        refresh: (key, holderId, ...rest) => {
+          record("refresh", holderId)
+          return backing.refresh(key, holderId, ...rest)
+        },
+        release: (key, holderId, permits) => {
+          record("release", holderId)
+          return backing.release(key, holderId, permits)
+        },
+        getCount: (key, ttl) => {
+          record("getCount")
+          return backing.getCount(key, ttl)
+        }
+      })
+    })
+  ).pipe(Layer.provide(MemoryBacking.layer))
+
+/** A store, or a driver, that does not answer and can't be interrupted. */
+export const hangs: Effect.Effect<never> = Effect.uninterruptible(Effect.never)

@@ -1,0 +1,12 @@
+/** Counts the fibers that an effect leaves behind. */
+import { Effect, Metric } from "effect"
+
+/** Runs an effect with a count of the fibers that it and its descendants have running, itself included. */
+export const counted = <A, E, R>(use: (running: () => number) => Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    let running = 0
+    return Effect.provideService(Effect.suspend(() => use(() => running)), Metric.FiberRuntimeMetrics, {
+      recordFiberStart: () => void running++,
+      recordFiberEnd: () => void running--
+    })
+  })
