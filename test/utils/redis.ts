@@ -6,6 +6,7 @@ import type { RedisOptions } from "ioredis"
 import { startOwn } from "../servers/find.ts"
 import type { Server } from "../servers/server.ts"
 import { stores } from "../servers/stores.ts"
+import { until } from "./until.ts"
 
 export const server: Effect.Effect<Server, never, Scope.Scope> = Effect.acquireRelease(
   Effect.promise(() => startOwn(stores.redis)),
@@ -42,14 +43,3 @@ export const commandsDuring = <A, E, R>(url: string, effect: Effect.Effect<A, E,
     yield* until(Effect.sync(() => commands.some((args) => args[1] === mark)))
     return { value, commands: commands.filter((args) => args[1] !== mark) }
   }))
-
-/** Waits for a condition; fails if it does not hold within the time. */
-export const until = <E, R>(condition: Effect.Effect<boolean, E, R>, within: `${number} seconds` = "10 seconds") =>
-  Effect.suspend(() => condition).pipe(
-    Effect.delay("5 millis"),
-    Effect.repeat({ until: (holds) => holds }),
-    Effect.timeoutOrElse({
-      duration: within,
-      orElse: () => Effect.die(new Error(`the condition did not hold within ${within}`))
-    })
-  )

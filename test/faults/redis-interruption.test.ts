@@ -1,0 +1,86 @@
+/** L4: interrupting an acquire at any moment leaves nothing behind. */
+import { describe, expect, it } from "@effect/vitest"
+import { Duration, Effect, Fiber, Random, Scope } from "effect"
+import type { Redis } from "ioredis"
+import { DistributedSemaphore, RedisBacking } from "../../src/index.ts"
+import * as Fibers from "../utils/fibers.ts"
+import { connect, keys, server } from "../utils/redis.ts"
+import { until } from "../utils/until.ts"
+
+const connectedClients = (redis: Redis) =>
+  Effect.map(
+    Effect.promise(() => redis.info("clients")),
+    (info) => Number(/connected_clients:(\d+)/.exec(info)?.[1])
+  )
+
+describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push) => {
+  it.live(
+    "2000 times: no permit, no place, no connection, no fiber is left",
+    () =>
+      Fibers.counted((running) =>
+        Effect.gen(function*() {
+          const { url } = yield* server
+          const redis = yield* connect(url)
+          const observer = yield* connect(url)
+          yield* until(Effect.map(connectedClients(observer), (clients) => clients === 2))
+
+          yield* Effect.gen(function*() {
+            const semaphore = yield* DistributedSemaphore.make("key", { limit: 2, ttl: "1 minute" })
+            let acquired = 0
+            const contender = Effect.gen(function*() {
+              const attempt = yield* Effect.forkChild(
+                Effect.scoped(Effect.andThen(semaphore.take(1), Effect.sync(() => acquired++))),
+                { startImmediately: true }
+              )
+              const delay = yield* Random.nextBetween(0, 3)
+              yield* Effect.sleep(Duration.millis(delay))
+              yield* Fiber.interrupt(attempt)
+            })
+            // Warm up: opens the subscriber and its channel, which the layer keeps.
+            yield* Effect.forEach(Array.from({ length: 20 }), () => contender, { concurrency: 10, discard: true })
+            yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
+            const [fibersBefore, clientsBefore] = [running(), yield* connectedClients(observer)]
+
+            acquired = 0
+            yield* Effect.forEach(Array.from({ length: 2000 }), () => contender, { concurrency: 10, discard: true })
+            // Both outcomes occurred: the interruptions hit acquires, and some came too late.
+            expect(acquired).toBeGreaterThan(0)
+            expect(acquired).toBeLessThan(2000)
+            expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+            yield* until(Effect.sync(() => running() === fibersBefore))
+            expect(yield* connectedClients(observer)).toBe(clientsBefore)
+            expect(clientsBefore).toBe(push ? 3 : 2)
+          }).pipe(Effect.provide(RedisBacking.layer(redis, { pushBasedAcquireEnabled: push })))
+
+          yield* until(Effect.map(connectedClients(observer), (clients) => clients === 2))
+        })
+      ),
+    120_000
+  )
+
+  it.live("while the server is frozen: returns within a second, and nothing is left after the thaw", () =>
+    Effect.gen(function*() {
+      const redisServer = yield* server
+      const redis = yield* connect(redisServer.url)
+      const observer = yield* connect(redisServer.url)
+      yield* Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { limit: 2, ttl: "1 minute" })
+        const holder = yield* Scope.make()
+        yield* Scope.provide(semaphore.take(1), holder)
+        const waiters = yield* Effect.forEach([1, 2], () => Effect.forkScoped(semaphore.withPermits(2)(Effect.never)))
+        yield* until(Effect.map(semaphore.inspect, ({ line }) => line.length === 2))
+
+        yield* Effect.promise(redisServer.freeze)
+        const late = yield* Effect.forEach([1, 2, 3], () => Effect.forkScoped(semaphore.withPermits(1)(Effect.never)))
+        yield* Effect.sleep("50 millis")
+        const [duration] = yield* Effect.timed(Fiber.interruptAll([...waiters, ...late]))
+        expect(Duration.toMillis(duration)).toBeLessThan(1000)
+
+        yield* Effect.promise(redisServer.thaw)
+        yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length === 1 && line.length === 0))
+        yield* Scope.close(holder, yield* Effect.exit(Effect.void))
+        expect(yield* semaphore.currentCount).toBe(0)
+        expect((yield* keys(observer)).filter((key) => !key.endsWith(":state"))).toEqual([])
+      }).pipe(Effect.provide(RedisBacking.layer(redis, { pushBasedAcquireEnabled: push })))
+    }))
+})

@@ -1,0 +1,100 @@
+/** S5: the request is applied, and the connection is cut before its reply arrives. */
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Duration, Effect, Fiber } from "effect"
+import type { Scope } from "effect"
+import { inject } from "vitest"
+import type { Script } from "../../src/backings/redis/scripts.ts"
+import * as Scripts from "../../src/backings/redis/scripts.ts"
+import { DistributedSemaphore, RedisBacking } from "../../src/index.ts"
+import * as Proxy from "../utils/proxy.ts"
+import { connect } from "../utils/redis.ts"
+
+const proxied = Effect.gen(function*() {
+  const { hostname, port } = new URL(inject("redisUrl"))
+  const proxy = yield* Effect.acquireRelease(
+    Effect.promise(() => Proxy.make({ host: hostname, port: Number(port) })),
+    (proxy) => Effect.promise(() => proxy.close())
+  )
+  const redis = yield* connect(`redis://127.0.0.1:${proxy.port}`)
+  return { proxy, redis }
+})
+
+let keys = 0
+
+describe.each([true, false])("a lost reply, push %s", (push) => {
+  const ttl = "20 seconds"
+  /** What a reconnect takes, generously; a ttl would be much longer. */
+  const soon = Duration.seconds(3)
+
+  const test = (
+    name: string,
+    body: (context: {
+      readonly semaphore: DistributedSemaphore.DistributedSemaphore
+      readonly lose: (script: Script) => Promise<void>
+    }) => Effect.Effect<void, unknown, Scope.Scope>
+  ) =>
+    it.live(name, () =>
+      Effect.gen(function*() {
+        const { proxy, redis } = yield* proxied
+        yield* Effect.gen(function*() {
+          const semaphore = yield* DistributedSemaphore.make(`lost-${process.pid}-${keys++}`, {
+            limit: 2,
+            ttl,
+            refreshInterval: "200 millis"
+          })
+          // The server knows the scripts, so that the request with the hash is the one that is applied.
+          yield* semaphore.withPermits(1)(Effect.sleep("250 millis"))
+          yield* body({ semaphore, lose: (script) => proxy.loseReplyTo(script.sha) })
+        }).pipe(Effect.provide(RedisBacking.layer(redis, { pushBasedAcquireEnabled: push })))
+      }))
+
+  test("to acquire: the caller has its permits after the reconnect, counted once", ({ lose, semaphore }) =>
+    Effect.gen(function*() {
+      const lost = lose(Scripts.tryAcquire)
+      const inside = yield* Effect.timeout(semaphore.withPermits(2)(semaphore.currentCount), soon)
+      yield* Effect.promise(() => lost)
+      expect(inside).toBe(2)
+      expect(yield* semaphore.currentCount).toBe(0)
+    }))
+
+  test("to an acquire that waits: it keeps its place, and goes in order", ({ lose, semaphore }) =>
+    Effect.gen(function*() {
+      const order: Array<string> = []
+      const done = yield* Deferred.make<void>()
+      const holder = yield* Effect.forkScoped(semaphore.withPermits(2)(Deferred.await(done)), {
+        startImmediately: true
+      })
+      yield* Effect.sleep("50 millis")
+      const lost = lose(Scripts.tryAcquire)
+      const first = yield* Effect.forkScoped(semaphore.withPermits(2)(Effect.sync(() => order.push("first"))), {
+        startImmediately: true
+      })
+      yield* Effect.promise(() => lost)
+      const second = yield* Effect.forkScoped(semaphore.withPermits(2)(Effect.sync(() => order.push("second"))))
+      yield* Effect.sleep("500 millis")
+      yield* Deferred.succeed(done, undefined)
+      yield* Effect.timeout(Fiber.joinAll([holder, first, second]), soon)
+      expect(order).toEqual(["first", "second"])
+      expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+    }))
+
+  test("to refresh: the lease goes on", ({ lose, semaphore }) =>
+    Effect.gen(function*() {
+      const inside = yield* semaphore.withPermits(1)(Effect.gen(function*() {
+        yield* Effect.promise(() => lose(Scripts.refresh))
+        yield* Effect.sleep("1 second")
+        return yield* semaphore.currentCount
+      }))
+      expect(inside).toBe(1)
+    }))
+
+  test("to release: the permits are free, once", ({ lose, semaphore }) =>
+    Effect.gen(function*() {
+      const neighbour = yield* semaphore.take(1)
+      const lost = lose(Scripts.release)
+      yield* Effect.timeout(semaphore.withPermits(1)(Effect.void), soon)
+      yield* Effect.promise(() => lost)
+      expect(yield* semaphore.currentCount).toBe(1)
+      expect(neighbour.pollUnsafe()).toBeUndefined()
+    }))
+})

@@ -1,0 +1,156 @@
+/** S2 and L3: a server that is frozen, out of reach, or killed. */
+import { describe, expect, it } from "@effect/vitest"
+import { Clock, Duration, Effect, Exit, Fiber, Option, Random, Schedule } from "effect"
+import {
+  DistributedSemaphore,
+  DistributedSemaphoreBacking,
+  Lease,
+  LockLostError,
+  RedisBacking
+} from "../../src/index.ts"
+import * as Proxy from "../utils/proxy.ts"
+import { connect, server } from "../utils/redis.ts"
+import { until } from "../utils/until.ts"
+
+const millis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
+
+describe("under a hold with a ttl of 2 seconds, a server that is", () => {
+  const policies: ReadonlyArray<readonly [string, DistributedSemaphore.DistributedSemaphoreConfig]> = [
+    ["the default policy", {}],
+    ["a policy that retries for ever", { backingFailureRetryPolicy: Schedule.spaced("50 millis") }]
+  ]
+  const cases = ["frozen", "unreachable"].flatMap((fault) =>
+    policies.map(([policy, config]) => [fault, policy, config] as const)
+  )
+  it.live.each(cases)(
+    "%s: the work is interrupted before the lease is over, with %s",
+    ([fault, , config]) =>
+      Effect.gen(function*() {
+        const redisServer = yield* server
+        const proxy = yield* Effect.acquireRelease(
+          Effect.promise(() => Proxy.make(redisServer)),
+          (proxy) => Effect.promise(() => proxy.close())
+        )
+        const redis = yield* connect(`redis://127.0.0.1:${proxy.port}`)
+        // What is written to the server: the last refresh is known by when the client handed it over.
+        let lastSent = 0
+        const evalsha = redis.evalsha.bind(redis)
+        let frozen = false
+        redis.evalsha = ((...args: Parameters<typeof evalsha>) => {
+          if (!frozen) lastSent = performance.now()
+          return evalsha(...args)
+        }) as typeof redis.evalsha
+
+        let interrupted = 0
+        const semaphore = yield* Effect.provide(
+          DistributedSemaphore.make("key", { ttl: "2 seconds", ...config }),
+          RedisBacking.layer(redis)
+        )
+        const work = yield* Effect.forkScoped(
+          semaphore.withPermits(1)(Effect.onInterrupt(Effect.never, () =>
+            Effect.sync(() => {
+              interrupted = performance.now()
+            }))),
+          { startImmediately: true }
+        )
+        // Let a refresh or two succeed.
+        yield* Effect.sleep("1500 millis")
+        frozen = true
+        if (fault === "frozen") yield* Effect.promise(redisServer.freeze)
+        else proxy.refuse()
+
+        const exit = yield* Effect.timeout(Fiber.await(work), "5 seconds")
+        const told = performance.now()
+        if (fault === "frozen") yield* Effect.promise(redisServer.thaw)
+        const error = Option.getOrThrow(Exit.findErrorOption(exit))
+        expect(error).toBeInstanceOf(LockLostError)
+        expect(error).toMatchObject({ key: "key", reason: "unreachable" })
+        expect(interrupted - lastSent).toBeLessThan(2000)
+        expect(interrupted - lastSent).toBeGreaterThan(1500)
+        expect(told - interrupted).toBeLessThan(500)
+      })
+  )
+})
+
+describe("a server that is killed and started again under load", () => {
+  it.live.each([true, false])(
+    "no waiter hangs, no holder goes on past its lease, subscriptions come back: push %s",
+    (push) =>
+      Effect.gen(function*() {
+        const redisServer = yield* server
+        const redis = yield* connect(redisServer.url, { retryStrategy: () => 50 })
+        const observer = yield* connect(redisServer.url, { retryStrategy: () => 50 })
+        yield* Effect.gen(function*() {
+          const semaphore = yield* DistributedSemaphore.make("key", { limit: 3, ttl: "1 second" })
+          let cycles = 0
+          let lost = 0
+          let overstayed = 0
+          let stop = false
+          const work = Effect.gen(function*() {
+            const lease = yield* Lease
+            const end = (yield* millis) + (yield* Random.nextBetween(1, 20))
+            while ((yield* millis) < end) {
+              yield* Effect.sleep("1 millis")
+              // Running after the lease is over would be a broken promise.
+              if (lease.keepAlive.pollUnsafe() !== undefined) overstayed++
+            }
+            cycles++
+          })
+          const contender = semaphore.withPermits(1)(work).pipe(
+            Effect.catchTag("LockLostError", () => Effect.sync(() => lost++)),
+            Effect.repeat({ until: () => stop })
+          )
+          const contenders = yield* Effect.forEach(
+            Array.from({ length: 20 }),
+            () => Effect.forkScoped(contender)
+          )
+          for (let kill = 0; kill < 3; kill++) {
+            const before = cycles
+            yield* until(Effect.sync(() => cycles > before + 20))
+            yield* Effect.promise(redisServer.kill)
+            yield* Effect.sleep("300 millis")
+            yield* Effect.promise(redisServer.restart)
+          }
+          const before = cycles
+          yield* until(Effect.sync(() => cycles > before + 50))
+          if (push) {
+            // The one channel of the key is subscribed again, and hand-offs go by it.
+            yield* until(Effect.map(
+              Effect.promise(() => observer.pubsub("CHANNELS", "*") as Promise<ReadonlyArray<string>>),
+              (channels) => channels.length === 1
+            ))
+          }
+          stop = true
+          yield* Effect.timeout(Fiber.joinAll(contenders), "15 seconds")
+          expect(overstayed).toBe(0)
+          expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+          yield* Effect.logDebug(`${cycles} cycles, ${lost} leases lost`)
+        }).pipe(Effect.provide(RedisBacking.layer(redis, { pushBasedAcquireEnabled: push })))
+      }),
+    60_000
+  )
+
+  it.live("a waiter looks again as soon as its lost connection is restored", () =>
+    Effect.gen(function*() {
+      const redisServer = yield* server
+      const redis = yield* connect(redisServer.url)
+      const observer = yield* connect(redisServer.url)
+      yield* Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { ttl: "1 minute" })
+        const backing = yield* DistributedSemaphoreBacking
+        yield* backing.tryAcquire("key", "holder", Duration.minutes(1), 1, 1)
+        const waiters = yield* Effect.forEach([1, 2, 3], () =>
+          Effect.forkScoped(semaphore.withPermits(1)(Effect.void), { startImmediately: true }))
+        yield* until(Effect.map(semaphore.inspect, ({ line }) =>
+          line.length === 3))
+        yield* until(Effect.map(
+          Effect.promise(() => observer.pubsub("CHANNELS", "*") as Promise<ReadonlyArray<string>>),
+          (channels) => channels.length === 1
+        ))
+        // The message of this release finds no subscriber.
+        yield* Effect.promise(() => observer.call("CLIENT", "KILL", "TYPE", "pubsub"))
+        yield* backing.release("key", "holder", 1)
+        yield* Effect.timeout(Fiber.joinAll(waiters), "900 millis")
+      }).pipe(Effect.provide(RedisBacking.layer(redis)))
+    }))
+})
