@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import type { Scope } from "effect"
 import { Redis } from "ioredis"
 import type { RedisOptions } from "ioredis"
+import * as Net from "node:net"
 import { startOwn } from "../servers/find.ts"
 import type { Server } from "../servers/server.ts"
 import { stores } from "../servers/stores.ts"
@@ -25,21 +26,31 @@ export const connect = (url: string, options: Omit<RedisOptions, "replyMapping">
 
 export const keys = (redis: Redis, pattern = "*") => Effect.promise(() => redis.keys(pattern))
 
-/** The commands that clients send while an effect runs, without those of scripts and of the counting. */
+/**
+ * The commands that clients send while an effect runs, without those that scripts call. (Over a socket of its own: the
+ * monitor of ioredis loses count when the first command arrives together with the confirmation.)
+ */
 export const commandsDuring = <A, E, R>(url: string, effect: Effect.Effect<A, E, R>) =>
   Effect.scoped(Effect.gen(function*() {
-    const redis = yield* connect(url)
-    const monitor = yield* Effect.acquireRelease(
-      Effect.promise(() => redis.monitor()),
-      (monitor) => Effect.sync(() => monitor.disconnect())
+    const { hostname, port } = new URL(url)
+    const socket = yield* Effect.acquireRelease(
+      Effect.sync(() => Net.connect(Number(port), hostname)),
+      (socket) => Effect.sync(() => socket.destroy())
     )
-    const commands: Array<ReadonlyArray<string>> = []
-    monitor.on("monitor", (_time: string, args: ReadonlyArray<string>, source: string) => {
-      if (source !== "lua") commands.push(args)
-    })
+    let text = ""
+    socket.setEncoding("latin1").on("data", (data) => text += data)
+    socket.write("MONITOR\r\n")
+    yield* until(Effect.sync(() => text.startsWith("+OK\r\n")))
     const value = yield* effect
+    const redis = yield* connect(url)
     const mark = crypto.randomUUID()
     yield* Effect.promise(() => redis.echo(mark))
-    yield* until(Effect.sync(() => commands.some((args) => args[1] === mark)))
-    return { value, commands: commands.filter((args) => args[1] !== mark) }
+    yield* until(Effect.sync(() => text.includes(mark)))
+    const commands = Array.from(text.matchAll(/^\+[\d.]+ \[\d+ ([^\]]+)\] "(\w+)"/gm))
+      .filter(([, source]) => source !== "lua")
+      .map(([, , name]) => name!.toLowerCase())
+    // The last ones are those by which the marking client introduces itself, and the mark.
+    return { value, commands: commands.slice(0, commands.findLastIndex((name) => !ownCommands.has(name)) + 1) }
   }))
+
+const ownCommands = new Set(["hello", "client", "info", "echo"])
