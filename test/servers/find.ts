@@ -20,13 +20,16 @@ const install = fileURLToPath(new URL("../../scripts/install-test-servers.sh", i
 const canInstall = () => process.getuid?.() === 0 && existsSync("/usr/bin/apt-get")
 
 /** Starts a server that belongs to the caller: it may be frozen and killed. */
-export const startOwn = async (store: Store): Promise<Server> => {
-  if (await Docker.isAvailable()) return Docker.start(store)
+export const startOwn = async (store: Store): Promise<Server> =>
+  await Docker.isAvailable() ? Docker.start(store) : startBinary(store)
+
+/** From the programs on this machine, which are installed if that is possible. */
+export const startBinary = async (store: Store, extraArgs: ReadonlyArray<string> = []): Promise<Server> => {
   if (!Binary.isInstalled(store) && canInstall()) {
     console.log(`${store.name} is not on this machine: installing the test servers with apt-get`)
     execFileSync(install, { stdio: ["ignore", "ignore", "inherit"] })
   }
-  if (Binary.isInstalled(store)) return Binary.start(store)
+  if (Binary.isInstalled(store)) return Binary.start(store, extraArgs)
   throw new Error(ways(store))
 }
 

@@ -1,0 +1,56 @@
+/** Checks the promises from outside: by what the store says, snapshot after snapshot. */
+import type { Backing } from "../src/index.ts"
+
+export interface Audit {
+  readonly see: (state: Backing.SemaphoreState) => void
+  readonly summary: () => { readonly lines: ReadonlyArray<string>; readonly kept: boolean }
+}
+
+const permitsOf = (entries: ReadonlyArray<{ readonly permits: number }>) =>
+  entries.reduce((sum, { permits }) => sum + permits, 0)
+
+export const make = (limit: number): Audit => {
+  let most = 0
+  let newest = 0n
+  let tokensRose = true
+  const known = new Set<string>()
+  /** By waiter, who has been seen behind it in line. */
+  const behind = new Map<string, Set<string>>()
+  const overtaken = new Set<string>()
+
+  return {
+    see: ({ holders, line }) => {
+      const held = permitsOf(holders)
+      most = Math.max(most, held)
+
+      // Whatever token is new since the last snapshot is larger than all in it.
+      const issued = holders.filter(({ identifier }) => !known.has(identifier))
+      tokensRose &&= issued.every(({ fencingToken }) => fencingToken > newest)
+      for (const { fencingToken, identifier } of issued) {
+        known.add(identifier)
+        if (fencingToken > newest) newest = fencingToken
+      }
+
+      line.forEach(({ identifier }, place) => {
+        const followers = behind.get(identifier) ?? new Set()
+        behind.set(identifier, followers)
+        // Who stood behind may hold already if there is room for this one too: then both were let go together.
+        const fits = held + permitsOf(line.slice(0, place + 1)) <= limit
+        if (!fits && holders.some((holder) => followers.has(holder.identifier))) overtaken.add(identifier)
+        for (const follower of line.slice(place + 1)) followers.add(follower.identifier)
+      })
+    },
+    summary: () => {
+      const mark = (kept: boolean) => kept ? "✓" : "✗"
+      const pairs = Array.from(behind.values()).reduce((sum, followers) => sum + followers.size, 0)
+      return {
+        lines: [
+          `${mark(most <= limit)} most permits out at once: ${most} of ${limit}`,
+          `${mark(overtaken.size === 0)} order kept: ${pairs} pairs seen in line, ${overtaken.size} overtaken`,
+          `${mark(tokensRose)} fencing tokens rising: ${known.size} seen, the last ${newest}`
+        ],
+        kept: most <= limit && overtaken.size === 0 && tokensRose && known.size > 0
+      }
+    }
+  }
+}

@@ -1,0 +1,87 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Option } from "effect"
+import { Cluster } from "ioredis"
+import { DistributedSemaphore, Lease, RedisBacking } from "../../src/index.ts"
+import * as RedisCluster from "../servers/redisCluster.ts"
+
+const cluster = Effect.acquireRelease(
+  Effect.promise(RedisCluster.start),
+  (cluster) => Effect.promise(() => cluster.stop())
+)
+
+const connect = (ports: ReadonlyArray<number>, options = {}) =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Cluster(ports.map((port) => ({ host: "127.0.0.1", port })), options)),
+    (client) => Effect.sync(() => client.disconnect())
+  )
+
+/** Keys of many slots, and some that would leave theirs if they were not escaped. */
+const keys = [...Array.from({ length: 10 }, (_, index) => `key-${index}`), "{a}b", "}{", "a}"]
+
+describe("a cluster of three masters", () => {
+  it.live.each(
+    [
+      ["with push", {}, {}],
+      ["with a keyPrefix of the client", {}, { keyPrefix: "app{x}:" }],
+      ["without push", { pushBasedAcquireEnabled: false }, {}]
+    ] as const
+  )(
+    "keeps limit, order and tokens of semaphores in any slot, %s",
+    ([, options, clientOptions]) =>
+      Effect.gen(function*() {
+        const { ports } = yield* cluster
+        const client = yield* connect(ports, clientOptions)
+        yield* Effect.forEach(keys, (key) =>
+          Effect.gen(function*() {
+            const semaphore = yield* DistributedSemaphore.make(key, { limit: 2, acquireRetryInterval: "5 millis" })
+            const order: Array<number> = []
+            const tokens: Array<bigint> = []
+            let out = 0
+            let most = 0
+            const work = (index: number) =>
+              Effect.gen(function*() {
+                most = Math.max(most, ++out)
+                order.push(index)
+                tokens.push(Option.getOrThrow((yield* Lease).fencingToken))
+                yield* Effect.sleep("3 millis")
+                out--
+              })
+            yield* Effect.forEach(
+              Array.from({ length: 12 }, (_, index) => index),
+              (index) => semaphore.withPermits(1)(work(index)),
+              { concurrency: "unbounded" }
+            )
+            expect(most).toBe(2)
+            expect(order).toHaveLength(12)
+            expect(new Set(tokens).size).toBe(12)
+            expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+          }), { concurrency: 4 }).pipe(Effect.provide(RedisBacking.layer(client, options)))
+      }),
+    60_000
+  )
+
+  it.live(
+    "wakes waiters by sharded messages, not by polling, and again after the subscriber was disconnected",
+    () =>
+      Effect.gen(function*() {
+        const { ports } = yield* cluster
+        const client = yield* connect(ports)
+        yield* Effect.gen(function*() {
+          const mutex = yield* DistributedSemaphore.make("mutex", { ttl: "1 minute" })
+          const handOffs = Effect.timed(Effect.all(
+            Array.from({ length: 50 }, () => mutex.withPermits(1)(Effect.sleep("1 millis"))),
+            { concurrency: "unbounded" }
+          ))
+          const drain = Effect.map(handOffs, ([duration]) => duration)
+          // The first in line polls once a second: 50 hand-offs by polling would take most of a minute.
+          yield* Effect.timeout(drain, "5 seconds")
+
+          yield* Effect.promise(() =>
+            Promise.all(client.nodes("master").map((node) => node.call("CLIENT", "KILL", "TYPE", "pubsub")))
+          )
+          yield* Effect.timeout(drain, "10 seconds")
+        }).pipe(Effect.provide(RedisBacking.layer(client)))
+      }),
+    60_000
+  )
+})
