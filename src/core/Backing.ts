@@ -146,7 +146,11 @@ export interface DistributedSemaphoreBacking {
 
   /**
    * Emits once when the subscription stands, again after every reconnect, and whenever that holder may be able to go; if no
-   * holder is named, whenever any may (B7). It reconnects by itself.
+   * holder is named, whenever anyone may who waits in this process (B7). It reconnects by itself.
+   *
+   * **Gotchas**
+   *
+   * Whoever waits is told where it asked last, with `queue`. So ask again after the first emission.
    */
   readonly onPermitsReleased?: ((key: string, holderId?: string) => Stream.Stream<void>) | undefined
 

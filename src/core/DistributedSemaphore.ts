@@ -18,8 +18,7 @@
  *
  * @since 0.1.0
  */
-import { Effect, Fiber, Option } from "effect"
-import type { Scope } from "effect"
+import { Effect, Fiber, Option, Scope } from "effect"
 import type { SemaphoreState } from "./Backing.ts"
 import { DistributedSemaphoreBacking } from "./Backing.ts"
 import type { LockLostError } from "./Errors.ts"
@@ -138,9 +137,9 @@ export const make = Effect.fnUntraced(function*(
     ask: (holder: Holder.Holder) => Effect.Effect<Option.Option<Granted>, E>
   ) {
     const holder = Holder.make(backing, config, yield* resolveAcquisition(config.limit, permits, options))
-    const cleanUp = Effect.suspend(() => holder.mayHold() ? Operations.briefly(holder.giveBack) : Effect.void)
+    const cleanUp = Effect.suspend(() => holder.mayHold() ? Holder.giveBackBriefly(holder) : holder.abandon)
     return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-      const granted = yield* Effect.onError(restore(ask(holder)), () => cleanUp)
+      const granted = yield* Effect.onError(restore(Effect.andThen(holder.ready, ask(holder))), () => cleanUp)
       if (Option.isNone(granted)) {
         yield* cleanUp
         return Option.none()
@@ -170,21 +169,29 @@ export const make = Effect.fnUntraced(function*(
       ))
 
   const read = <A>(name: string, operation: () => Effect.Effect<A, SemaphoreBackingError>) =>
-    Effect.suspend(() => Operations.make(config).run(name, operation)).pipe(Effect.map(({ value }) => value))
+    Effect.suspend(() => {
+      const operations = Operations.make(config)
+      return Effect.ensuring(operations.run(name, operation), operations.abandon)
+    }).pipe(Effect.map(({ value }) => value))
 
   return {
     key,
     limit: config.limit,
     withPermits: (permits, options) => (effect) =>
-      Effect.scoped(Effect.flatMap(takeLease(permits, options), (lease) => underLease(effect, lease))),
+      // Not Effect.scoped: what the effect itself puts into a scope is for its caller's.
+      Effect.scopedWith((scope) =>
+        Effect.flatMap(Scope.provide(takeLease(permits, options), scope), (lease) => underLease(effect, lease))
+      ),
     withPermitsIfAvailable: (permits, options) => (effect) =>
-      Effect.scoped(Effect.flatMap(
-        tryTakeLease(permits, options),
-        Option.match({
-          onNone: () => Effect.succeedNone,
-          onSome: (lease) => Effect.asSome(underLease(effect, lease))
-        })
-      )),
+      Effect.scopedWith((scope) =>
+        Effect.flatMap(
+          Scope.provide(tryTakeLease(permits, options), scope),
+          Option.match({
+            onNone: () => Effect.succeedNone,
+            onSome: (lease) => Effect.asSome(underLease(effect, lease))
+          })
+        )
+      ),
     takeLease,
     take: (permits, options) => Effect.map(takeLease(permits, options), (lease) => lease.keepAlive),
     tryTake: (permits, options) => Effect.map(tryTakeLease(permits, options), Option.map((lease) => lease.keepAlive)),

@@ -67,7 +67,7 @@ describe("the cost", () => {
               { startImmediately: true }
             ))
           yield* until(
-            Effect.map(Effect.promise(() => redis.hlen("semaphore:{key}:state")), (fields) => fields === 6 + waiters)
+            Effect.map(Effect.promise(() => redis.zcard("semaphore:{key}:line")), (length) => length === waiters)
           )
           // All have looked again since the subscription stood, so that nothing but hand-offs is left to do.
           yield* quiet(url)
@@ -113,8 +113,8 @@ describe("the cost", () => {
             () => Effect.forkScoped(semaphore.withPermits(1)(Effect.void), { startImmediately: true })
           )
           yield* until(Effect.map(
-            Effect.promise(() => redis.hlen("semaphore:{key}:state")),
-            (fields) => fields === 1006
+            Effect.promise(() => redis.zcard("semaphore:{key}:line")),
+            (length) => length === 1000
           ))
           // The client, its subscriber, and the observer of this test.
           yield* until(Effect.map(connectedClients(observer), (clients) => clients === 3))

@@ -78,7 +78,7 @@ const make = (): DistributedSemaphoreBacking => {
     let demand = permitsOf(holds.values())
     for (const [id, { limit, permits }] of line) {
       demand += permits
-      if (demand > limit) return
+      if (demand - (holds.get(id)?.permits ?? 0) > limit) continue
       for (const listener of listeners.get(key) ?? []) listener(id)
     }
   }

@@ -78,7 +78,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
 
   /** This layer, as the one that listens for its waiters. */
   const listener = crypto.randomUUID()
-  const channel = (key: string) => channelOf((redis.options.keyPrefix ?? "") + keyPrefix, key, listener)
+  const channel = (key: string) => channelOf(Subscriber.keyPrefixOf(redis) + keyPrefix, key, listener)
   const notifications = options.pushBasedAcquireEnabled === false ? undefined : yield* Notifications.make(
     Subscriber.open(redis),
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
@@ -140,7 +140,8 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
 
 const token = (text: string) => FencingToken(BigInt(text))
 
-const micros = (ttl: Duration.Duration) => Math.ceil(Duration.toMillis(ttl) * 1000)
+/** More than a century is for ever, and still exact in Lua. */
+const micros = (ttl: Duration.Duration) => Math.min(Math.ceil(Duration.toMillis(ttl) * 1000), 2 ** 52)
 
 const remaining = (micros: string) => Duration.micros(BigInt(micros))
 

@@ -69,6 +69,8 @@ export const make = Effect.fnUntraced(function*(
       channels.set(name, channel)
       yield* Effect.addFinalizer(() =>
         Effect.map(subscriber, ({ unsubscribe }) => {
+          // Unless the name is in use again already.
+          if (channels.get(name) !== channel) return
           channels.delete(name)
           unsubscribe(name).catch(() => {})
         })
@@ -83,7 +85,8 @@ export const make = Effect.fnUntraced(function*(
     listen: (name, holderId = anyHolder) =>
       Stream.callback<void>(
         Effect.fnUntraced(function*(queue) {
-          const { listeners, stands } = yield* RcMap.get(subscriptions, name)
+          const channel = yield* RcMap.get(subscriptions, name)
+          const { listeners } = channel
           const signal = () => Queue.offerUnsafe(queue, undefined)
           yield* Effect.acquireRelease(
             Effect.sync(() => listeners.set(holderId, (listeners.get(holderId) ?? new Set()).add(signal))),
@@ -93,7 +96,7 @@ export const make = Effect.fnUntraced(function*(
                 if (signals?.delete(signal) && signals.size === 0) listeners.delete(holderId)
               })
           )
-          if (stands) signal()
+          if (channel.stands) signal()
         }),
         { bufferSize: 1, strategy: "sliding" }
       ),

@@ -9,6 +9,9 @@
  * - KEYS[4] state:   hash
  *     held, waiting   permits of all holds, and of all places
  *     ticket, token   the last ones issued
+ *     told            the ticket up to which everybody in line has been told to go
+ *     toldPermits     what those who are still in line want
+ *     maxLimit        the largest limit among those in line
  *     until           when everything here has expired
  *     h:<id>          a hold: "<permits> <token>"
  *     w:<id>          a place: "<permits> <limit> <listener>", the listener empty if the waiter polls
@@ -83,11 +86,11 @@ end
 const mutation = prelude + `
 local PUBLISH, ID = ARGV[1], ARGV[2]
 
-local held, waiting, ticket, token, lasts
+local held, waiting, ticket, token, lasts, told, toldPermits, maxLimit
 do
-  local fields = redis.call('HMGET', STATE, 'held', 'waiting', 'ticket', 'token', 'until')
-  for i = 1, 5 do fields[i] = tonumber(fields[i] or 0) end
-  held, waiting, ticket, token, lasts = unpack(fields)
+  local fields = redis.call('HMGET', STATE, 'held', 'waiting', 'ticket', 'token', 'until', 'told', 'toldPermits', 'maxLimit')
+  for i = 1, 8 do fields[i] = tonumber(fields[i] or 0) end
+  held, waiting, ticket, token, lasts, told, toldPermits, maxLimit = unpack(fields)
 end
 
 local function endHold(id)
@@ -97,7 +100,12 @@ local function endHold(id)
 end
 
 local function leaveLine(id)
-  waiting = waiting - place(id)
+  local number = redis.call('ZSCORE', LINE, id)
+  if not number then return end
+  local permits = place(id)
+  waiting = waiting - permits
+  if tonumber(number) <= told then toldPermits = toldPermits - permits end
+  if waiting == 0 then maxLimit = 0 end
   redis.call('ZREM', LINE, id)
   redis.call('ZREM', PLACES, id)
   redis.call('HDEL', STATE, 'w:' .. id)
@@ -112,49 +120,69 @@ end
 local live = held + waiting
 local lapsed = live < before
 
--- The permits of those ahead of a waiter, or any number above room if they are more than that.
-local function permitsAhead(id, room)
-  local sum, first = 0, 0
-  while sum <= room do
-    for _, other in ipairs(redis.call('ZRANGE', LINE, first, first + 31)) do
-      if other == id then return sum end
-      sum = sum + place(other)
-      if sum > room then return sum end
+-- Calls visit(id, ticket) for each waiter behind a ticket, in order, until that answers true.
+local function eachBehind(number, visit)
+  local first = 0
+  while true do
+    local found = redis.call('ZRANGEBYSCORE', LINE, '(' .. int(number), '+inf', 'WITHSCORES', 'LIMIT', first, 32)
+    for i = 1, #found, 2 do
+      if visit(found[i], tonumber(found[i + 1])) then return end
     end
+    if #found < 64 then return end
     first = first + 32
   end
+end
+
+-- The permits of those ahead of a waiter; less exact if they are clearly within the room, or above it.
+local function permitsAhead(id, number, room)
+  local sum, from = toldPermits, told
+  if number <= told then
+    -- All who have been told usually fit together, so that there is no need to count who of them is ahead.
+    local others = toldPermits - place(id)
+    if others <= room then return others end
+    sum, from = 0, 0
+  end
+  if sum > room then return sum end
+  eachBehind(from, function(other)
+    if other == id then return true end
+    sum = sum + place(other)
+    return sum > room
+  end)
   return sum
 end
 
--- C2: names those at the head of the line who can all go now, to the processes in which they wait.
+-- C2: tells those who can go now, and have not been told, in the processes in which they wait.
 local function wake()
-  local sum, first = held, 0
-  while waiting > 0 do
-    local ids = redis.call('ZRANGE', LINE, first, first + 31)
-    if #ids == 0 then return end
-    for _, id in ipairs(ids) do
-      local permits, limit, listener = place(id)
-      sum = sum + permits
-      if sum > limit then return end
-      if listener ~= '' and id ~= ID then redis.call(PUBLISH, LINE .. ':' .. listener, id) end
+  local sum, upTo, added, everybody = held + toldPermits, told, 0, true
+  eachBehind(told, function(id, number)
+    local permits, limit, listener = place(id)
+    sum = sum + permits
+    if sum - hold(id) <= limit then
+      if listener ~= '' then redis.call(PUBLISH, LINE .. ':' .. listener, id) end
+      if everybody then upTo, added = number, added + permits end
+    else
+      -- Behind one with a smaller limit others may fit. They are told each time.
+      everybody = false
     end
-    first = first + 32
-  end
+    return sum > maxLimit
+  end)
+  told, toldPermits = upTo, toldPermits + added
 end
 
--- Writes the sums back, keeps the keys at least until the given expiry, and wakes whoever can go if anything was freed.
+-- Wakes whoever can go if anything was freed, writes the sums back, and keeps the keys at least until the given expiry.
 local function finish(expiry)
+  local freed = lapsed or held + waiting < live
+  if freed and waiting > 0 then wake() end
+  if not (expiry or freed) then return end
+
   lasts = math.max(lasts, expiry or 0)
-  if expiry or lapsed or held + waiting ~= live then
-    redis.call('HSET', STATE, 'held', int(held), 'waiting', int(waiting), 'ticket', int(ticket), 'token', int(token),
-      'until', int(lasts))
-  end
+  redis.call('HSET', STATE, 'held', int(held), 'waiting', int(waiting), 'ticket', int(ticket), 'token', int(token),
+    'until', int(lasts), 'told', int(told), 'toldPermits', int(toldPermits), 'maxLimit', int(maxLimit))
   if expiry then
     for _, key in ipairs(waiting > 0 and KEYS or { HOLDERS, STATE }) do
       redis.call('PEXPIREAT', key, int(math.ceil(lasts / 1000)))
     end
   end
-  if lapsed or held + waiting < live then wake() end
 end
 `
 
@@ -169,23 +197,26 @@ export const tryAcquire = script(
   mutation + `
 local ttl, limit, permits, queue, listener = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local own, ownToken = hold(ID)
-local inLine = waiting > 0 and redis.call('ZSCORE', LINE, ID)
+local number = waiting > 0 and tonumber(redis.call('ZSCORE', LINE, ID) or nil)
 
 if own ~= permits then
   local room = limit - held + own - permits
-  local ahead = inLine and permitsAhead(ID, room) or waiting
+  local ahead = number and permitsAhead(ID, number, room) or waiting
   if ahead > room then
     if queue ~= '1' then
       finish()
       return { 'refused' }
     end
-    if inLine then
+    if number then
       waiting = waiting - place(ID)
+      -- Who was told and can't go after all, or wants another number now, is to be told again, like those behind it.
+      if number <= told then told, toldPermits = 0, 0 end
     else
       ticket = ticket + 1
       redis.call('ZADD', LINE, int(ticket), ID)
     end
     waiting = waiting + permits
+    maxLimit = math.max(maxLimit, limit)
     redis.call('ZADD', PLACES, int(now + ttl), ID)
     redis.call('HSET', STATE, 'w:' .. ID, int(permits) .. ' ' .. int(limit) .. ' ' .. listener)
     finish(now + ttl)
@@ -196,13 +227,15 @@ if own ~= permits then
     local function lookAt(expiry)
       if expiry then wait = math.min(wait, expiry - now) end
     end
-    if position + permits <= limit then
-      -- Near the head, any expiry may free the way.
-      lookAt(redis.call('ZRANGE', HOLDERS, 0, 0, 'WITHSCORES')[2])
-      lookAt(redis.call('ZRANGE', PLACES, 0, 0, 'WITHSCORES')[2])
-    elseif position > 0 then
-      -- Further back, whoever stands directly ahead looks too, and wakes this one, unless it is gone.
+    if position > 0 then
+      -- Whoever stands directly ahead looks too, and then wakes this one, unless it is gone.
       lookAt(redis.call('ZSCORE', PLACES, redis.call('ZRANGE', LINE, position - 1, position - 1)[1]))
+    end
+    if position + permits <= limit then
+      -- Near the head, any expiry of a hold or of a place ahead may free the way.
+      lookAt(redis.call('ZRANGE', HOLDERS, 0, 0, 'WITHSCORES')[2])
+      local first = redis.call('ZRANGE', PLACES, 0, 0, 'WITHSCORES')
+      if redis.call('ZRANK', LINE, first[1]) < position then lookAt(first[2]) end
     end
     return { 'waiting', int(position), int(math.max(1000, wait)) }
   end
@@ -211,7 +244,7 @@ if own ~= permits then
   ownToken = token
 end
 
-if inLine then leaveLine(ID) end
+if number then leaveLine(ID) end
 redis.call('ZADD', HOLDERS, int(now + ttl), ID)
 redis.call('HSET', STATE, 'h:' .. ID, int(permits) .. ' ' .. int(ownToken))
 finish(now + ttl)
@@ -234,7 +267,7 @@ if own > freed then
 elseif own > 0 then
   endHold(ID)
 end
-if waiting > 0 then leaveLine(ID) end
+leaveLine(ID)
 finish()
 return int(freed)
 `

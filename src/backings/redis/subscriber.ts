@@ -26,6 +26,10 @@ export const open = (client: Redis | Cluster): Effect.Effect<Subscriber, never, 
     }
   )
 
+/** What the client itself puts before all keys, but not before channels. */
+export const keyPrefixOf = (client: Redis | Cluster): string =>
+  client.options.keyPrefix || (isCluster(client) ? client.options.redisOptions?.keyPrefix : undefined) || ""
+
 export const isCluster = (client: Redis | Cluster): client is Cluster => client.isCluster
 
 /** Milliseconds until the next attempt; there always is one. */
@@ -35,6 +39,7 @@ const ofServer = (client: Redis) => {
   const options = {
     keyPrefix: "",
     autoResubscribe: false,
+    autoResendUnfulfilledCommands: true,
     enableOfflineQueue: true,
     maxRetriesPerRequest: null,
     retryStrategy: reconnectDelay
@@ -52,6 +57,8 @@ const ofServer = (client: Redis) => {
 /** Sharded pub/sub: a message goes to the nodes of its slot only. */
 const ofCluster = (client: Cluster) => {
   const options = {
+    // Given for the nodes, these two would be applied to channels and to the answers of CLUSTER SLOTS.
+    redisOptions: { keyPrefix: "", stringNumbers: false },
     keyPrefix: "",
     shardedSubscribers: true,
     enableOfflineQueue: true,

@@ -1,5 +1,5 @@
 /** One acquisition, from its first question to the store until its permits are given back. */
-import { Effect, Option } from "effect"
+import { Duration, Effect, Fiber, Option } from "effect"
 import type { Acquired, DistributedSemaphoreBacking, FencingToken, Waiting } from "../Backing.ts"
 import type { SemaphoreBackingError } from "../Errors.ts"
 import * as Instant from "./instant.ts"
@@ -9,16 +9,22 @@ import type { Acquisition, ResolvedConfig } from "./options.ts"
 export interface Holder {
   readonly config: ResolvedConfig
   readonly acquisition: Acquisition
+  /** Waits until an earlier holder of the same name has given its permits back: its release would free ours. */
+  readonly ready: Effect.Effect<void>
   /** Asks for the permits; with `queue`, takes or keeps a place in line. */
   readonly ask: (options: { readonly queue: boolean }) => Effect.Effect<Answer, SemaphoreBackingError>
   /** Extends the lease. `Refused` if there is no hold. */
   readonly refresh: Effect.Effect<Granted | Refused, SemaphoreBackingError>
   /** Like `ask`, for permits that were acquired externally. */
   readonly confirm: Effect.Effect<Granted | Refused, SemaphoreBackingError>
-  /** Settles what is in flight, then releases permits and place; fails nobody, and ends within about one ttl. */
-  readonly giveBack: Effect.Effect<void>
   /** Whether the store may have given this holder something, or may yet do so. */
   readonly mayHold: () => boolean
+  /** Whether an operation has not ended yet. */
+  readonly inFlight: () => boolean
+  /** Starts to give back, in the background, what the store may have given; ends within two ttl. */
+  readonly giveBack: Effect.Effect<Fiber.Fiber<void>>
+  /** Forgets what is in flight, of a holder that has nothing to give back. */
+  readonly abandon: Effect.Effect<void>
   /** Milliseconds until a lease counted from `sent` must be taken for lost; not above 0 when it must be already. */
   readonly millisLeft: (sent: Instant.Instant) => Effect.Effect<number>
 }
@@ -42,6 +48,9 @@ const granted = (value: true | Acquired, sent: Instant.Instant): Granted => ({
   fencingToken: value === true ? Option.none() : Option.some(value.fencingToken),
   sent
 })
+
+/** Of each backing, the holders that are giving their permits back. */
+const givingBack = new WeakMap<DistributedSemaphoreBacking, Map<string, Fiber.Fiber<void>>>()
 
 export const make = (
   backing: DistributedSemaphoreBacking,
@@ -72,7 +81,7 @@ export const make = (
     }).pipe(Effect.map((reply): Answer => {
       const value = reply.value
       if (value === false) {
-        asked = operations.inFlight()
+        asked = operations.uncertain()
         return refused
       }
       return value !== true && value._tag === "Waiting" ? value : granted(value, reply.sent)
@@ -83,21 +92,55 @@ export const make = (
     ({ sent, value }): Granted | Refused => value === false ? refused : granted(value, sent)
   )
 
+  const release = operations.run("release", () => backing.release(key, identifier, permits))
+
+  const settleAndRelease = Effect.gen(function*() {
+    yield* operations.settle
+    yield* release
+    // A driver that can't be interrupted may let an acquire land even now.
+    if (operations.inFlight()) yield* Effect.andThen(operations.landed, release)
+  }).pipe(
+    Effect.timeout(Duration.times(ttl, 2)),
+    Effect.ensuring(operations.abandon),
+    Effect.ignoreCause({
+      log: "Debug",
+      message: `The permits of "${key}" could not be given back: they are free again when their lease has expired`
+    })
+  )
+
+  const name = JSON.stringify([key, identifier])
+  const namesakes = givingBack.get(backing) ?? new Map<string, Fiber.Fiber<void>>()
+  givingBack.set(backing, namesakes)
+
   return {
     config,
     acquisition,
+    ready: Effect.suspend(() => {
+      const earlier = namesakes.get(name)
+      return earlier === undefined ? Effect.void : Effect.asVoid(Fiber.await(earlier))
+    }),
     ask: (options) => whileStale(ask(options)),
     refresh,
     confirm: whileStale(refresh),
-    giveBack: operations.settle.pipe(
-      Effect.andThen(operations.run("release", () => backing.release(key, identifier, permits))),
-      Effect.timeout(ttl),
-      Effect.ignoreCause({
-        log: "Debug",
-        message: `The permits of "${key}" could not be given back: they are free again when their lease has expired`
-      })
-    ),
     mayHold: () => asked,
+    inFlight: operations.inFlight,
+    giveBack: Effect.map(Effect.forkDetach(settleAndRelease, { startImmediately: true }), (fiber) => {
+      namesakes.set(name, fiber)
+      fiber.addObserver(() => {
+        if (namesakes.get(name) === fiber) namesakes.delete(name)
+      })
+      return fiber
+    }),
+    abandon: operations.abandon,
     millisLeft
   }
 }
+
+/**
+ * Gives back and waits for it, half a second at most: nobody is kept on a dead store.
+ */
+export const giveBackBriefly = (holder: Holder): Effect.Effect<void> =>
+  Effect.flatMap(
+    holder.giveBack,
+    (fiber) => fiber.pollUnsafe() ? Effect.void : Effect.asVoid(Effect.timeoutOption(Fiber.await(fiber), "500 millis"))
+  )

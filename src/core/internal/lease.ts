@@ -4,7 +4,8 @@ import type { SemaphoreBackingError } from "../Errors.ts"
 import { LockLostError } from "../Errors.ts"
 import type { Lease } from "../Lease.ts"
 import type { Granted, Holder } from "./holder.ts"
-import { briefly } from "./operations.ts"
+import { giveBackBriefly } from "./holder.ts"
+import * as Instant from "./instant.ts"
 
 /** A suspended machine stops timers too: after waking up, the loss is noticed within this time. */
 const longestSleepMillis = 1000
@@ -17,7 +18,13 @@ export const make = Effect.fnUntraced(function*(holder: Holder, granted: Granted
 
   const millisLeft = Effect.suspend(() => holder.millisLeft(renewed))
 
-  const refreshing: Effect.Effect<never, LockLostError | SemaphoreBackingError> = Effect.sleep(refreshInterval).pipe(
+  /** Counted from when the last one was sent: a slow store must not make them rarer. */
+  const refreshDue = Effect.flatMap(
+    Effect.suspend(() => Instant.millisSince(renewed)),
+    (passed) => Effect.sleep(Math.max(0, Duration.toMillis(refreshInterval) - passed))
+  )
+
+  const refreshing: Effect.Effect<never, LockLostError | SemaphoreBackingError> = refreshDue.pipe(
     Effect.andThen(holder.refresh),
     Effect.flatMap((answer) => {
       if (answer._tag === "Refused") return lost("expired")
@@ -29,7 +36,7 @@ export const make = Effect.fnUntraced(function*(holder: Holder, granted: Granted
 
   const watching: Effect.Effect<never, LockLostError> = Effect.flatMap(
     millisLeft,
-    (left) => left > 0 ? Effect.sleep(Math.min(left, longestSleepMillis)) : lost("unreachable")
+    (left) => left > 0 ? Effect.sleep(Math.min(Math.ceil(left), longestSleepMillis)) : lost("unreachable")
   ).pipe(Effect.forever)
 
   const keepAlive = yield* Effect.forkDetach(Effect.raceFirst(refreshing, watching), { startImmediately: true })
@@ -40,31 +47,25 @@ export const make = Effect.fnUntraced(function*(holder: Holder, granted: Granted
     permits,
     fencingToken: granted.fencingToken,
     keepAlive,
-    remaining: Effect.map(millisLeft, (left) => Duration.millis(Math.max(0, left)))
+    remaining: Effect.map(millisLeft, (left) => Duration.millis(keepAlive.pollUnsafe() ? 0 : Math.max(0, left)))
   }
   return lease
 })
 
 /**
- * Stops the keepalive, then gives the permits back, so that no refresh trails the release. An expired hold has nothing to
- * give back; after an outage nobody waits for the store.
+ * Stops the keepalive, then gives the permits back, so that no refresh trails the release. If the keepalive had failed,
+ * nobody waits for that: the store is in trouble. An expired hold has nothing to give back.
  */
 export const close = (holder: Holder, keepAlive: Lease["Service"]["keepAlive"]): Effect.Effect<void> =>
   Effect.andThen(
     Fiber.interrupt(keepAlive),
     Effect.flatMap(Fiber.await(keepAlive), (exit) => {
-      switch (lossOf(exit)) {
-        case "expired":
-          return Effect.void
-        case "unreachable":
-          return Effect.asVoid(Effect.forkDetach(holder.giveBack))
-        default:
-          return briefly(holder.giveBack)
-      }
+      if (Exit.hasInterrupts(exit)) return giveBackBriefly(holder)
+      return hasExpired(exit) && !holder.inFlight() ? Effect.void : Effect.asVoid(holder.giveBack)
     })
   )
 
-const lossOf = (exit: Exit.Exit<never, LockLostError | SemaphoreBackingError>): LockLostError["reason"] | undefined => {
+const hasExpired = (exit: Exit.Exit<never, LockLostError | SemaphoreBackingError>): boolean => {
   const error = Option.getOrUndefined(Exit.findErrorOption(exit))
-  return error?._tag === "LockLostError" ? error.reason : undefined
+  return error?._tag === "LockLostError" && error.reason === "expired"
 }

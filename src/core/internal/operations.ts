@@ -3,10 +3,10 @@
  *
  * A store that is frozen or out of reach may never answer, and a driver may not answer an interruption either. So every
  * operation runs in a fiber of its own. Whoever waits for it can leave at once, by interruption or when the time limit of
- * one attempt has passed; the operation then stays *in flight*, and must be settled before the permits are given back: an
+ * one attempt has passed; the operation may then still be *in flight*, and is settled before the permits are given back: an
  * acquire that lands after the release would leave a hold without a holder.
  */
-import { Cause, Duration, Effect, Fiber } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber } from "effect"
 import { SemaphoreBackingError } from "../Errors.ts"
 import * as Instant from "./instant.ts"
 import type { ResolvedConfig } from "./options.ts"
@@ -17,10 +17,16 @@ export interface Operations {
     name: string,
     operation: () => Effect.Effect<A, SemaphoreBackingError>
   ) => Effect.Effect<Reply<A>, SemaphoreBackingError>
-  /** Whether an attempt that was abandoned may still take effect. */
+  /** Whether an attempt has not ended yet. */
   readonly inFlight: () => boolean
-  /** Waits for what is in flight, at most for the time limit of one attempt; what has not ended by then never goes on. */
+  /** Whether an attempt has failed, or has not ended yet: it may have taken effect, or still do so. */
+  readonly uncertain: () => boolean
+  /** Lets what is in flight end, at most for the time limit of one attempt, and then interrupts it. */
   readonly settle: Effect.Effect<void>
+  /** Interrupts what is in flight, without waiting for it. */
+  readonly abandon: Effect.Effect<void>
+  /** Waits until nothing is in flight. */
+  readonly landed: Effect.Effect<void>
 }
 
 export interface Reply<A> {
@@ -29,17 +35,23 @@ export interface Reply<A> {
   readonly sent: Instant.Instant
 }
 
-/** Two attempts fit into what is left of a lease when its refresh falls due, if `refreshInterval` is the default. */
-const attemptLimit = (ttl: Duration.Duration) => Duration.min(Duration.divideUnsafe(ttl, 3), Duration.seconds(5))
+/** With the default `refreshInterval`, two attempts fit into the rest of a lease when its refresh falls due. */
+const attemptLimit = (ttl: Duration.Duration) => Duration.min(Duration.divideUnsafe(ttl, 4), Duration.seconds(5))
+
+const failure = (operation: string, cause: unknown) => Effect.fail(new SemaphoreBackingError({ operation, cause }))
 
 export const make = (config: Pick<ResolvedConfig, "ttl" | "backingFailureRetryPolicy">): Operations => {
   const limit = attemptLimit(config.ttl)
   const flying = new Set<Fiber.Fiber<unknown, unknown>>()
+  let failed = false
 
   const launch = <A>(operation: () => Effect.Effect<A, SemaphoreBackingError>) =>
     Effect.map(Effect.forkDetach(Effect.suspend(operation), { startImmediately: true }), (fiber) => {
       flying.add(fiber)
-      fiber.addObserver(() => flying.delete(fiber))
+      fiber.addObserver((exit) => {
+        flying.delete(fiber)
+        failed ||= Exit.isFailure(exit)
+      })
       return fiber
     })
 
@@ -47,34 +59,32 @@ export const make = (config: Pick<ResolvedConfig, "ttl" | "backingFailureRetryPo
     Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
       const sent = yield* Instant.now
       const fiber = yield* launch(operation)
-      const value = yield* fiber.pollUnsafe() ??
-        restore(Effect.timeoutOrElse(Fiber.join(fiber), {
+      const exit = fiber.pollUnsafe() ??
+        (yield* restore(Effect.timeoutOrElse(Fiber.await(fiber), {
           duration: limit,
-          orElse: () => Effect.fail(new SemaphoreBackingError({ operation: name, cause: noAnswer(limit) }))
-        }))
-      return { value, sent }
+          orElse: () => {
+            fiber.interruptUnsafe()
+            return failure(name, new Cause.TimeoutError(`No answer within ${Duration.format(limit)}`))
+          }
+        })))
+      // Only the operation itself can have been interrupted here, as by a client that shuts down.
+      if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
+        return yield* failure(name, Cause.squash(exit.cause))
+      }
+      return { value: yield* exit, sent }
     }))
+
+  const abandon = Effect.sync(() => flying.forEach((fiber) => fiber.interruptUnsafe()))
+  const landed = Effect.suspend(() => Fiber.awaitAll(flying)).pipe(Effect.asVoid)
 
   return {
     run: (name, operation) => Effect.retry(attempt(name, operation), config.backingFailureRetryPolicy),
     inFlight: () => flying.size > 0,
+    uncertain: () => failed || flying.size > 0,
     settle: Effect.suspend(() =>
-      flying.size === 0 ? Effect.void : Effect.andThen(
-        Effect.timeoutOption(Fiber.awaitAll(flying), limit),
-        Effect.sync(() => flying.forEach((fiber) => fiber.interruptUnsafe()))
-      )
-    )
+      flying.size === 0 ? Effect.void : Effect.andThen(Effect.timeoutOption(landed, limit), abandon)
+    ),
+    abandon,
+    landed
   }
 }
-
-const noAnswer = (limit: Duration.Duration) => new Cause.TimeoutError(`No answer within ${Duration.format(limit)}`)
-
-/**
- * Waits for an effect at most half a second, and leaves it to end in the background: what cleans up must not keep its
- * caller on a dead store.
- */
-export const briefly = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<void, never, R> =>
-  Effect.flatMap(
-    Effect.forkDetach(effect, { startImmediately: true }),
-    (fiber) => fiber.pollUnsafe() ? Effect.void : Effect.asVoid(Effect.timeoutOption(Fiber.await(fiber), "500 millis"))
-  )

@@ -58,6 +58,7 @@ export const resolveConfig = Effect.fnUntraced(function*(key: string, config: Di
   const limit = config.limit ?? 1
   if (!isCount(limit)) return yield* refuse("limit", limit, "a positive integer")
   const ttl = yield* positiveDuration("ttl", config.ttl ?? "30 seconds")
+  if (Duration.toMillis(ttl) < 1) return yield* refuse("ttl", config.ttl, "at least a millisecond")
   const refreshInterval = yield* positiveDuration(
     "refreshInterval",
     config.refreshInterval ?? Duration.divideUnsafe(ttl, 3)

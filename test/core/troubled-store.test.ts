@@ -1,0 +1,314 @@
+/** What is left when a store or its driver misbehaves: nothing of an earlier holder harms a later one. */
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Schedule, Stream } from "effect"
+import type { Scope } from "effect"
+import { TestClock } from "effect/testing"
+import {
+  DistributedSemaphore,
+  DistributedSemaphoreBacking,
+  MemoryBacking,
+  SemaphoreBackingError
+} from "../../src/index.ts"
+import type { Call } from "../utils/fakeBacking.ts"
+import * as FakeBacking from "../utils/fakeBacking.ts"
+import * as Fibers from "../utils/fibers.ts"
+
+type Backing = DistributedSemaphoreBacking
+type Replace = (real: Backing) => Partial<Backing>
+
+const test = (
+  name: string,
+  replace: Replace,
+  body: (calls: Array<Call>) => Effect.Effect<void, unknown, Backing | Scope.Scope>
+) =>
+  it.effect(name, () => {
+    const calls: Array<Call> = []
+    return Effect.provide(body(calls), FakeBacking.layer(calls, replace))
+  })
+
+const start = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.tap(Effect.forkScoped(effect, { startImmediately: true }), () => TestClock.adjust(0))
+
+const operations = (calls: Array<Call>) => calls.map(({ operation }) => operation)
+
+describe("an identifier that is used again", () => {
+  const landed = Deferred.makeUnsafe<void>()
+  let releases = 0
+  test(
+    "waits until its earlier hold is given back, so that a late release does not free the new one",
+    (real) => ({
+      release: (...args) =>
+        ++releases === 1 ? Effect.andThen(Deferred.await(landed), real.release(...args)) : real.release(...args)
+    }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key")
+        const again = yield* DistributedSemaphore.make("key")
+        yield* start(semaphore.withPermits(1, { identifier: "cron" })(Effect.void))
+        yield* TestClock.adjust("600 millis")
+        const second = yield* start(again.withPermits(1, { identifier: "cron" })(Effect.never))
+        yield* TestClock.adjust("100 millis")
+        yield* Deferred.succeed(landed, undefined)
+        yield* TestClock.adjust(0)
+        expect(yield* semaphore.currentCount).toBe(1)
+        expect(yield* semaphore.tryTake(1)).toEqual(Option.none())
+        expect(second.pollUnsafe()).toBeUndefined()
+      })
+  )
+})
+
+describe("an acquire", () => {
+  const uninterruptibly = (delay: Duration.Input): Replace => {
+    let asked = 0
+    return (real) => ({
+      tryAcquire: (...args) =>
+        ++asked === 1
+          ? Effect.uninterruptible(Effect.delay(real.tryAcquire(...args), delay))
+          : real.tryAcquire(...args)
+    })
+  }
+
+  test(
+    "that lands long after its interruption is released then",
+    uninterruptibly("20 seconds"),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { ttl: "30 seconds" })
+        const waiter = yield* start(semaphore.withPermits(1)(Effect.never))
+        const interruption = yield* start(Fiber.interrupt(waiter))
+        yield* TestClock.adjust("500 millis")
+        yield* Fiber.join(interruption)
+        yield* TestClock.adjust("20 seconds")
+        expect(yield* semaphore.currentCount).toBe(0)
+      })
+  )
+
+  let attempts = 0
+  test(
+    "that failed although it took effect is released when a later answer is no",
+    (real) => ({
+      tryAcquire: (...args) => {
+        const failure = new SemaphoreBackingError({ operation: "tryAcquire", cause: "reply lost" })
+        return ++attempts === 1 ? Effect.andThen(real.tryAcquire(...args), Effect.fail(failure)) : Effect.succeed(false)
+      }
+    }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key")
+        const refused = yield* start(Effect.scoped(semaphore.tryTake(1)))
+        yield* TestClock.adjust("1 second")
+        expect(yield* Fiber.join(refused)).toEqual(Option.none())
+        expect(yield* semaphore.currentCount).toBe(0)
+      })
+  )
+})
+
+describe("an operation that does not answer is not left running:", () => {
+  const never: ReadonlyArray<
+    readonly [keyof Backing, (semaphore: DistributedSemaphore.DistributedSemaphore) => Effect.Effect<unknown, unknown>]
+  > = [
+    ["getCount", (semaphore) => semaphore.currentCount],
+    ["inspect", (semaphore) => semaphore.inspect],
+    ["release", (semaphore) => semaphore.withPermits(1)(Effect.void)],
+    ["refresh", (semaphore) => semaphore.withPermits(1)(Effect.never)],
+    ["refresh", (semaphore) => semaphore.withPermits(1, { identifier: "x", acquiredExternally: true })(Effect.void)],
+    ["tryAcquire", (semaphore) => semaphore.withPermits(1)(Effect.void)]
+  ]
+  it.effect.each(never)("%s", ([operation, use]) =>
+    Fibers.counted((running) =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { limit: 10, ttl: "10 seconds" })
+        const before = running()
+        const uses = yield* Effect.forEach(
+          Array.from({ length: 10 }),
+          () => Effect.forkChild(Effect.timeoutOption(use(semaphore), "5 seconds"), { startImmediately: true })
+        )
+        yield* TestClock.adjust("2 minutes")
+        yield* Effect.forEach(uses, Fiber.await)
+        expect(running()).toBe(before)
+      }).pipe(Effect.provide(FakeBacking.layer([], () => ({ [operation]: () => Effect.never }))))
+    ))
+})
+
+describe("a lease", () => {
+  test(
+    "is kept on a store that takes nearly as long as an attempt may",
+    (real) => ({
+      tryAcquire: (...args) => Effect.delay(real.tryAcquire(...args), "700 millis"),
+      refresh: (...args) => Effect.delay(real.refresh(...args), "700 millis")
+    }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { ttl: "3 seconds" })
+        const work = yield* start(semaphore.withPermits(1)(Effect.never))
+        yield* TestClock.adjust("1 minute")
+        expect(work.pollUnsafe()).toBeUndefined()
+        // It ends only as time goes on: a refresh is in flight.
+        yield* start(Fiber.interrupt(work))
+        yield* TestClock.adjust("1 second")
+      })
+  )
+
+  let refreshes = 0
+  test(
+    "gives back at once, although one of its refreshes was never answered",
+    (real) => ({ refresh: (...args) => ++refreshes === 1 ? Effect.never : real.refresh(...args) }),
+    (calls) =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key")
+        const work = yield* start(semaphore.withPermits(1)(Effect.sleep("1 minute")))
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(work)
+        expect(operations(calls).at(-1)).toBe("release")
+        expect(yield* semaphore.currentCount).toBe(0)
+      })
+  )
+
+  test(
+    "has no time remaining once it is over",
+    () => ({}),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key")
+        const lease = yield* Effect.scoped(semaphore.takeLease(1))
+        expect(Duration.toMillis(yield* lease.remaining)).toBe(0)
+      })
+  )
+
+  test(
+    "ends with a SemaphoreBackingError when the client interrupts the refresh by itself",
+    () => ({ refresh: () => Effect.interrupt }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { backingFailureRetryPolicy: Schedule.recurs(0) })
+        const work = yield* start(Effect.flip(semaphore.withPermits(1)(Effect.never)))
+        yield* TestClock.adjust("10 seconds")
+        expect(yield* Fiber.join(work)).toMatchObject({ _tag: "SemaphoreBackingError", operation: "refresh" })
+      })
+  )
+
+  test(
+    "that ends with the error of the store tells its caller at once, although the release hangs",
+    () => ({
+      refresh: () => Effect.fail(new SemaphoreBackingError({ operation: "refresh", cause: "down" })),
+      release: () => FakeBacking.hangs
+    }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", {
+          ttl: "3 seconds",
+          backingFailureRetryPolicy: Schedule.recurs(0)
+        })
+        const work = yield* start(semaphore.withPermits(1)(Effect.never))
+        yield* TestClock.adjust("1 second")
+        expect(Exit.isFailure(work.pollUnsafe() ?? Exit.void)).toBe(true)
+      })
+  )
+})
+
+describe("a waiter", () => {
+  const waiting = { _tag: "Waiting" as const, position: 0 }
+  const asks = (calls: Array<Call>) => operations(calls).filter((operation) => operation === "tryAcquire").length
+
+  const policies: ReadonlyArray<readonly [string, Schedule.Schedule<unknown>, asks: number]> = [
+    ["recurs(0)", Schedule.recurs(0), 1],
+    ["recurs(3)", Schedule.recurs(3), 4],
+    ["spaced, 3 times", Schedule.spaced("100 millis").pipe(Schedule.upTo({ times: 3 })), 4]
+  ]
+  for (const [name, policy, expected] of policies) {
+    for (const answerAfter of [0, 250]) {
+      test(
+        `asks as often as its policy says: ${name}, answered after ${answerAfter} ms`,
+        () => ({ tryAcquire: () => Effect.delay(Effect.succeed(false), answerAfter), onPermitsReleased: undefined }),
+        (calls) =>
+          Effect.gen(function*() {
+            const semaphore = yield* DistributedSemaphore.make("key", { acquireRetryPolicy: policy })
+            const waiter = yield* start(Effect.flip(semaphore.withPermits(1)(Effect.void)))
+            yield* TestClock.adjust("10 seconds")
+            expect((yield* Fiber.join(waiter))._tag).toBe("LockNotAcquiredError")
+            expect(asks(calls)).toBe(expected)
+          })
+      )
+    }
+  }
+
+  test(
+    "is not in a loop when its backing says to ask again at once",
+    () => ({
+      tryAcquire: () => Effect.succeed({ ...waiting, retryAfter: Duration.zero }),
+      onPermitsReleased: undefined
+    }),
+    (calls) =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key")
+        yield* start(semaphore.withPermits(1)(Effect.void))
+        yield* TestClock.adjust("1 second")
+        expect(asks(calls)).toBeLessThanOrEqual(101)
+      })
+  )
+
+  test(
+    "asks less often the further back it stands, but often enough to keep its place",
+    () => ({
+      tryAcquire: (_key, holderId) => Effect.succeed({ ...waiting, position: Number(holderId) }),
+      onPermitsReleased: undefined
+    }),
+    (calls) =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { ttl: "3 seconds" })
+        for (const identifier of ["0", "4", "1000"]) yield* start(semaphore.withPermits(1, { identifier })(Effect.void))
+        yield* TestClock.adjust("10 seconds")
+        const asksOf = (id: string) => calls.filter(({ holderId }) => holderId === id).length
+        expect([asksOf("0"), asksOf("4"), asksOf("1000")]).toEqual([101, 21, 11])
+      })
+  )
+
+  const streams: ReadonlyArray<readonly [string, () => Stream.Stream<void>]> = [
+    ["throws", () => {
+      throw new Error("no stream")
+    }],
+    ["dies", () => Stream.die("broken")],
+    ["ends", () => Stream.empty],
+    ["never emits", () => Stream.never]
+  ]
+  for (const [name, onPermitsReleased] of streams) {
+    test(
+      `goes on by polling when its subscription ${name}`,
+      (real) => ({
+        onPermitsReleased,
+        tryAcquire: (...args) =>
+          Effect.map(
+            real.tryAcquire(...args),
+            (answer) =>
+              typeof answer === "object" && answer._tag === "Waiting" ? { ...answer, retryAfter: undefined } : answer
+          )
+      }),
+      () =>
+        Effect.gen(function*() {
+          const semaphore = yield* DistributedSemaphore.make("key")
+          yield* start(semaphore.withPermits(1)(Effect.sleep("1 second")))
+          const waiter = yield* start(semaphore.withPermits(1)(Effect.void))
+          yield* TestClock.adjust("1100 millis")
+          yield* Fiber.join(waiter)
+        })
+    )
+  }
+})
+
+describe("withPermits", () => {
+  it.effect("leaves the scope of the effect it wraps to its caller", () =>
+    Effect.gen(function*() {
+      const events: Array<string> = []
+      const semaphore = yield* DistributedSemaphore.make("key")
+      const opened = Effect.acquireRelease(
+        Effect.sync(() => events.push("open")),
+        () => Effect.sync(() => events.push("close"))
+      )
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* semaphore.withPermits(1)(opened)
+        yield* semaphore.withPermitsIfAvailable(1)(opened)
+        events.push("after")
+      }))
+      expect(events).toEqual(["open", "open", "after", "close", "close"])
+    }).pipe(Effect.provide(Layer.fresh(MemoryBacking.layer))))
+})
