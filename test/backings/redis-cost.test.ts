@@ -1,6 +1,6 @@
 /** C1 to C5, counted on the server. */
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber } from "effect"
+import { Deferred, Duration, Effect, Exit, Fiber, Stream } from "effect"
 import type { Scope } from "effect"
 import type { Redis } from "ioredis"
 import { DistributedSemaphore, DistributedSemaphoreBacking, RedisBacking } from "../../src/index.ts"
@@ -83,6 +83,34 @@ describe("the cost", () => {
       ),
     60_000
   )
+
+  it.live("of many releases at once is one message for each who can go", () =>
+    withServer(({ observer }) =>
+      Effect.gen(function*() {
+        const backing = yield* DistributedSemaphoreBacking
+        const ttl = Duration.minutes(1)
+        const each = Array.from({ length: 200 }, (_, index) => String(index))
+        // The channel stands as long as somebody listens.
+        const listening = yield* Deferred.make<void>()
+        yield* Effect.forkScoped(
+          Stream.runForEach(backing.onPermitsReleased!("key"), () => Deferred.done(listening, Exit.void))
+        )
+        yield* Deferred.await(listening)
+        for (const id of each) yield* backing.tryAcquire("key", `holder ${id}`, ttl, 200, 1)
+        for (const id of each) yield* backing.tryAcquire("key", `waiter ${id}`, ttl, 200, 1, { queue: true })
+        yield* Effect.forEach(each, (id) => backing.release("key", `holder ${id}`, 1), { concurrency: "unbounded" })
+        const stats = yield* commandStats(observer)
+        expect(stats.get("publish")).toBe(200)
+        // Neither do their looks cost more the more of them can go, in whatever order they come.
+        const before = stats.get("hget") ?? 0
+        for (const id of each.toReversed()) {
+          expect(yield* backing.tryAcquire("key", `waiter ${id}`, ttl, 200, 1, { queue: true })).toMatchObject({
+            _tag: "Acquired"
+          })
+        }
+        expect(((yield* commandStats(observer)).get("hget")! - before) / 200).toBeLessThanOrEqual(6)
+      })
+    ))
 
   it.live("of hand-offs between processes that queue anew each time is at most 5 commands", () =>
     withServer(({ redis, url }) =>

@@ -137,6 +137,7 @@ describe("client options change nothing:", () => {
     ["protocol 2", { protocol: 2 }],
     ["enableAutoPipelining", { enableAutoPipelining: true }],
     ["lazyConnect", { lazyConnect: true }],
+    ["autoResendUnfulfilledCommands", { autoResendUnfulfilledCommands: false }],
     ["no autoResubscribe, no offline queue", { autoResubscribe: false, maxRetriesPerRequest: 1 }]
   ]
   it.live.each(options)("%s", ([, client]) =>
@@ -174,6 +175,15 @@ describe("tokens", () => {
         expect(tokens[2]).toBeGreaterThan(tokens[1]!)
       }).pipe(Effect.provide(RedisBacking.layer(redis)))
     }))
+})
+
+describe("a ttl of more than a century", () => {
+  it.live("is kept, and given back", () =>
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make(freshKey(), { ttl: Number.MAX_VALUE })
+      yield* semaphore.withPermits(1)(Effect.map(semaphore.currentCount, (count) => expect(count).toBe(1)))
+      expect(yield* semaphore.currentCount).toBe(0)
+    }).pipe(Effect.provide(layer())))
 })
 
 describe("misuse", () => {

@@ -11,7 +11,7 @@
  *     ticket, token   the last ones issued
  *     told            the ticket up to which everybody in line has been told to go
  *     toldPermits     what those who are still in line want
- *     maxLimit        the largest limit among those in line
+ *     minLimit, maxLimit   the least and the largest limit among those in line
  *     until           when everything here has expired
  *     h:<id>          a hold: "<permits> <token>"
  *     w:<id>          a place: "<permits> <limit> <listener>", the listener empty if the waiter polls
@@ -86,11 +86,12 @@ end
 const mutation = prelude + `
 local PUBLISH, ID = ARGV[1], ARGV[2]
 
-local held, waiting, ticket, token, lasts, told, toldPermits, maxLimit
+local held, waiting, ticket, token, lasts, told, toldPermits, minLimit, maxLimit
 do
-  local fields = redis.call('HMGET', STATE, 'held', 'waiting', 'ticket', 'token', 'until', 'told', 'toldPermits', 'maxLimit')
-  for i = 1, 8 do fields[i] = tonumber(fields[i] or 0) end
-  held, waiting, ticket, token, lasts, told, toldPermits, maxLimit = unpack(fields)
+  local fields = redis.call('HMGET', STATE, 'held', 'waiting', 'ticket', 'token', 'until', 'told', 'toldPermits',
+    'minLimit', 'maxLimit')
+  for i = 1, 9 do fields[i] = tonumber(fields[i] or 0) end
+  held, waiting, ticket, token, lasts, told, toldPermits, minLimit, maxLimit = unpack(fields)
 end
 
 local function endHold(id)
@@ -105,7 +106,6 @@ local function leaveLine(id)
   local permits = place(id)
   waiting = waiting - permits
   if tonumber(number) <= told then toldPermits = toldPermits - permits end
-  if waiting == 0 then maxLimit = 0 end
   redis.call('ZREM', LINE, id)
   redis.call('ZREM', PLACES, id)
   redis.call('HDEL', STATE, 'w:' .. id)
@@ -177,7 +177,8 @@ local function finish(expiry)
 
   lasts = math.max(lasts, expiry or 0)
   redis.call('HSET', STATE, 'held', int(held), 'waiting', int(waiting), 'ticket', int(ticket), 'token', int(token),
-    'until', int(lasts), 'told', int(told), 'toldPermits', int(toldPermits), 'maxLimit', int(maxLimit))
+    'until', int(lasts), 'told', int(told), 'toldPermits', int(toldPermits), 'minLimit', int(minLimit),
+    'maxLimit', int(maxLimit))
   if expiry then
     for _, key in ipairs(waiting > 0 and KEYS or { HOLDERS, STATE }) do
       redis.call('PEXPIREAT', key, int(math.ceil(lasts / 1000)))
@@ -215,8 +216,9 @@ if own ~= permits then
       ticket = ticket + 1
       redis.call('ZADD', LINE, int(ticket), ID)
     end
+    minLimit = waiting == 0 and limit or math.min(minLimit, limit)
+    maxLimit = waiting == 0 and limit or math.max(maxLimit, limit)
     waiting = waiting + permits
-    maxLimit = math.max(maxLimit, limit)
     redis.call('ZADD', PLACES, int(now + ttl), ID)
     redis.call('HSET', STATE, 'w:' .. ID, int(permits) .. ' ' .. int(limit) .. ' ' .. listener)
     finish(now + ttl)
@@ -244,6 +246,10 @@ if own ~= permits then
   ownToken = token
 end
 
+-- Usually a place becomes a hold of the same permits, by the limit of everybody, and nothing changes for the others. If not,
+-- some who were told may not be able to go any more, and are to be told again.
+local asUsual = number and place(ID) == permits and own == 0 and limit == minLimit and limit == maxLimit
+if waiting > 0 and not asUsual then told, toldPermits = 0, 0 end
 if number then leaveLine(ID) end
 redis.call('ZADD', HOLDERS, int(now + ttl), ID)
 redis.call('HSET', STATE, 'h:' .. ID, int(permits) .. ' ' .. int(ownToken))
