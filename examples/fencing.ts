@@ -57,7 +57,10 @@ if (pathForChild !== undefined) {
   const folder = mkdtempSync(join(tmpdir(), "fencing-"))
   const path = join(folder, "file")
   const child = fork(import.meta.filename, [path])
-  await new Promise((resolve) => child.once("message", resolve))
+  await new Promise((resolve, reject) => {
+    child.once("message", resolve)
+    child.once("exit", () => reject(new Error("the first holder ended before it held the permit")))
+  })
   await run(nextHolder(path))
   await new Promise((resolve) => child.once("exit", resolve))
   console.log(`the file says: ${guardedFile(path).read()}`)

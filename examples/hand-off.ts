@@ -34,9 +34,12 @@ const isFirst = process.argv[2] === "first"
 const program = isFirst ? first : Effect.gen(function*() {
   const child = fork(import.meta.filename, ["first"])
   const identifier = yield* Effect.promise(() =>
-    new Promise<string>((resolve) => child.once("message", resolve as never))
+    new Promise<string>((resolve, reject) => {
+      let identifier: string | undefined
+      child.once("message", (message) => identifier = String(message))
+      child.once("exit", () => identifier ? resolve(identifier) : reject(new Error("the first process failed")))
+    })
   )
-  yield* Effect.promise(() => new Promise((resolve) => child.once("exit", resolve)))
   yield* second(identifier)
 })
 

@@ -60,7 +60,10 @@ describe("a cluster of three masters", () => {
             expect(order).toHaveLength(12)
             expect(new Set(tokens).size).toBe(12)
             expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
-          }), { concurrency: 4 }).pipe(Effect.timeout("20 seconds"), Effect.provide(RedisBacking.layer(client, options)))
+          }), { concurrency: 4 }).pipe(
+            Effect.timeout("20 seconds"),
+            Effect.provide(RedisBacking.layer(client, options))
+          )
       }),
     60_000
   )

@@ -3,7 +3,7 @@
  *
  * **When to use**
  *
- * Use it for the common single instance. What a failover to a replica can lose is told in docs/guarantees.md.
+ * Use it for the common single instance. What a failover to a replica can lose is told in the README.
  *
  * **Gotchas**
  *
@@ -50,14 +50,14 @@ export interface RedisBackingOptions {
  * import { DistributedSemaphore, RedisBacking } from "effect-distributed-lock"
  * import { Redis } from "ioredis"
  *
- * const redis = new Redis("redis://localhost:6379")
+ * const redis = new Redis(process.env.REDIS_URL ?? "redis://127.0.0.1:6379")
  *
  * const program = Effect.gen(function*() {
  *   const mutex = yield* DistributedSemaphore.make("nightly-report")
  *   yield* Effect.log("running the report").pipe(mutex.withPermits(1))
  * })
  *
- * program.pipe(
+ * await program.pipe(
  *   Effect.provide(RedisBacking.layer(redis)),
  *   Effect.ensuring(Effect.sync(() => redis.disconnect())),
  *   Effect.runPromise

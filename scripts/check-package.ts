@@ -1,0 +1,67 @@
+/**
+ * Installs the packed tarball into an empty folder and uses it as a stranger would: the root entry without ioredis, then the
+ * README's quick start, under every major version of Node that the package supports.
+ */
+import { execFileSync } from "node:child_process"
+import * as Fs from "node:fs"
+import { stripTypeScriptTypes } from "node:module"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { findShared } from "../test/servers/find.ts"
+import { stores } from "../test/servers/stores.ts"
+
+const root = Path.resolve(import.meta.dirname, "..")
+const { devDependencies } = JSON.parse(Fs.readFileSync(Path.join(root, "package.json"), "utf8"))
+const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "edl-package-"))
+const npm = (...args: ReadonlyArray<string>) =>
+  execFileSync("npm", args, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] })
+
+/** Each in a folder of its own: the package `node` brings the binary. */
+const nodes = ["20", "22", "24"].map((major) => {
+  const prefix = Path.join(folder, `node-${major}`)
+  npm("install", "--silent", "--no-save", "--prefix", prefix, `node@${major}`)
+  return Path.join(prefix, "node_modules", "node", "bin", "node")
+})
+const underEachNode = (file: string, env: Record<string, string> = {}) => {
+  for (const node of nodes) {
+    const version = execFileSync(node, ["--version"], { encoding: "utf8" }).trim()
+    const output = execFileSync(node, [file], {
+      cwd: folder,
+      encoding: "utf8",
+      env: { ...process.env, ...env },
+      timeout: 30_000
+    })
+    console.log(`${file} under ${version}: ${output.trim()}`)
+  }
+}
+
+const redis = await findShared(stores.redis)
+try {
+  const [{ filename }] = JSON.parse(
+    execFileSync("npm", ["pack", "--json", "--pack-destination", folder], {
+      cwd: root,
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "inherit"]
+    }).replace(/^[^[]*/, "")
+  )
+  Fs.writeFileSync(Path.join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }))
+  npm("install", "--silent", Path.join(folder, filename), `effect@${devDependencies.effect}`)
+
+  if (Fs.existsSync(Path.join(folder, "node_modules", "ioredis"))) {
+    throw new Error("ioredis was installed with the package")
+  }
+  Fs.writeFileSync(
+    Path.join(folder, "root-entry.js"),
+    `import * as root from "effect-distributed-lock"; console.log(Object.keys(root).join(" "))\n`
+  )
+  underEachNode("root-entry.js")
+
+  npm("install", "--silent", `ioredis@${devDependencies.ioredis}`)
+  const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")
+  const quickStart = /## Quick start\n+```ts\n(.*?)^```$/ms.exec(readme)![1]!
+  Fs.writeFileSync(Path.join(folder, "quick-start.js"), stripTypeScriptTypes(quickStart))
+  underEachNode("quick-start.js", { REDIS_URL: redis.url })
+} finally {
+  await redis.stop()
+  Fs.rmSync(folder, { recursive: true, force: true })
+}

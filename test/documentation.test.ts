@@ -1,0 +1,80 @@
+/** Every example that a reader meets compiles against the built package, and runs: the README's, the sources', examples/. */
+import { execFile, execFileSync } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { promisify } from "node:util"
+import { beforeAll, expect, inject, it } from "vitest"
+
+const root = Path.resolve(import.meta.dirname, "..")
+const folder = Path.join(root, ".tmp", "documentation")
+
+interface Example {
+  readonly name: string
+  readonly file: string
+}
+
+const blocksIn = (file: string): ReadonlyArray<Example> => {
+  const text = Fs.readFileSync(file, "utf8").replace(/^ \* ?/gm, "")
+  return Array.from(text.matchAll(/^```ts\n(.*?)^```$/gms), ([, code], index) => {
+    const name = `${Path.relative(root, file)}, block ${index + 1}`
+    const target = Path.join(folder, `${name.replaceAll(/[^\w]+/g, "-")}.ts`)
+    Fs.writeFileSync(target, code!)
+    return { name, file: target }
+  })
+}
+
+const filesIn = (directory: string) =>
+  Fs.readdirSync(Path.join(root, directory), { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".ts"))
+    .map((file) => Path.join(root, directory, file))
+    .toSorted()
+
+Fs.rmSync(folder, { recursive: true, force: true })
+Fs.mkdirSync(folder, { recursive: true })
+const blocks = [Path.join(root, "README.md"), ...filesIn("src")].flatMap(blocksIn)
+const examples = filesIn("examples").map((file) => ({ name: Path.relative(root, file), file }))
+
+beforeAll(() => {
+  execFileSync("npm", ["run", "build"], { cwd: root, stdio: "pipe" })
+})
+
+it("finds the examples of the README and of the sources", () => {
+  expect(blocks.filter(({ name }) => name.startsWith("README.md")).length).toBeGreaterThanOrEqual(6)
+  expect(blocks.filter(({ name }) => name.startsWith("src")).length).toBeGreaterThanOrEqual(3)
+  expect(examples.map(({ name }) => Path.basename(name, ".ts"))).toEqual(
+    expect.arrayContaining(["quick-start", "crash-recovery", "hand-off", "fencing", "custom-backing"])
+  )
+})
+
+it("compiles them all", () => {
+  const config = Path.join(folder, "tsconfig.json")
+  Fs.writeFileSync(config, JSON.stringify({ extends: "../../tsconfig.json", include: ["*.ts", "../../examples"] }))
+  try {
+    execFileSync("npx", ["tsc", "-p", config], { cwd: root, encoding: "utf8" })
+  } catch (error) {
+    expect.fail((error as { readonly stdout: string }).stdout)
+  }
+})
+
+/** What they must print, where their point is what they print. */
+const printed: Record<string, ReadonlyArray<string>> = {
+  "examples/crash-recovery.ts": ["ended by SIGKILL", "meanwhile: false", "resumed where the first run was killed"],
+  "examples/hand-off.ts": ["the second process goes on", "permits held at the end: 0"],
+  "examples/fencing.ts": [
+    "the next holder writes: written",
+    "the paused holder writes: refused",
+    "and then learns",
+    "the file says: from the present"
+  ],
+  "examples/custom-backing.ts": ["Barbara has used a licence", "licences in use: 0"],
+  "examples/quick-start.ts": ["five is done"]
+}
+
+it.each([...blocks, ...examples])("runs $name", async ({ file, name }) => {
+  const { stdout } = await promisify(execFile)(process.execPath, [file], {
+    cwd: root,
+    env: { ...process.env, REDIS_URL: inject("redisUrl") },
+    timeout: 30_000
+  })
+  for (const text of printed[name] ?? []) expect(stdout).toContain(text)
+})
