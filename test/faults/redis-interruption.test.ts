@@ -36,10 +36,14 @@ describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push
               yield* Effect.sleep(Duration.millis(delay))
               yield* Fiber.interrupt(attempt)
             })
-            // Warm up: opens the subscriber and its channel, which the layer keeps.
-            yield* Effect.forEach(Array.from({ length: 20 }), () => contender, { concurrency: 10, discard: true })
-            yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
-            const [fibersBefore, clientsBefore] = [running(), yield* connectedClients(observer)]
+            // One who waits, so that the subscriber and its channel are there, which the layer keeps.
+            yield* Effect.gen(function*() {
+              const waiter = yield* Effect.forkChild(Effect.scoped(semaphore.take(1)))
+              yield* until(Effect.map(semaphore.inspect, ({ line }) => line.length === 1))
+              yield* until(Effect.map(connectedClients(observer), (clients) => clients === (push ? 3 : 2)))
+              yield* Fiber.interrupt(waiter)
+            }).pipe(semaphore.withPermits(2))
+            const [fibersBefore, clientsBefore] = [yield* Fibers.steady(running), yield* connectedClients(observer)]
 
             acquired = 0
             yield* Effect.forEach(Array.from({ length: 2000 }), () => contender, { concurrency: 10, discard: true })
@@ -47,9 +51,8 @@ describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push
             expect(acquired).toBeGreaterThan(0)
             expect(acquired).toBeLessThan(2000)
             expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
-            yield* until(Effect.sync(() => running() === fibersBefore))
+            expect(yield* Fibers.steady(running)).toBe(fibersBefore)
             expect(yield* connectedClients(observer)).toBe(clientsBefore)
-            expect(clientsBefore).toBe(push ? 3 : 2)
           }).pipe(Effect.provide(RedisBacking.layer(redis, { pushBasedAcquireEnabled: push })))
 
           yield* until(Effect.map(connectedClients(observer), (clients) => clients === 2))

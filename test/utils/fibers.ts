@@ -10,3 +10,15 @@ export const counted = <A, E, R>(use: (running: () => number) => Effect.Effect<A
       recordFiberEnd: () => void running--
     })
   })
+
+/** The count once it has not changed for a tenth of a second: what has been interrupted may take a moment to end. */
+export const steady = (running: () => number) =>
+  Effect.gen(function*() {
+    let count = running()
+    let since = performance.now()
+    while (performance.now() - since < 100) {
+      yield* Effect.sleep("5 millis")
+      if (running() !== count) [count, since] = [running(), performance.now()]
+    }
+    return count
+  })

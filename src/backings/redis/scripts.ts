@@ -198,6 +198,7 @@ export const tryAcquire = script(
   mutation + `
 local ttl, limit, permits, queue, listener = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local own, ownToken = hold(ID)
+-- The ticket of the asker, if it is in line.
 local number = waiting > 0 and tonumber(redis.call('ZSCORE', LINE, ID) or nil)
 
 if own ~= permits then

@@ -1,4 +1,4 @@
-/** Keeps a granted hold, and ends it: S2 is proved here. */
+/** Keeps a hold that was granted, and ends it in time (S2). */
 import { Duration, Effect, Exit, Fiber, Option } from "effect"
 import type { SemaphoreBackingError } from "../Errors.ts"
 import { LockLostError } from "../Errors.ts"
