@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Option, Scope } from "effect"
+import { Duration, Effect, Exit, Layer, Option, Scope } from "effect"
 import type { RedisOptions } from "ioredis"
 import { inject } from "vitest"
 import { DistributedSemaphore, DistributedSemaphoreBacking, Lease, RedisBacking } from "../../src/index.ts"
@@ -100,10 +100,40 @@ describe("order, between processes", () => {
           Effect.map(Effect.promise(() => observer.zcard(`semaphore:{${key}}:line`)), (length) => length === index + 1)
         )
       }
-      yield* Scope.close(holder, yield* Effect.exit(Effect.void))
+      yield* Scope.close(holder, Exit.void)
       yield* until(Effect.sync(() => order.length === 100))
       expect(order).toEqual(Array.from({ length: 100 }, (_, index) => index))
     }))
+})
+
+describe("order, whatever number of permits is wanted", () => {
+  it.live("5 of 5 among a stream of ones get their turn, and tryTake does not overtake", () =>
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make(freshKey(), { limit: 5, ttl: "1 minute" })
+      const order: Array<string> = []
+      const lineIs = (length: number) => until(Effect.map(semaphore.inspect, ({ line }) => line.length === length))
+      const holder = yield* Scope.make()
+      yield* Scope.provide(semaphore.take(1), holder)
+      const ask = (name: string, permits: number) =>
+        Effect.forkScoped(
+          semaphore.withPermits(permits)(
+            Effect.andThen(Effect.sync(() => order.push(name)), Effect.sleep("50 millis"))
+          ),
+          { startImmediately: true }
+        )
+      yield* ask("all", 5)
+      yield* lineIs(1)
+      for (const [index, name] of ["a", "b", "c"].entries()) {
+        yield* ask(name, 1)
+        yield* lineIs(index + 2)
+      }
+      // Four permits are free, but who waits for five comes first.
+      expect(yield* semaphore.tryTake(1)).toEqual(Option.none())
+      expect(order).toEqual([])
+      yield* Scope.close(holder, Exit.void)
+      yield* until(Effect.sync(() => order.length === 4))
+      expect(order[0]).toBe("all")
+    }).pipe(Effect.provide(layer())))
 })
 
 describe("clocks", () => {

@@ -295,6 +295,26 @@ describe("a waiter", () => {
   }
 })
 
+describe("a notification that is lost", () => {
+  test(
+    "delays the first in line by a second at most",
+    // What comes after the subscription stands is lost.
+    (real) => ({
+      onPermitsReleased: (...args) => Stream.concat(Stream.take(real.onPermitsReleased!(...args), 1), Stream.never)
+    }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { ttl: "1 hour" })
+        yield* start(semaphore.withPermits(1)(Effect.sleep("10100 millis")))
+        const waiter = yield* start(semaphore.withPermits(1)(Effect.void))
+        yield* TestClock.adjust("10100 millis")
+        expect(waiter.pollUnsafe()).toBeUndefined()
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(waiter)
+      })
+  )
+})
+
 describe("withPermits", () => {
   it.effect("leaves the scope of the effect it wraps to its caller", () =>
     Effect.gen(function*() {
