@@ -4,7 +4,7 @@ import { Deferred, Duration, Effect, Exit, Fiber, Stream } from "effect"
 import type { Scope } from "effect"
 import type { Redis } from "ioredis"
 import { DistributedSemaphore, DistributedSemaphoreBacking, RedisBacking } from "../../src/index.ts"
-import { commandsDuring, connect, keys, server } from "../utils/redis.ts"
+import { commandsDuring, connect, connectedClients, keys, server } from "../utils/redis.ts"
 import { until } from "../utils/until.ts"
 
 /** Calls by command, those inside of scripts included. */
@@ -14,9 +14,6 @@ const commandStats = (redis: Redis) =>
     (info) =>
       new Map(Array.from(info.matchAll(/^cmdstat_([\w|]+):calls=(\d+)/gm), ([, name, calls]) => [name!, Number(calls)]))
   )
-
-const connectedClients = (redis: Redis) =>
-  Effect.map(Effect.promise(() => redis.info("clients")), (info) => Number(/connected_clients:(\d+)/.exec(info)?.[1]))
 
 const withServer = <A, E>(
   body: (context: { readonly url: string; readonly redis: Redis; readonly observer: Redis }) => Effect.Effect<

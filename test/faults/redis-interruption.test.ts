@@ -1,17 +1,10 @@
 /** L4: interrupting an acquire at any moment leaves nothing behind. */
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, Random, Scope } from "effect"
-import type { Redis } from "ioredis"
 import { DistributedSemaphore, RedisBacking } from "../../src/index.ts"
 import * as Fibers from "../utils/fibers.ts"
-import { connect, keys, server } from "../utils/redis.ts"
+import { connect, connectedClients, keys, server } from "../utils/redis.ts"
 import { until } from "../utils/until.ts"
-
-const connectedClients = (redis: Redis) =>
-  Effect.map(
-    Effect.promise(() => redis.info("clients")),
-    (info) => Number(/connected_clients:(\d+)/.exec(info)?.[1])
-  )
 
 describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push) => {
   it.live(

@@ -26,6 +26,9 @@ export const connect = (url: string, options: Omit<RedisOptions, "replyMapping">
 
 export const keys = (redis: Redis, pattern = "*") => Effect.promise(() => redis.keys(pattern))
 
+export const connectedClients = (redis: Redis) =>
+  Effect.map(Effect.promise(() => redis.info("clients")), (info) => Number(/connected_clients:(\d+)/.exec(info)?.[1]))
+
 /**
  * The commands that clients send while an effect runs, without those that scripts call. (Over a socket of its own: the
  * monitor of ioredis loses count when the first command arrives together with the confirmation.)
