@@ -168,7 +168,10 @@ export const make = Effect.fnUntraced(function*(
         (answer) => answer._tag === "Granted" ? Option.some(answer) : Option.none()
       ))
 
-  const read = <A>(name: string, operation: () => Effect.Effect<A, SemaphoreBackingError>) =>
+  const read = <A>(
+    name: keyof DistributedSemaphoreBacking,
+    operation: () => Effect.Effect<A, SemaphoreBackingError>
+  ) =>
     Effect.suspend(() => {
       const operations = Operations.make(config)
       return Effect.ensuring(operations.run(name, operation), operations.abandon)

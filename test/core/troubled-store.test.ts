@@ -57,6 +57,57 @@ describe("an identifier that is used again", () => {
   )
 })
 
+describe("a release that can't be interrupted", () => {
+  let late = 0
+  test(
+    "keeps its identifier from being used again until it has landed, although the policy has ended",
+    (real) => ({
+      release: (...args) =>
+        ++late === 1 ? Effect.uninterruptible(Effect.delay(real.release(...args), "12 seconds")) : real.release(...args)
+    }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", {
+          ttl: "30 seconds",
+          backingFailureRetryPolicy: Schedule.recurs(0)
+        })
+        let out = 0
+        let most = 0
+        const work = Effect.acquireUseRelease(
+          Effect.sync(() => most = Math.max(most, ++out)),
+          () => Effect.sleep("20 seconds"),
+          () => Effect.sync(() => out--)
+        )
+        yield* start(semaphore.withPermits(1, { identifier: "cron" })(Effect.void))
+        yield* TestClock.adjust("1 second")
+        const next = yield* start(Effect.all(
+          [semaphore.withPermits(1, { identifier: "cron" })(work), semaphore.withPermits(1)(work)],
+          { concurrency: "unbounded" }
+        ))
+        yield* TestClock.adjust("2 minutes")
+        yield* Fiber.join(next)
+        expect(most).toBe(1)
+      })
+  )
+})
+
+describe("a refresh that can't be interrupted and never ends", () => {
+  let refreshes = 0
+  test(
+    "neither delays the release, nor blocks the identifier",
+    (real) => ({ refresh: (...args) => ++refreshes === 1 ? FakeBacking.hangs : real.refresh(...args) }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key")
+        const work = yield* start(semaphore.withPermits(1, { identifier: "x" })(Effect.sleep("1 minute")))
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(work)
+        expect(yield* semaphore.currentCount).toBe(0)
+        expect(Option.isSome(yield* semaphore.tryTake(1, { identifier: "x" }))).toBe(true)
+      })
+  )
+})
+
 describe("an acquire", () => {
   const uninterruptibly = (delay: Duration.Input): Replace => {
     let asked = 0
@@ -79,6 +130,27 @@ describe("an acquire", () => {
         yield* TestClock.adjust("500 millis")
         yield* Fiber.join(interruption)
         yield* TestClock.adjust("20 seconds")
+        expect(yield* semaphore.currentCount).toBe(0)
+      })
+  )
+
+  const landsLate = uninterruptibly("10 seconds")
+  let releases = 0
+  test(
+    "that lands late is released then, although the first release had failed",
+    (real) => ({
+      ...landsLate(real),
+      release: (...args) =>
+        ++releases === 1
+          ? Effect.fail(new SemaphoreBackingError({ operation: "release", cause: "down" }))
+          : real.release(...args)
+    }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { backingFailureRetryPolicy: Schedule.recurs(0) })
+        const waiter = yield* start(semaphore.withPermits(1)(Effect.never))
+        yield* start(Fiber.interrupt(waiter))
+        yield* TestClock.adjust("11 seconds")
         expect(yield* semaphore.currentCount).toBe(0)
       })
   )

@@ -9,7 +9,7 @@ import type { Acquisition, ResolvedConfig } from "./options.ts"
 export interface Holder {
   readonly config: ResolvedConfig
   readonly acquisition: Acquisition
-  /** Waits until an earlier holder of the same name has given its permits back: its release would free ours. */
+  /** Waits until earlier holders of the same name have given back: their release would free what this one gets. */
   readonly ready: Effect.Effect<void>
   /** Asks for the permits; with `queue`, takes or keeps a place in line. */
   readonly ask: (options: { readonly queue: boolean }) => Effect.Effect<Answer, SemaphoreBackingError>
@@ -19,7 +19,7 @@ export interface Holder {
   readonly confirm: Effect.Effect<Granted | Refused, SemaphoreBackingError>
   /** Whether the store may have given this holder something, or may yet do so. */
   readonly mayHold: () => boolean
-  /** Whether an operation has not ended yet. */
+  /** Whether an acquire may still take effect. */
   readonly inFlight: () => boolean
   /** Starts to give back, in the background, what the store may have given; ends within two ttl. */
   readonly giveBack: Effect.Effect<Fiber.Fiber<void>>
@@ -50,7 +50,7 @@ const granted = (value: true | Acquired, sent: Instant.Instant): Granted => ({
 })
 
 /** Of each backing, the holders that are giving their permits back. */
-const givingBack = new WeakMap<DistributedSemaphoreBacking, Map<string, Fiber.Fiber<void>>>()
+const givingBack = new WeakMap<DistributedSemaphoreBacking, Map<string, Set<Fiber.Fiber<void>>>>()
 
 export const make = (
   backing: DistributedSemaphoreBacking,
@@ -96,9 +96,13 @@ export const make = (
 
   const settleAndRelease = Effect.gen(function*() {
     yield* operations.settle
-    yield* release
-    // A driver that can't be interrupted may let an acquire land even now.
-    if (operations.inFlight()) yield* Effect.andThen(operations.landed, release)
+    let released = yield* Effect.exit(release)
+    // A driver that can't be interrupted may let an acquire land even now, or a release, on the next holder of this name.
+    while (operations.inFlight()) {
+      yield* operations.landed
+      released = yield* Effect.exit(release)
+    }
+    yield* released
   }).pipe(
     Effect.timeout(Duration.times(ttl, 2)),
     Effect.ensuring(operations.abandon),
@@ -109,28 +113,33 @@ export const make = (
   )
 
   const name = JSON.stringify([key, identifier])
-  const namesakes = givingBack.get(backing) ?? new Map<string, Fiber.Fiber<void>>()
+  const namesakes = givingBack.get(backing) ?? new Map<string, Set<Fiber.Fiber<void>>>()
   givingBack.set(backing, namesakes)
+
+  const ready: Effect.Effect<void> = Effect.suspend(() => {
+    const earlier = namesakes.get(name)
+    return earlier === undefined ? Effect.void : Effect.andThen(Fiber.awaitAll(earlier), ready)
+  })
+
+  const giveBack = Effect.map(Effect.forkDetach(settleAndRelease, { startImmediately: true }), (fiber) => {
+    const fibers = namesakes.get(name) ?? new Set()
+    namesakes.set(name, fibers.add(fiber))
+    fiber.addObserver(() => {
+      if (fibers.delete(fiber) && fibers.size === 0) namesakes.delete(name)
+    })
+    return fiber
+  })
 
   return {
     config,
     acquisition,
-    ready: Effect.suspend(() => {
-      const earlier = namesakes.get(name)
-      return earlier === undefined ? Effect.void : Effect.asVoid(Fiber.await(earlier))
-    }),
+    ready,
     ask: (options) => whileStale(ask(options)),
     refresh,
     confirm: whileStale(refresh),
     mayHold: () => asked,
     inFlight: operations.inFlight,
-    giveBack: Effect.map(Effect.forkDetach(settleAndRelease, { startImmediately: true }), (fiber) => {
-      namesakes.set(name, fiber)
-      fiber.addObserver(() => {
-        if (namesakes.get(name) === fiber) namesakes.delete(name)
-      })
-      return fiber
-    }),
+    giveBack,
     abandon: operations.abandon,
     millisLeft
   }

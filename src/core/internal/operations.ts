@@ -7,6 +7,7 @@
  * acquire that lands after the release would leave a hold without a holder.
  */
 import { Cause, Duration, Effect, Exit, Fiber } from "effect"
+import type { DistributedSemaphoreBacking } from "../Backing.ts"
 import { SemaphoreBackingError } from "../Errors.ts"
 import * as Instant from "./instant.ts"
 import type { ResolvedConfig } from "./options.ts"
@@ -14,19 +15,19 @@ import type { ResolvedConfig } from "./options.ts"
 export interface Operations {
   /** Repeated by the `backingFailureRetryPolicy`, each attempt with a time limit. */
   readonly run: <A>(
-    name: string,
+    name: keyof DistributedSemaphoreBacking,
     operation: () => Effect.Effect<A, SemaphoreBackingError>
   ) => Effect.Effect<Reply<A>, SemaphoreBackingError>
-  /** Whether an attempt has not ended yet. */
+  /** Whether an attempt may still take effect. */
   readonly inFlight: () => boolean
-  /** Whether an attempt has failed, or has not ended yet: it may have taken effect, or still do so. */
+  /** Whether an attempt has failed, and so may have taken effect, or is in flight. */
   readonly uncertain: () => boolean
-  /** Lets what is in flight end, at most for the time limit of one attempt, and then interrupts it. */
-  readonly settle: Effect.Effect<void>
-  /** Interrupts what is in flight, without waiting for it. */
-  readonly abandon: Effect.Effect<void>
   /** Waits until nothing is in flight. */
   readonly landed: Effect.Effect<void>
+  /** Lets the attempts that are within their time limit end, and interrupts those that do not. */
+  readonly settle: Effect.Effect<void>
+  /** Interrupts all attempts, without waiting for them. */
+  readonly abandon: Effect.Effect<void>
 }
 
 export interface Reply<A> {
@@ -40,30 +41,50 @@ const attemptLimit = (ttl: Duration.Duration) => Duration.min(Duration.divideUns
 
 const failure = (operation: string, cause: unknown) => Effect.fail(new SemaphoreBackingError({ operation, cause }))
 
+/** What matters when it takes effect late. A late refresh creates nothing (B5). */
+const landing = new Set<keyof DistributedSemaphoreBacking>(["tryAcquire", "release"])
+
+type Attempts = Set<Fiber.Fiber<unknown, unknown>>
+
 export const make = (config: Pick<ResolvedConfig, "ttl" | "backingFailureRetryPolicy">): Operations => {
   const limit = attemptLimit(config.ttl)
-  const flying = new Set<Fiber.Fiber<unknown, unknown>>()
+  const withinLimit: Attempts = new Set()
+  const inFlight: Attempts = new Set()
   let failed = false
 
-  const launch = <A>(operation: () => Effect.Effect<A, SemaphoreBackingError>) =>
+  const launch = <A>(
+    name: keyof DistributedSemaphoreBacking,
+    operation: () => Effect.Effect<A, SemaphoreBackingError>
+  ) =>
     Effect.map(Effect.forkDetach(Effect.suspend(operation), { startImmediately: true }), (fiber) => {
-      flying.add(fiber)
+      withinLimit.add(fiber)
+      if (landing.has(name)) inFlight.add(fiber)
       fiber.addObserver((exit) => {
-        flying.delete(fiber)
+        withinLimit.delete(fiber)
+        inFlight.delete(fiber)
         failed ||= Exit.isFailure(exit)
       })
       return fiber
     })
 
-  const attempt = <A>(name: string, operation: () => Effect.Effect<A, SemaphoreBackingError>) =>
+  const giveUp = (fiber: Fiber.Fiber<unknown, unknown>) => {
+    withinLimit.delete(fiber)
+    fiber.interruptUnsafe()
+  }
+  const abandon = Effect.sync(() => withinLimit.forEach(giveUp))
+
+  const attempt = <A>(
+    name: keyof DistributedSemaphoreBacking,
+    operation: () => Effect.Effect<A, SemaphoreBackingError>
+  ) =>
     Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
       const sent = yield* Instant.now
-      const fiber = yield* launch(operation)
+      const fiber = yield* launch(name, operation)
       const exit = fiber.pollUnsafe() ??
         (yield* restore(Effect.timeoutOrElse(Fiber.await(fiber), {
           duration: limit,
           orElse: () => {
-            fiber.interruptUnsafe()
+            giveUp(fiber)
             return failure(name, new Cause.TimeoutError(`No answer within ${Duration.format(limit)}`))
           }
         })))
@@ -74,17 +95,16 @@ export const make = (config: Pick<ResolvedConfig, "ttl" | "backingFailureRetryPo
       return { value: yield* exit, sent }
     }))
 
-  const abandon = Effect.sync(() => flying.forEach((fiber) => fiber.interruptUnsafe()))
-  const landed = Effect.suspend(() => Fiber.awaitAll(flying)).pipe(Effect.asVoid)
-
   return {
     run: (name, operation) => Effect.retry(attempt(name, operation), config.backingFailureRetryPolicy),
-    inFlight: () => flying.size > 0,
-    uncertain: () => failed || flying.size > 0,
+    inFlight: () => inFlight.size > 0,
+    uncertain: () => failed || inFlight.size > 0,
+    landed: Effect.asVoid(Effect.suspend(() => Fiber.awaitAll(inFlight))),
     settle: Effect.suspend(() =>
-      flying.size === 0 ? Effect.void : Effect.andThen(Effect.timeoutOption(landed, limit), abandon)
+      withinLimit.size === 0
+        ? Effect.void
+        : Effect.andThen(Effect.timeoutOption(Fiber.awaitAll(withinLimit), limit), abandon)
     ),
-    abandon,
-    landed
+    abandon
   }
 }
