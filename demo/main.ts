@@ -48,8 +48,7 @@ const inThisProcess = Effect.suspend(() => {
   )
 }).pipe(Effect.provide(MemoryBacking.layer))
 
-const asProcesses = (redisUrl: string) => {
-  const redis = new Redis(redisUrl)
+const asProcesses = (redis: Redis) => {
   const view = View.make(title("as processes through Redis"), Worker.limit, Worker.ttlMillis)
 
   const start = (index: number) => {
@@ -102,4 +101,18 @@ const asProcesses = (redisUrl: string) => {
     )
 }
 
-await Effect.runPromise(process.env.REDIS_URL ? asProcesses(process.env.REDIS_URL) : inThisProcess)
+const redisUrl = process.env.REDIS_URL
+if (redisUrl === undefined || redisUrl === "") {
+  await Effect.runPromise(inThisProcess)
+} else {
+  const redis = new Redis(redisUrl, { lazyConnect: true })
+  redis.on("error", () => {})
+  await redis.connect().then(
+    () => Effect.runPromise(asProcesses(redis)),
+    (error) => {
+      redis.disconnect()
+      console.error(`REDIS_URL is ${redisUrl}, but there is no Redis: ${error.message}`)
+      process.exitCode = 1
+    }
+  )
+}
