@@ -81,7 +81,7 @@ describe("a server that is killed and started again under load", () => {
         const redis = yield* connect(redisServer.url, { retryStrategy: () => 50 })
         const observer = yield* connect(redisServer.url, { retryStrategy: () => 50 })
         yield* Effect.gen(function*() {
-          const semaphore = yield* DistributedSemaphore.make("key", { limit: 3, ttl: "1 second" })
+          const semaphore = yield* DistributedSemaphore.make("key", { limit: 3, ttl: "4 seconds" })
           let cycles = 0
           let lost = 0
           let overstayed = 0

@@ -1,5 +1,5 @@
 /** Servers in containers, through testcontainers. */
-import { GenericContainer, getContainerRuntimeClient } from "testcontainers"
+import { GenericContainer, getContainerRuntimeClient, Wait } from "testcontainers"
 import type { Server } from "./server.ts"
 import { freePort, untilReady } from "./server.ts"
 import type { Store } from "./stores.ts"
@@ -9,14 +9,22 @@ export const isAvailable = (): Promise<boolean> => getContainerRuntimeClient().t
 
 export const start = async (store: Store): Promise<Server> => {
   const port = await freePort()
+  let output = ""
   const definition = new GenericContainer(imageOf(store.name))
     .withExposedPorts({ container: store.containerPort, host: port })
     .withEnvironment(store.environment)
+    .withLogConsumer((stream) => stream.on("data", (data) => output = (output + data).slice(-4000)))
+    // For nothing: by default a shell in the container looks for the port, and the image of etcd has none.
+    .withWaitStrategy(Wait.forAll([]))
   const started = await (store.command.length > 0 ? definition.withCommand([...store.command]) : definition).start()
   const { container: containers } = await getContainerRuntimeClient()
   const container = containers.getById(started.getId())
-  const ready = () => untilReady(store, port, () => undefined)
-  await ready()
+  const ready = () =>
+    untilReady(store, port, async () => (await container.inspect()).State.Running ? undefined : output)
+  await ready().catch(async (error) => {
+    await started.stop()
+    throw error
+  })
   return {
     url: store.url(port),
     port,

@@ -1,6 +1,7 @@
 /** One server per store for the whole run. Tests get its URL by `inject`. */
 import type { TestProject } from "vitest/node"
 import { findShared } from "./find.ts"
+import type { Store } from "./stores.ts"
 import { stores } from "./stores.ts"
 
 declare module "vitest" {
@@ -12,14 +13,21 @@ declare module "vitest" {
 }
 
 export default async function(project: TestProject): Promise<() => Promise<void>> {
-  // One after the other: the first may install programs for all.
-  const redis = await findShared(stores.redis)
-  const postgres = await findShared(stores.postgres)
-  const etcd = await findShared(stores.etcd)
-  project.provide("redisUrl", redis.url)
-  project.provide("postgresUrl", postgres.url)
-  project.provide("etcdUrl", etcd.url)
-  return async () => {
-    await Promise.all([redis, postgres, etcd].map((server) => server.stop()))
+  const servers: Array<{ readonly url: string; readonly stop: () => Promise<void> }> = []
+  const stop = async () => void await Promise.all(servers.map((server) => server.stop()))
+  const start = async (store: Store) => {
+    const server = await findShared(store)
+    servers.push(server)
+    return server.url
   }
+  try {
+    // One after the other: the first may install programs for all.
+    project.provide("redisUrl", await start(stores.redis))
+    project.provide("postgresUrl", await start(stores.postgres))
+    project.provide("etcdUrl", await start(stores.etcd))
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return stop
 }

@@ -16,22 +16,29 @@ export interface Server {
   readonly stop: () => Promise<void>
 }
 
+/** The nodes of a Redis Cluster also use the port 10,000 higher, and refuse to start if there is none. */
+const highestPort = 55_535
+
 export const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
     const server = Net.createServer()
     server.once("error", reject)
     server.listen(0, "127.0.0.1", () => {
       const { port } = server.address() as Net.AddressInfo
-      server.close(() => resolve(port))
+      server.close(() => resolve(port <= highestPort ? port : freePort()))
     })
   })
 
 const deadline = 30_000
 
-export const untilReady = async (store: Store, port: number, hasEnded: () => string | undefined): Promise<void> => {
+export const untilReady = async (
+  store: Store,
+  port: number,
+  hasEnded: () => string | undefined | Promise<string | undefined>
+): Promise<void> => {
   const start = Date.now()
   while (!(await store.isReady(store.url(port)))) {
-    const end = hasEnded()
+    const end = await hasEnded()
     if (end !== undefined) throw new Error(`${store.name} ended before it was ready:\n${end}`)
     if (Date.now() - start > deadline) throw new Error(`${store.name} was not ready after ${deadline} ms`)
     await new Promise((resolve) => setTimeout(resolve, 10))

@@ -53,8 +53,11 @@ const redis: Store = {
   isReady: async (url) => (await ask(url, "PING\r\n")).startsWith("+PONG")
 }
 
-/** An SSLRequest; any server answers S or N. */
-const sslRequest = new Uint8Array([0, 0, 0, 8, 4, 210, 22, 47])
+/** A StartupMessage. The answer is R, for authentication, or E: among others while the server still recovers. */
+const startupMessage = (url: string) => {
+  const text = `\0\x03\0\0user\0${new URL(url).username || "postgres"}\0\0`
+  return Buffer.from(`\0\0\0${String.fromCharCode(text.length + 4)}${text}`, "latin1")
+}
 
 const postgres: Store = {
   name: "postgres",
@@ -75,7 +78,7 @@ const postgres: Store = {
     "-c",
     "unix_socket_directories="
   ],
-  isReady: async (url) => /^[SN]/.test(await ask(url, sslRequest))
+  isReady: async (url) => (await ask(url, startupMessage(url))).startsWith("R")
 }
 
 const etcd: Store = {
