@@ -40,7 +40,8 @@ export interface DistributedSemaphoreConfig {
  */
 export interface AcquireOptions {
   /**
-   * The name of the holder, a random UUID by default. Whoever uses the same name at the same time is the same holder.
+   * The name of the holder, a random UUID by default. Whoever uses the same name at the same time is the same holder; whoever
+   * uses it again waits until its earlier hold has been given back.
    */
   readonly identifier?: string | undefined
   /**
