@@ -5,7 +5,7 @@ import type { DistributedSemaphoreBacking } from "../src/index.ts"
 
 export const limit = 3
 export const workers = 8
-export const rounds = 3
+const rounds = 3
 export const ttlMillis = 2000
 
 export interface Event {

@@ -78,7 +78,8 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
 
   /** This layer, as the one that listens for its waiters. */
   const listener = crypto.randomUUID()
-  const channel = (key: string) => channelOf(Subscriber.keyPrefixOf(redis) + keyPrefix, key, listener)
+  const channelPrefix = Subscriber.keyPrefixOf(redis) + keyPrefix
+  const channel = (key: string) => channelOf(channelPrefix, key, listener)
   const notifications = options.pushBasedAcquireEnabled === false ? undefined : yield* Notifications.make(
     Subscriber.open(redis),
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")

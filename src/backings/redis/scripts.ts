@@ -274,7 +274,7 @@ if own > freed then
 elseif own > 0 then
   endHold(ID)
 end
-leaveLine(ID)
+if waiting > 0 then leaveLine(ID) end
 finish()
 return int(freed)
 `

@@ -10,6 +10,7 @@ import { Clock, Duration, Effect, Fiber, Latch, Option, Pull, Schedule, Stream }
 import type { DistributedSemaphoreBacking, Waiting } from "../Backing.ts"
 import { LockNotAcquiredError } from "../Errors.ts"
 import type { Answer, Holder, Refused } from "./holder.ts"
+import * as Instant from "./instant.ts"
 import type { ResolvedConfig } from "./options.ts"
 
 export const acquire = Effect.fnUntraced(function*(backing: DistributedSemaphoreBacking, holder: Holder) {
@@ -34,15 +35,18 @@ const wait = Effect.fnUntraced(function*(
   const looking = Effect.gen(function*() {
     const policy = yield* Effect.transposeOption(Option.map(config.acquireRetryPolicy, Schedule.toStep))
     let answer: Answer = firstAnswer
-    /** When the next poll is due. A policy's step lasts until then; otherwise each answer decides anew. */
-    let due: number | undefined
+    /** The time until the next poll. A policy's step lasts until then; otherwise each answer decides anew. */
+    let poll: { readonly start: Instant.Instant; readonly millis: number } | undefined
 
     while (answer._tag !== "Granted") {
-      const now = yield* monotonicMillis
-      due ??= now + (Option.isSome(policy) ? yield* step(policy.value) : pollMillis(config, answer))
-      const [untilPoll, untilRenewal] = [due - now, renewalMillis(config, answer)]
+      poll ??= {
+        start: yield* Instant.now,
+        millis: Option.isSome(policy) ? yield* step(policy.value) : pollMillis(config, answer)
+      }
+      const untilPoll = poll.millis - (yield* Instant.millisSince(poll.start))
+      const untilRenewal = renewalMillis(config, answer)
       const heard = yield* Effect.timeoutOption(signal.await, Math.min(untilPoll, untilRenewal))
-      if (Option.isNone(policy) || Option.isNone(heard) && untilPoll <= untilRenewal) due = undefined
+      if (Option.isNone(policy) || Option.isNone(heard) && untilPoll <= untilRenewal) poll = undefined
       signal.closeUnsafe()
       answer = yield* holder.ask({ queue: true })
     }
@@ -60,8 +64,6 @@ const wait = Effect.fnUntraced(function*(
 
   return yield* alongside(listening, looking)
 })
-
-const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
 /** Milliseconds until a waiter that nobody notifies asks again: the further back it stands, the less often. */
 const pollMillis = ({ acquireRetryInterval }: ResolvedConfig, answer: Waiting | Refused): number => {
