@@ -3,14 +3,13 @@ import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Schedule, Stream
 import { TestClock } from "effect/testing"
 import type { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { DistributedSemaphore, LockLostError, SemaphoreBackingError } from "../../src/index.ts"
-import type { Call } from "../utils/fakeBacking.ts"
+import type { Call, Replace } from "../utils/fakeBacking.ts"
 import * as FakeBacking from "../utils/fakeBacking.ts"
+import { start } from "../utils/start.ts"
 
 /** ttl 20 s: refreshed every 6.67 s, trusted for 19 s. */
 const ttl = "20 seconds"
 const trusted = 19_000
-
-type Replace = (real: DistributedSemaphoreBacking) => Partial<DistributedSemaphoreBacking>
 
 interface Run {
   readonly calls: Array<Call>
@@ -29,15 +28,12 @@ const hold = (
   let interruptedAt: number | undefined
   return Effect.gen(function*() {
     const semaphore = yield* DistributedSemaphore.make("key", { ttl, ...config })
-    const start = yield* Clock.currentTimeMillis
+    const acquired = yield* Clock.currentTimeMillis
     const work = Effect.onInterrupt(Effect.never, () =>
       Effect.map(Clock.currentTimeMillis, (now) => {
-        interruptedAt = now - start
+        interruptedAt = now - acquired
       }))
-    const fiber = yield* Effect.forkScoped(semaphore.withPermits(1, { identifier: "me" })(work), {
-      startImmediately: true
-    })
-    yield* TestClock.adjust(0)
+    const fiber = yield* start(semaphore.withPermits(1, { identifier: "me" })(work))
     yield* test({ calls, interruptedAt: () => interruptedAt, fiber })
   }).pipe(Effect.provide(FakeBacking.layer(calls, replace)))
 }

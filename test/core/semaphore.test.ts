@@ -8,13 +8,10 @@ import {
   LockNotAcquiredError,
   MemoryBacking
 } from "../../src/index.ts"
+import { start } from "../utils/start.ts"
 
 const test = (name: string, body: Effect.Effect<void, unknown, DistributedSemaphoreBacking | Scope.Scope>) =>
   it.effect(name, () => Effect.provide(body, MemoryBacking.layer))
-
-/** Starts an effect and lets it run as far as it gets without time passing. */
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.tap(Effect.forkScoped(effect, { startImmediately: true }), () => TestClock.adjust(0))
 
 /** A hold whose holder never refreshes it, as after a crash. */
 const crashed = (key: string, ttl: Duration.Input, limit: number, permits: number) =>

@@ -9,12 +9,12 @@ import {
   MemoryBacking,
   SemaphoreBackingError
 } from "../../src/index.ts"
-import type { Call } from "../utils/fakeBacking.ts"
+import type { Call, Replace } from "../utils/fakeBacking.ts"
 import * as FakeBacking from "../utils/fakeBacking.ts"
 import * as Fibers from "../utils/fibers.ts"
+import { start } from "../utils/start.ts"
 
 type Backing = DistributedSemaphoreBacking
-type Replace = (real: Backing) => Partial<Backing>
 
 const test = (
   name: string,
@@ -25,9 +25,6 @@ const test = (
     const calls: Array<Call> = []
     return Effect.provide(body(calls), FakeBacking.layer(calls, replace))
   })
-
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.tap(Effect.forkScoped(effect, { startImmediately: true }), () => TestClock.adjust(0))
 
 const operations = (calls: Array<Call>) => calls.map(({ operation }) => operation)
 

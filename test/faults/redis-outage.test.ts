@@ -9,7 +9,7 @@ import {
   RedisBacking
 } from "../../src/index.ts"
 import * as Proxy from "../utils/proxy.ts"
-import { connect, server } from "../utils/redis.ts"
+import { channels, connect, server } from "../utils/redis.ts"
 import { until } from "../utils/until.ts"
 
 const millis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
@@ -83,7 +83,6 @@ describe("a server that is killed and started again under load", () => {
         yield* Effect.gen(function*() {
           const semaphore = yield* DistributedSemaphore.make("key", { limit: 3, ttl: "4 seconds" })
           let cycles = 0
-          let lost = 0
           let overstayed = 0
           let stop = false
           const work = Effect.gen(function*() {
@@ -97,9 +96,32 @@ describe("a server that is killed and started again under load", () => {
             cycles++
           })
           const contender = semaphore.withPermits(1)(work).pipe(
-            Effect.catchTag("LockLostError", () => Effect.sync(() => lost++)),
+            Effect.catchTag("LockLostError", () => Effect.void),
             Effect.repeat({ until: () => stop })
           )
+
+          // Others hold for as long as they may. A server that is killed forgets their holds, so that their leases end a ttl
+          // after that at the latest.
+          const ttl = 2000
+          const long = yield* DistributedSemaphore.make("long", { limit: 3, ttl })
+          let lastKill = Number.NEGATIVE_INFINITY
+          let lost = 0
+          const longWork = Effect.gen(function*() {
+            const start = yield* millis
+            yield* Effect.sleep("1 millis").pipe(
+              Effect.andThen(Effect.map(millis, (now) => {
+                if (start < lastKill && now > lastKill + ttl) overstayed++
+              })),
+              Effect.forever
+            )
+          })
+          const longHolders = yield* Effect.forEach([1, 2, 3], () =>
+            Effect.forkScoped(
+              long.withPermits(1)(longWork).pipe(
+                Effect.catchTag("LockLostError", () => Effect.sync(() => lost++)),
+                Effect.forever
+              )
+            ))
           const contenders = yield* Effect.forEach(
             Array.from({ length: 20 }),
             () => Effect.forkScoped(contender)
@@ -107,7 +129,9 @@ describe("a server that is killed and started again under load", () => {
           for (let kill = 0; kill < 3; kill++) {
             const before = cycles
             yield* until(Effect.sync(() => cycles > before + 20))
+            yield* until(Effect.map(long.currentCount, (count) => count === 3))
             yield* Effect.promise(redisServer.kill)
+            lastKill = yield* millis
             yield* Effect.sleep("300 millis")
             yield* Effect.promise(redisServer.restart)
           }
@@ -115,16 +139,16 @@ describe("a server that is killed and started again under load", () => {
           yield* until(Effect.sync(() => cycles > before + 50))
           if (push) {
             // The one channel of the key is subscribed again, and hand-offs go by it.
-            yield* until(Effect.map(
-              Effect.promise(() => observer.pubsub("CHANNELS", "*") as Promise<ReadonlyArray<string>>),
-              (channels) => channels.length === 1
-            ))
+            yield* until(Effect.map(channels(observer), (subscribed) => subscribed.length === 1))
           }
+          yield* until(Effect.map(millis, (now) => now > lastKill + ttl + 100))
           stop = true
           yield* Effect.timeout(Fiber.joinAll(contenders), "15 seconds")
+          yield* Fiber.interruptAll(longHolders)
           expect(overstayed).toBe(0)
+          // Each of the three holders has lost its lease at each of the three kills.
+          expect(lost).toBe(9)
           expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
-          yield* Effect.logDebug(`${cycles} cycles, ${lost} leases lost`)
         }).pipe(Effect.provide(RedisBacking.layer(redis, { pushBasedAcquireEnabled: push })))
       }),
     60_000
@@ -143,10 +167,7 @@ describe("a server that is killed and started again under load", () => {
           Effect.forkScoped(semaphore.withPermits(1)(Effect.void), { startImmediately: true }))
         yield* until(Effect.map(semaphore.inspect, ({ line }) =>
           line.length === 3))
-        yield* until(Effect.map(
-          Effect.promise(() => observer.pubsub("CHANNELS", "*") as Promise<ReadonlyArray<string>>),
-          (channels) => channels.length === 1
-        ))
+        yield* until(Effect.map(channels(observer), (subscribed) => subscribed.length === 1))
         // The message of this release finds no subscriber.
         yield* Effect.promise(() => observer.call("CLIENT", "KILL", "TYPE", "pubsub"))
         yield* backing.release("key", "holder", 1)

@@ -9,10 +9,13 @@ export interface Call {
   readonly holderId: string
 }
 
+/** Members that take the place of the real ones. */
+export type Replace = (real: Backing) => Partial<Backing>
+
 /** Records calls, and lets a test replace members in terms of the real ones. */
 export const layer = (
   calls: Array<Call>,
-  replace: (real: Backing) => Partial<Backing> = () => ({})
+  replace: Replace = () => ({})
 ): Layer.Layer<DistributedSemaphoreBacking> =>
   Layer.effect(
     DistributedSemaphoreBacking,

@@ -5,20 +5,14 @@ export interface Proxy {
   readonly port: number
   /** Cuts the connection on which the next request containing `text` is answered, instead of passing the answer on. */
   readonly loseReplyTo: (text: string) => Promise<void>
-  /** Passes nothing on any more, in either direction, and keeps connections open. */
-  readonly stall: () => void
-  /** Passes on what was held back, and all that follows. */
-  readonly resume: () => void
   /** Cuts all connections and refuses new ones. */
   readonly refuse: () => void
-  readonly accept: () => void
   readonly close: () => Promise<void>
 }
 
 export const make = async (target: { readonly port: number; readonly host?: string }): Promise<Proxy> => {
   const pairs = new Set<readonly [Net.Socket, Net.Socket]>()
   let refusing = false
-  let stalled = false
   let lose: { readonly text: string; readonly done: () => void } | undefined
 
   const server = Net.createServer((client) => {
@@ -37,7 +31,6 @@ export const make = async (target: { readonly port: number; readonly host?: stri
       socket.setNoDelay(true)
       socket.on("error", end)
       socket.on("close", end)
-      if (stalled) socket.pause()
     }
     client.on("data", (data) => {
       if (lose !== undefined && data.includes(lose.text)) {
@@ -58,19 +51,10 @@ export const make = async (target: { readonly port: number; readonly host?: stri
   return {
     port: (server.address() as Net.AddressInfo).port,
     loseReplyTo: (text) => new Promise((done) => lose = { text, done }),
-    stall: () => {
-      stalled = true
-      pairs.forEach((pair) => pair.forEach((socket) => socket.pause()))
-    },
-    resume: () => {
-      stalled = false
-      pairs.forEach((pair) => pair.forEach((socket) => socket.resume()))
-    },
     refuse: () => {
       refusing = true
       cutAll()
     },
-    accept: () => void (refusing = false),
     close: async () => {
       cutAll()
       await new Promise((resolve) => server.close(resolve))

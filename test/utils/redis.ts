@@ -24,7 +24,11 @@ export const connect = (url: string, options: Omit<RedisOptions, "replyMapping">
     (redis) => Effect.sync(() => redis.disconnect())
   )
 
-export const keys = (redis: Redis, pattern = "*") => Effect.promise(() => redis.keys(pattern))
+export const keys = (redis: Redis) => Effect.promise(() => redis.keys("*"))
+
+/** The channels that somebody is subscribed to. */
+export const channels = (redis: Redis) =>
+  Effect.promise(() => redis.pubsub("CHANNELS", "*") as Promise<ReadonlyArray<string>>)
 
 export const connectedClients = (redis: Redis) =>
   Effect.map(Effect.promise(() => redis.info("clients")), (info) => Number(/connected_clients:(\d+)/.exec(info)?.[1]))
