@@ -65,11 +65,13 @@ const ofCluster = (client: Cluster) => {
     clusterRetryStrategy: reconnectDelay
   } satisfies ClusterOptions
   const connection = client.duplicate([], options)
+  // What is subscribed before the nodes are known is subscribed again when they are, which looks like a reconnect.
+  const ready = new Promise<void>((resolve) => connection.once("ready", resolve))
   const subscriber: Subscriber = {
-    subscribe: (channel) => connection.ssubscribe(channel),
+    subscribe: (channel) => ready.then(() => connection.ssubscribe(channel)),
     unsubscribe: (channel) => connection.sunsubscribe(channel),
     onMessage: (listener) => connection.on("smessage", listener),
-    onDisconnect: (listener) => connection.on("-node", listener).on("subscribersReady", listener)
+    onDisconnect: (listener) => ready.then(() => connection.on("-node", listener).on("subscribersReady", listener))
   }
   return { connection, subscriber }
 }

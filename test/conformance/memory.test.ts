@@ -1,0 +1,11 @@
+import { MemoryBacking } from "../../src/index.ts"
+import { backingSuite } from "../../src/testing/index.ts"
+import { runs } from "./runs.ts"
+
+backingSuite("MemoryBacking", {
+  layer: MemoryBacking.layer,
+  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
+  instances: 1,
+  virtualTime: true,
+  ...runs
+})
