@@ -101,6 +101,8 @@ export const make = Effect.fnUntraced(
 
     const pass = (time: Duration.Duration) => virtualTime ? TestClock.adjust(time) : Effect.sleep(time)
 
+    const tick = Duration.millis(virtualTime ? 10 : 2)
+
     const eventually: Subject["eventually"] = Effect.fnUntraced(function*(what, condition) {
       const deadline = (yield* now) + Duration.toNanosUnsafe(patience)
       // Whatever is ready runs first, without time passing.
@@ -108,7 +110,7 @@ export const make = Effect.fnUntraced(
       while (true) {
         if (yield* typeof condition === "function" ? Effect.sync(condition) : condition) return
         if ((yield* now) > deadline) return fail(`within ${Duration.format(patience)}: ${what}`)
-        yield* pass(Duration.millis(2))
+        yield* pass(tick)
       }
     })
 
@@ -121,7 +123,7 @@ export const make = Effect.fnUntraced(
           if ((yield* now) - start > Duration.toNanosUnsafe(within)) {
             return fail(`did not end within ${Duration.format(within)}`)
           }
-          yield* pass(Duration.millis(2))
+          yield* pass(tick)
         }
         return yield* Fiber.join(fiber)
       }))

@@ -19,8 +19,15 @@ export const check = <A>(
           Effect.as(true),
           Effect.catchCause((cause) => Cause.hasInterrupts(cause) ? Effect.failCause(cause) : Effect.fail(cause))
         ),
-      // Where time is real, most of it is spent waiting. Virtual time is shared.
-      { runs, concurrency: virtualTime ? 1 : 32, maxShrinks: virtualTime ? 500 : 150, replay }
+      {
+        runs,
+        // Beyond all lengths: inputs of every length from the first run on. By default most would be a few steps long.
+        size: 1000,
+        // Where time is real, most of it is spent waiting. Virtual time is shared.
+        concurrency: virtualTime ? 1 : 32,
+        maxShrinks: virtualTime ? 500 : 150,
+        replay
+      }
     )
     if (result._tag === "Passed") return
     if (result._tag !== "Falsified") return fail(Arbitrary.formatCheckFailure(result as never) ?? result._tag)

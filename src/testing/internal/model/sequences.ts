@@ -120,7 +120,7 @@ export const cases = [
   backingCase("B1-B11", "random sequences of operations are answered as by the model", [], (subject) =>
     check(
       subject,
-      Arbitrary.array(Random.step, { maxLength: 40 }),
+      Arbitrary.array(Random.step, { maxLength: 60 }),
       (steps) => Effect.scoped(play(subject, steps)),
       subject.options.sequences
     ))

@@ -3,9 +3,11 @@ import { Duration, Effect, Stream } from "effect"
 import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
 import { backingCase } from "../../BackingCase.ts"
+import { isTrue } from "../assert.ts"
+import { now } from "../subject.ts"
 
 export const cases = [
-  backingCase("B7", "a release is heard", ["push"], ({ drive, processes, semaphore }) =>
+  backingCase("B7", "a release is heard", ["push"], ({ eventually, processes, semaphore }) =>
     Effect.gen(function*() {
       const { acquires, key, releases } = semaphore(1)
       let heard = false
@@ -14,13 +16,14 @@ export const cases = [
         { startImmediately: true }
       )
       // A backing of the boolean kind does not say when its subscription stands.
-      yield* drive(Effect.gen(function*() {
-        while (!heard) {
+      yield* eventually(
+        "a release is heard",
+        Effect.gen(function*() {
           yield* acquires("a", 1)
           yield* releases("a", 1)
-          yield* Effect.sleep("10 millis")
-        }
-      }))
+          return heard
+        })
+      )
     })),
 
   backingCase(
@@ -202,14 +205,13 @@ export const cases = [
           (waiter) => Effect.forkScoped(waiter, { startImmediately: true })
         )
         yield* subject.pass(Duration.millis(50))
+        const start = yield* now
         yield* releases("holder", 1)
-        yield* subject.drive(
-          Effect.gen(function*() {
-            while (!acquired) yield* Effect.sleep("1 millis")
-          }),
-          // Some time for a slow machine, where time is real: far less than a third of the ttl.
-          subject.options.virtualTime ? Duration.millis(1010) : Duration.seconds(6)
-        )
+        yield* subject.eventually("the waiter acquires", () => acquired)
+        const passed = Duration.nanos((yield* now) - start)
+        // Some time for a slow machine, where time is real: far less than a third of the ttl.
+        const bound = subject.options.virtualTime ? Duration.millis(1020) : Duration.seconds(6)
+        isTrue(Duration.isLessThan(passed, bound), `the waiter acquired ${Duration.format(passed)} after the release`)
         yield* subject.eventually("the waiter gives back", Effect.map(count, (held) => held === 0))
       })
   )

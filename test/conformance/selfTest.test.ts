@@ -1,0 +1,39 @@
+/** The suite itself is tested: every broken backing is caught, by the case that is meant to catch it. */
+import { Effect, Exit } from "effect"
+import { afterAll, describe, expect, it } from "vitest"
+import { backingCases, casesFor } from "../../src/testing/cases.ts"
+import type { BackingCase } from "../../src/testing/cases.ts"
+import { brokenBackings } from "./brokenBackings.ts"
+
+const titleOf = ({ name, rule }: BackingCase) => `${rule}: ${name}`
+
+/** By the title of each case, the faults that it caught. */
+const caughtBy = new Map(backingCases.map((one) => [titleOf(one), [] as Array<string>]))
+
+describe("of broken backings, the suite catches", () => {
+  it.each(brokenBackings)("one that $fault", async ({ fault, meant, options }) => {
+    const failed: Array<string> = []
+    for (const one of casesFor(options)) {
+      const exit = await Effect.runPromiseExit(one.run({ ...options, sequences: 100, histories: 50 }))
+      if (Exit.isFailure(exit)) failed.push(titleOf(one))
+    }
+    failed.forEach((title) => caughtBy.get(title)!.push(fault))
+    expect(failed).toContain(meant)
+  })
+})
+
+it("every rule has a broken backing that it is meant to catch", () => {
+  // The random sequences are all rules at once.
+  const rules = new Set(backingCases.map(({ rule }) => rule).filter((rule) => rule !== "B1-B11"))
+  expect(new Set(brokenBackings.map(({ meant }) => meant.split(":")[0]!))).toEqual(rules)
+})
+
+afterAll(() => {
+  console.log("Which case catches which broken backing (* is meant to):")
+  for (const [title, faults] of caughtBy) {
+    const marked = faults.map((fault) =>
+      brokenBackings.some((broken) => broken.fault === fault && broken.meant === title) ? `*${fault}` : fault
+    )
+    console.log(`${title}\n    ${marked.toSorted().join(", ") || "(none)"}`)
+  }
+})
