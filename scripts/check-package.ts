@@ -1,6 +1,6 @@
 /**
- * Installs the packed tarball into an empty folder and uses it as a stranger would: the root entry without ioredis, then the
- * README's quick start, under every major version of Node that the package supports.
+ * Installs the packed tarball into an empty folder and uses it as a stranger would: the root entry without ioredis, the suite
+ * for backings without vitest, then the README's quick start, under every major version of Node that the package supports.
  */
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -47,14 +47,29 @@ try {
   Fs.writeFileSync(Path.join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }))
   npm("install", "--silent", Path.join(folder, filename), `effect@${devDependencies.effect}`)
 
-  if (Fs.existsSync(Path.join(folder, "node_modules", "ioredis"))) {
-    throw new Error("ioredis was installed with the package")
+  for (const peer of ["ioredis", "vitest"]) {
+    if (Fs.existsSync(Path.join(folder, "node_modules", peer))) {
+      throw new Error(`${peer} was installed with the package`)
+    }
   }
   Fs.writeFileSync(
     Path.join(folder, "root-entry.js"),
     `import * as root from "effect-distributed-lock"; console.log(Object.keys(root).join(" "))\n`
   )
   underEachNode("root-entry.js")
+
+  Fs.writeFileSync(
+    Path.join(folder, "suite.js"),
+    `import { Effect } from "effect"
+    import { MemoryBacking } from "effect-distributed-lock"
+    import { casesFor } from "effect-distributed-lock/testing/cases"
+    const capabilities = ["queue", "tokens", "push", "inspect", "partialRelease"]
+    const options = { layer: MemoryBacking.layer, capabilities, instances: 1, virtualTime: true, sequences: 20, histories: 10 }
+    const cases = casesFor(options)
+    for (const { run } of cases) await Effect.runPromise(run(options))
+    console.log(cases.length, "cases pass")`
+  )
+  underEachNode("suite.js")
 
   npm("install", "--silent", `ioredis@${devDependencies.ioredis}`)
   const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")

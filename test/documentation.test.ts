@@ -1,4 +1,7 @@
-/** Every example that a reader meets compiles against the built package, and runs: the README's, the sources', examples/. */
+/**
+ * Every example that a reader meets compiles against the built package, and runs: those of the README, of docs/, of the
+ * sources, and examples/.
+ */
 import { execFile, execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
@@ -23,15 +26,16 @@ const blocksIn = (file: string): ReadonlyArray<Example> => {
   })
 }
 
-const filesIn = (directory: string) =>
+const filesIn = (directory: string, extension = ".ts") =>
   Fs.readdirSync(Path.join(root, directory), { recursive: true, encoding: "utf8" })
-    .filter((file) => file.endsWith(".ts"))
+    .filter((file) => file.endsWith(extension) && !file.endsWith(".test.ts"))
     .map((file) => Path.join(root, directory, file))
     .toSorted()
 
 Fs.rmSync(folder, { recursive: true, force: true })
 Fs.mkdirSync(folder, { recursive: true })
-const blocks = [Path.join(root, "README.md"), ...filesIn("src")].flatMap(blocksIn)
+const pages = [Path.join(root, "README.md"), ...filesIn("docs", ".md")]
+const blocks = [...pages, ...filesIn("src")].flatMap(blocksIn)
 const examples = filesIn("examples").map((file) => ({ name: Path.relative(root, file), file }))
 
 beforeAll(() => {
@@ -44,6 +48,17 @@ it("finds the examples of the README and of the sources", () => {
   expect(examples.map(({ name }) => Path.basename(name, ".ts"))).toEqual(
     expect.arrayContaining(["quick-start", "crash-recovery", "hand-off", "fencing", "custom-backing"])
   )
+})
+
+it("shows files of examples/ as they are", () => {
+  const shown = pages.flatMap((page) =>
+    Array.from(
+      Fs.readFileSync(page, "utf8").matchAll(/^```ts title="([^"]*)"\n(.*?)^```$/gms),
+      ([, file, code]) => ({ file, code })
+    )
+  )
+  expect(shown.length).toBeGreaterThanOrEqual(2)
+  for (const { code, file } of shown) expect(code).toBe(Fs.readFileSync(Path.join(root, file!), "utf8"))
 })
 
 it("compiles them all", () => {

@@ -9,20 +9,6 @@ const timeout = 30 * 60_000
 /**
  * Describes the suite for a backing to vitest: one test for each case that its capabilities allow.
  *
- * **Example** (A backing without a line, on a store that counts whole seconds)
- *
- * ```ts
- * import { backingSuite } from "effect-distributed-lock/testing"
- * import { MyBacking } from "./MyBacking.ts"
- *
- * backingSuite("MyBacking", {
- *   layer: MyBacking.layer,
- *   capabilities: ["tokens", "inspect"],
- *   smallestTtl: "2 seconds",
- *   granularity: "1 second"
- * })
- * ```
- *
  * @category testing
  * @since 0.1.0
  */

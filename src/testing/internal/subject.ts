@@ -203,10 +203,8 @@ export const make = Effect.fnUntraced(
         refreshes: (id, permits, ttl = long) =>
           Effect.map(refresh(id, permits, ttl), (answer) => {
             isTrue(
-              answer === false || options.has("tokens") === (typeof answer === "object"),
-              `${named(id)} refreshes: the answer to a hold is Acquired if the backing has tokens, else true; got ${
-                show(answer)
-              }`
+              answer !== true || !options.has("tokens"),
+              `${named(id)} refreshes: a backing with tokens answers with the token, got true`
             )
             return answer !== false
           }),

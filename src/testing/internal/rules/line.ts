@@ -1,6 +1,8 @@
 /** B3 and L1: the line. */
 import { Duration, Effect } from "effect"
 import type { Waiting } from "../../../core/Backing.ts"
+import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
+import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
 import { backingCase } from "../../BackingCase.ts"
 import { equal, isTrue, show } from "../assert.ts"
 
@@ -195,6 +197,39 @@ export const cases = [
           yield* waits(`${id} later`, 1)
         }
         yield* acquires("all", 3)
+      })
+  ),
+
+  backingCase(
+    "L1",
+    "through the semaphore: waiters of several processes go in the order in which they began to wait",
+    ["queue", "inspect"],
+    (subject) =>
+      Effect.gen(function*() {
+        const { acquires, inspect, key, releases } = subject.semaphore(1)
+        yield* acquires("holder", 1)
+        const ids = Array.from({ length: 20 }, (_, index) => `waiter ${index}`)
+        const order: Array<string> = []
+        for (const [index, identifier] of ids.entries()) {
+          const waiter = Effect.gen(function*() {
+            const semaphore = yield* DistributedSemaphore.make(key, {
+              ttl: subject.long,
+              acquireRetryInterval: "5 millis"
+            })
+            yield* semaphore.withPermits(1, { identifier })(Effect.sync(() => order.push(identifier)))
+          })
+          yield* Effect.forkScoped(
+            Effect.provideService(waiter, DistributedSemaphoreBacking, subject.processOf(identifier)),
+            { startImmediately: true }
+          )
+          yield* subject.eventually(
+            `${identifier} is in line`,
+            Effect.map(inspect, ({ line }) => line.length === index + 1)
+          )
+        }
+        yield* releases("holder", 1)
+        yield* subject.eventually("all have had their turn", () => order.length === ids.length)
+        equal(order, ids, "the order of turns")
       })
   )
 ]
