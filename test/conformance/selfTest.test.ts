@@ -3,7 +3,7 @@ import { Effect, Exit } from "effect"
 import { afterAll, describe, expect, it } from "vitest"
 import { backingCases, casesFor } from "../../src/testing/cases.ts"
 import type { BackingCase } from "../../src/testing/cases.ts"
-import { brokenBackings } from "./brokenBackings.ts"
+import { brokenBackings } from "./broken/index.ts"
 
 const titleOf = ({ name, rule }: BackingCase) => `${rule}: ${name}`
 

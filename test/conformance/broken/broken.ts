@@ -1,0 +1,143 @@
+/**
+ * Backings that are wrong in one way each, made of the one in memory: what the suite is for is to tell. Each names the case
+ * that is meant to.
+ */
+import { Duration, Effect, Layer, Stream } from "effect"
+import { DistributedSemaphoreBacking, FencingToken, MemoryBacking } from "../../../src/index.ts"
+import type { BackingSuiteOptions } from "../../../src/testing/cases.ts"
+
+type Backing = DistributedSemaphoreBacking
+export type Acquired = Extract<Effect.Success<ReturnType<Backing["tryAcquire"]>>, { readonly _tag: "Acquired" }>
+
+export interface Broken {
+  readonly fault: string
+  /** Rule and name of the case. */
+  readonly meant: string
+  readonly options: BackingSuiteOptions
+}
+
+export const broken = (
+  meant: string,
+  fault: string,
+  alter: (memory: Backing) => Partial<Backing>,
+  options: Partial<BackingSuiteOptions> = {}
+): Broken => ({
+  fault,
+  meant,
+  options: {
+    layer: Layer.effect(
+      DistributedSemaphoreBacking,
+      Effect.map(DistributedSemaphoreBacking, (memory) => ({ ...memory, ...alter(memory) }))
+    ).pipe(Layer.provide(MemoryBacking.layer)),
+    capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
+    instances: 1,
+    virtualTime: true,
+    ...options
+  }
+})
+
+const look = (memory: Backing, key: string) => Effect.orDie(memory.inspect!(key))
+export const holdersOf = (memory: Backing, key: string) => Effect.map(look(memory, key), ({ holders }) => holders)
+export const lineOf = (memory: Backing, key: string) => Effect.map(look(memory, key), ({ line }) => line)
+export const holdOf = (memory: Backing, key: string, id: string) =>
+  Effect.map(holdersOf(memory, key), (holders) => holders.find(({ identifier }) => identifier === id))
+export const sum = (entries: ReadonlyArray<{ readonly permits: number }>) =>
+  entries.reduce((total, { permits }) => total + permits, 0)
+export const acquired = (token: bigint): Acquired => ({ _tag: "Acquired", fencingToken: FencingToken(token) })
+export const isAcquired = (answer: unknown): answer is Acquired =>
+  typeof answer === "object" && answer !== null && "_tag" in answer && answer._tag === "Acquired"
+
+/** Changes every token. */
+export const withTokens = (memory: Backing, change: (token: bigint) => bigint): Partial<Backing> => ({
+  tryAcquire: (...args) =>
+    Effect.map(
+      memory.tryAcquire(...args),
+      (answer) => isAcquired(answer) ? acquired(change(answer.fencingToken)) : answer
+    ),
+  refresh: (...args) =>
+    Effect.map(
+      memory.refresh(...args),
+      (answer) => isAcquired(answer) ? acquired(change(answer.fencingToken)) : answer
+    ),
+  inspect: (key) =>
+    Effect.map(memory.inspect!(key), ({ holders, line }) => ({
+      holders: holders.map((holder) => ({ ...holder, fencingToken: FencingToken(change(holder.fencingToken)) })),
+      line
+    }))
+})
+
+/** Changes every name of a holder. */
+export const withNames = (memory: Backing, change: (key: string, id: string) => string): Partial<Backing> => ({
+  tryAcquire: (key, id, ...rest) => memory.tryAcquire(key, change(key, id), ...rest),
+  refresh: (key, id, ...rest) => memory.refresh(key, change(key, id), ...rest),
+  release: (key, id, permits) => memory.release(key, change(key, id), permits),
+  onPermitsReleased: (key, id) => memory.onPermitsReleased!(key, id && change(key, id))
+})
+
+/** Changes every ttl of a hold. */
+export const withTtl = (memory: Backing, change: (ttl: Duration.Duration) => Duration.Duration): Partial<Backing> => ({
+  tryAcquire: (key, id, ttl, ...rest) => memory.tryAcquire(key, id, change(ttl), ...rest),
+  refresh: (key, id, ttl, ...rest) => memory.refresh(key, id, change(ttl), ...rest)
+})
+
+/** Expires holds by a time of the caller's: `isOver(acquired, now, ttl of the caller)`. */
+export const withExpiry = (
+  memory: Backing,
+  clock: Effect.Effect<number>,
+  isOver: (hold: { readonly since: number; readonly ttl: number }, now: number, ttl: number) => boolean
+): Partial<Backing> => {
+  const holds = new Map<string, Map<string, { readonly since: number; readonly ttl: number }>>()
+  const forget = (key: string, ttl: Duration.Duration) =>
+    Effect.gen(function*() {
+      const now = yield* clock
+      const ofKey = holds.get(key) ?? new Map()
+      holds.set(key, ofKey)
+      for (const [id, hold] of ofKey) {
+        if (!isOver(hold, now, Duration.toMillis(ttl))) continue
+        ofKey.delete(id)
+        yield* memory.release(key, id, Number.MAX_SAFE_INTEGER)
+      }
+      return (id: string) => ofKey.set(id, { since: now, ttl: Duration.toMillis(ttl) })
+    })
+  const long = Duration.days(1)
+  return {
+    tryAcquire: (key, id, ttl, ...rest) =>
+      Effect.gen(function*() {
+        const remember = yield* forget(key, ttl)
+        const answer = yield* memory.tryAcquire(key, id, ttl, ...rest)
+        if (isAcquired(answer)) {
+          remember(id)
+          yield* memory.refresh(key, id, long, 1, 1)
+        }
+        return answer
+      }),
+    refresh: (key, id, ttl, ...rest) =>
+      Effect.gen(function*() {
+        const remember = yield* forget(key, ttl)
+        const answer = yield* memory.refresh(key, id, long, ...rest)
+        if (isAcquired(answer)) remember(id)
+        return answer
+      }),
+    getCount: (key, ttl) => Effect.andThen(forget(key, ttl), memory.getCount(key, ttl)),
+    inspect: (key) => Effect.andThen(forget(key, long), memory.inspect!(key))
+  }
+}
+
+/** Does to a request that would wait, or be refused, something else. */
+export const unlessAcquired = (
+  memory: Backing,
+  otherwise: (...args: Parameters<Backing["tryAcquire"]>) => ReturnType<Backing["tryAcquire"]>
+): Partial<Backing> => ({
+  tryAcquire: (key, id, ttl, limit, permits, options) =>
+    Effect.flatMap(
+      memory.tryAcquire(key, id, ttl, limit, permits),
+      (answer) => isAcquired(answer) ? Effect.succeed(answer) : otherwise(key, id, ttl, limit, permits, options)
+    )
+})
+
+export const firstSignal = (memory: Backing, key: string, id?: string) =>
+  Stream.take(memory.onPermitsReleased!(key, id), 1)
+
+/** Takes what is free, whoever waits. */
+export const takesWhatIsFree = (memory: Backing): Backing["tryAcquire"] => (key, id, ttl, limit, permits, options) =>
+  Effect.flatMap(lineOf(memory, key), (line) => memory.tryAcquire(key, id, ttl, limit + sum(line), permits, options))

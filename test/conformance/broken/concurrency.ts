@@ -1,0 +1,37 @@
+/** B9 and L4: what several do at once. */
+import { Effect } from "effect"
+import { broken, holdersOf, holdOf, sum } from "./broken.ts"
+
+export const backings = [
+  broken("B9: of many who ask at once, as many get permits as there are", "looks first, and writes then", (memory) => ({
+    tryAcquire: (key, id, ttl, limit, permits, options) =>
+      Effect.gen(function*() {
+        const free = limit - sum((yield* holdersOf(memory, key)).filter(({ identifier }) => identifier !== id))
+        yield* Effect.yieldNow
+        return yield* memory.tryAcquire(key, id, ttl, free >= permits ? limit + limit : limit, permits, options)
+      })
+  })),
+
+  broken("B9: releases at once free each hold once", "looks what to free first, and frees it then", (memory) => ({
+    release: (key, id, permits) =>
+      Effect.gen(function*() {
+        const hold = yield* holdOf(memory, key, id)
+        yield* Effect.yieldNow
+        yield* memory.release(key, id, permits)
+        return Math.min(permits, hold?.permits ?? 0)
+      })
+  })),
+
+  broken(
+    "L4: through the semaphore: permits are conserved however work ends, all ends, nothing is left",
+    "loses a release now and then",
+    (memory) => {
+      let releases = 0
+      return {
+        release: (key, id, permits) =>
+          // A UUID: the identifiers that the semaphore chooses.
+          /^[\da-f-]{36}$/.test(id) && ++releases % 5 === 0 ? Effect.succeed(permits) : memory.release(key, id, permits)
+      }
+    }
+  )
+]

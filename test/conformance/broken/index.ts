@@ -1,0 +1,25 @@
+/** Every way in which a backing is wrong. The files are named as those of the cases, in src/testing/internal/rules. */
+import * as Acquire from "./acquire.ts"
+import type { Broken } from "./broken.ts"
+import * as Concurrency from "./concurrency.ts"
+import * as Expiry from "./expiry.ts"
+import * as Line from "./line.ts"
+import * as Names from "./names.ts"
+import * as Notifications from "./notifications.ts"
+import * as Refresh from "./refresh.ts"
+import * as Release from "./release.ts"
+import * as Repetition from "./repetition.ts"
+import * as Tokens from "./tokens.ts"
+
+export const brokenBackings: ReadonlyArray<Broken> = [
+  ...Acquire.backings,
+  ...Line.backings,
+  ...Release.backings,
+  ...Refresh.backings,
+  ...Expiry.backings,
+  ...Notifications.backings,
+  ...Names.backings,
+  ...Concurrency.backings,
+  ...Tokens.backings,
+  ...Repetition.backings
+]

@@ -1,0 +1,47 @@
+/** B8: keys and identifiers are arbitrary strings. */
+import { Effect, Stream } from "effect"
+import { broken, firstSignal, withNames } from "./broken.ts"
+
+export const backings = [
+  broken("B8: no two pairs of key and identifier collide", "takes a+b_c for a_b+c", (memory) => {
+    const pairs = new Map<string, readonly [key: string, id: string]>()
+    const pairOf = (key: string, id: string) => {
+      const name = `${key}_${id}`
+      return pairs.get(name) ?? pairs.set(name, [key, id]).get(name)!
+    }
+    return {
+      tryAcquire: (key, id, ...rest) => memory.tryAcquire(...pairOf(key, id), ...rest),
+      refresh: (key, id, ...rest) => memory.refresh(...pairOf(key, id), ...rest),
+      release: (key, id, permits) => memory.release(...pairOf(key, id), permits)
+    }
+  }),
+
+  broken(
+    "B8: any string is an identifier, and a holder of its own",
+    "cuts identifiers off after 255 characters",
+    (memory) => withNames(memory, (_, id) => id.slice(0, 255))
+  ),
+
+  broken("B8: any string is a key, and a semaphore of its own", "normalizes keys", (memory) => ({
+    tryAcquire: (key, ...rest) => memory.tryAcquire(key.normalize(), ...rest),
+    release: (key, ...rest) => memory.release(key.normalize(), ...rest),
+    getCount: (key, ttl) => memory.getCount(key.normalize(), ttl)
+  })),
+
+  broken(
+    "B8: identifiers come back from inspect as they were",
+    "shows identifiers without blanks around them",
+    (memory) => ({
+      inspect: (key) =>
+        Effect.map(memory.inspect!(key), ({ holders, line }) => ({
+          holders: holders.map((holder) => ({ ...holder, identifier: holder.identifier.trim() })),
+          line
+        }))
+    })
+  ),
+
+  broken("B8: any string is woken by its own name", "wakes by names in lower case", (memory) => ({
+    onPermitsReleased: (key, id) =>
+      Stream.concat(firstSignal(memory, key, id), Stream.drop(memory.onPermitsReleased!(key, id?.toLowerCase()), 1))
+  }))
+]
