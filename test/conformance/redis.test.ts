@@ -27,3 +27,11 @@ backingSuite("RedisBacking", {
   }),
   ...runs
 })
+
+backingSuite("RedisBacking without notifications", {
+  layer: Layer.unwrap(
+    Effect.map(connect(server.url), (redis) => RedisBacking.layer(redis, { pushBasedAcquireEnabled: false }))
+  ),
+  capabilities: ["queue", "tokens", "inspect", "partialRelease"],
+  ...runs
+})

@@ -131,6 +131,26 @@ export const cases = [
 
   backingCase(
     "C2",
+    "of a hundred who wait, a release wakes as many as can go, and these go in any order",
+    ["queue", "push", "partialRelease"],
+    ({ listen, semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, isRefused, key, releases, waits } = semaphore(100)
+        const ids = Array.from({ length: 100 }, (_, index) => `waiter ${index}`)
+        yield* acquires("h", 100)
+        const { told } = yield* listen(key, ...ids)
+        for (const id of ids) yield* waits(id, 1)
+        yield* releases("h", 50)
+        yield* told(...ids.slice(0, 50))
+        yield* isRefused(ids[50]!, 1)
+        for (const id of ids.slice(0, 50).toReversed()) yield* acquires(id, 1)
+        yield* releases("h", 50)
+        yield* told(...ids.slice(50))
+      })
+  ),
+
+  backingCase(
+    "C2",
     "what a waiter holds itself counts as free",
     ["queue", "push"],
     ({ listen, semaphore }) =>

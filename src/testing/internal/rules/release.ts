@@ -97,5 +97,28 @@ export const cases = [
         yield* releases("b", 2)
         yield* toldAmongOthers("c")
       })
+  ),
+
+  backingCase(
+    "B4",
+    "wakes again who was woken before, and then could not go",
+    ["queue", "push", "partialRelease"],
+    ({ listen, semaphore }) =>
+      Effect.gen(function*() {
+        const large = semaphore(6)
+        const small = semaphore(4, large.key)
+        yield* large.acquires("h", 6)
+        const { toldAmongOthers } = yield* listen(large.key, "a", "b")
+        yield* small.waits("a", 2)
+        yield* large.waits("b", 2)
+        yield* large.releases("h", 4)
+        yield* toldAmongOthers("a", "b")
+        // By its larger limit, the second may go at the same time as the first; if it is quicker, the first can't go any more.
+        yield* large.acquires("b", 2)
+        yield* small.isRefused("a", 2)
+        yield* large.releases("h", 2)
+        yield* toldAmongOthers("a")
+        yield* small.acquires("a", 2)
+      })
   )
 ]
