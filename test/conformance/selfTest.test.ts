@@ -1,5 +1,5 @@
 /** The suite itself is tested: every broken backing is caught, by the case that is meant to catch it. */
-import { Effect, Exit } from "effect"
+import { Cause, Effect, Exit } from "effect"
 import { afterAll, describe, expect, it } from "vitest"
 import { backingCases, casesFor } from "../../src/testing/cases.ts"
 import type { BackingCase } from "../../src/testing/cases.ts"
@@ -20,6 +20,20 @@ describe("of broken backings, the suite catches", () => {
     failed.forEach((title) => caughtBy.get(title)!.push(fault))
     expect(failed).toContain(meant)
   })
+})
+
+it("a property that failed fails again, in the same way, with what it printed after Replay", async () => {
+  const { options } = brokenBackings.find(({ fault }) => fault === "leaks places in line")!
+  const sequences = casesFor(options).find(({ rule }) => rule === "B1-B11")!
+  const failure = async (replay?: string) => {
+    const error = await Effect.runPromise(Effect.flip(Effect.sandbox(sequences.run({ ...options, replay }))))
+    return (Cause.squash(error) as Error).message
+  }
+  const [report, token] = (await failure()).split("\nReplay: ")
+  const [again] = (await failure(token)).split("\nReplay: ")
+  const steps = (text: string | undefined) => text!.split("\n(run ")[0]!.replaceAll(/token \d+/g, "token")
+  expect(report).toContain("right would be")
+  expect(steps(again)).toBe(steps(report))
 })
 
 it("every rule has a broken backing that it is meant to catch", () => {

@@ -6,8 +6,11 @@ import type { Subject } from "../subject.ts"
 import { now } from "../subject.ts"
 import type { Call, Expected, Operation, Precision } from "./model.ts"
 
-const oneOf = <const A extends ReadonlyArray<string | number>>(...values: A): Arbitrary.Arbitrary<A[number]> =>
+export const oneOf = <const A extends ReadonlyArray<string | number>>(...values: A): Arbitrary.Arbitrary<A[number]> =>
   Arbitrary.schema(Schema.Literals(values)) as Arbitrary.Arbitrary<A[number]>
+
+/** Two of them would collide in the two keys of a run if key and identifier were joined by an underscore. */
+export const ids = ["b_c", "c", "d", "e", "f"] as const
 
 /** A plan of one step. Values are shares and indices, so that one plan suits every store. Repeated values weigh more. */
 export const step = Arbitrary.all({
@@ -25,8 +28,7 @@ export const step = Arbitrary.all({
     "inspect"
   ),
   key: oneOf(0, 0, 0, 1),
-  /** Two of them would collide in the two keys if key and identifier were joined by an underscore. */
-  id: oneOf("b_c", "c", "d", "e", "f"),
+  id: oneOf(...ids),
   permits: oneOf(1, 1, 2, 3, 4),
   limit: oneOf(4, 4, 4, 6),
   /** Of the smallest ttl; 0 for one that does not end. */

@@ -9,15 +9,13 @@ import { check } from "./property.ts"
 import type { Step } from "./random.ts"
 import * as Random from "./random.ts"
 
-const ids = ["b_c", "c", "d", "e", "f"] as const
-
 /** Subscribes every holder of both keys in every process, and counts what it hears. */
 const listen = Effect.fnUntraced(function*(subject: Subject, keys: ReadonlyArray<string>) {
   const heard = new Map<string, number>()
   const nameOf = (process: number, key: string, id: string) => show([process, key, id])
   for (const [process, backing] of subject.processes.entries()) {
     for (const key of keys) {
-      for (const id of ids) {
+      for (const id of Random.ids) {
         const name = nameOf(process, key, id)
         const count = Effect.sync(() => heard.set(name, (heard.get(name) ?? 0) + 1))
         yield* Effect.forkScoped(Stream.runForEach(backing.onPermitsReleased!(key, id), () => count), {
@@ -26,10 +24,24 @@ const listen = Effect.fnUntraced(function*(subject: Subject, keys: ReadonlyArray
       }
     }
   }
-  const all = subject.processes.length * keys.length * ids.length
+  const all = subject.processes.length * keys.length * Random.ids.length
   yield* subject.eventually("all subscriptions stand", () => heard.size === all)
   return (process: number, key: string, id: string) => heard.get(nameOf(process, key, id)) ?? 0
 })
+
+/** B3: the bounds of retryAfter. */
+const checkRetryAfter = ({ options }: Subject, { answer, operation }: Call) => {
+  if (typeof answer !== "object" || !("position" in answer) || answer.retryAfter === undefined) return
+  const ttl = Duration.nanos("ttl" in operation ? operation.ttl : 0n)
+  const bound = answer.position === 0 ? Duration.min(ttl, Duration.seconds(1)) : Duration.divideUnsafe(ttl, 3)
+  const rounding = Duration.max(options.granularity, Duration.millis(1))
+  isTrue(
+    Duration.isLessThanOrEqualTo(answer.retryAfter, Duration.sum(bound, rounding)),
+    `retryAfter at position ${answer.position}, with a ttl of ${Duration.format(ttl)}: ${
+      Duration.format(answer.retryAfter)
+    }`
+  )
+}
 
 /** Plays a sequence; dies at the first answer that the model does not allow, with all that led to it. */
 const play = Effect.fnUntraced(function*(subject: Subject, steps: ReadonlyArray<Step>) {
@@ -60,22 +72,6 @@ const play = Effect.fnUntraced(function*(subject: Subject, steps: ReadonlyArray<
     states.set(key, after)
   }
 
-  /** B3: the bounds of retryAfter. */
-  const checkRetryAfter = ({ answer, operation }: Call) => {
-    if (typeof answer !== "object" || !("position" in answer) || answer.retryAfter === undefined) return
-    const ttl = Duration.nanos("ttl" in operation ? operation.ttl : 0n)
-    const bound = answer.position === 0 ? Duration.min(ttl, Duration.seconds(1)) : Duration.divideUnsafe(ttl, 3)
-    isTrue(
-      Duration.isLessThanOrEqualTo(
-        answer.retryAfter,
-        Duration.sum(bound, Duration.max(options.granularity, Duration.millis(1)))
-      ),
-      `retryAfter of ${Duration.format(answer.retryAfter)} at position ${answer.position}, with a ttl of ${
-        Duration.format(ttl)
-      }`
-    )
-  }
-
   for (const step of steps) {
     const operation = Random.operationOf(subject, step)
     if (operation === undefined) {
@@ -87,10 +83,12 @@ const play = Effect.fnUntraced(function*(subject: Subject, steps: ReadonlyArray<
     const key = keys[step.key]
     const before = states.get(key)!
     const placeName = (id: string) => show([key, id])
-    const heardBefore = new Map(ids.map((id) => [id as string, heard?.(askedIn.get(placeName(id)) ?? 0, key, id)]))
+    const heardBefore = new Map(
+      Random.ids.map((id) => [id as string, heard?.(askedIn.get(placeName(id)) ?? 0, key, id)])
+    )
     const call = yield* Random.call(Random.processOf(subject, step), key, operation)
     compare(key, call)
-    checkRetryAfter(call)
+    checkRetryAfter(subject, call)
     if (operation._tag === "tryAcquire" && operation.queue) {
       askedIn.set(placeName(operation.id), step.process % subject.processes.length)
     }
