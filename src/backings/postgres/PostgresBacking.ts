@@ -1,0 +1,207 @@
+/**
+ * Semaphores in PostgreSQL, through a client of `@effect/sql-pg`.
+ *
+ * **When to use**
+ *
+ * Use it where a database is the only thing that all processes share, for semaphores that change hands some hundreds of times
+ * a second at most: every acquire and every release is a durable commit.
+ *
+ * @since 0.1.0
+ */
+import { PgClient } from "@effect/sql-pg"
+import { Config, Context, Duration, Effect, Layer, Schedule } from "effect"
+import type { SemaphoreState } from "../../core/Backing.ts"
+import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
+import { SemaphoreBackingError } from "../../core/Errors.ts"
+import { serverError } from "./errors.ts"
+import * as Migrate from "./migrate.ts"
+import { quote } from "./migrations.ts"
+import { decode, encode } from "./names.ts"
+import * as Notifications from "./notifications.ts"
+import * as Refreshes from "./refreshes.ts"
+
+export { type Migration, migrations } from "./migrations.ts"
+
+/**
+ * @category options
+ * @since 0.1.0
+ */
+export interface PostgresBackingOptions {
+  /** The schema that all is kept in, `"effect_distributed_lock"` by default. Semaphores in different schemas are different. */
+  readonly schema?: string | undefined
+  /** Whether to create the schema, or bring it up to date, when the layer is built: `true` by default. */
+  readonly migrate?: boolean | undefined
+  /**
+   * Whether waiters are notified, `true` by default; from the first wait on this holds a connection of the pool, which so
+   * needs 2. Otherwise they poll.
+   */
+  readonly pushBasedAcquireEnabled?: boolean | undefined
+  /** When to listen again after the connection was lost: every second by default. When it ends, waiters poll. */
+  readonly pushStreamRetrySchedule?: Schedule.Schedule<unknown> | undefined
+  /** The client to listen with, if the other is behind a pooler that can't: the same by default. */
+  readonly listenClient?: PgClient.PgClient | undefined
+}
+
+/**
+ * Keeps semaphores in the database of the `PgClient`.
+ *
+ * **Details**
+ *
+ * Operations never join a transaction that is open around them. Building the layer fails if the schema is missing (with
+ * `migrate: false`) or newer than this version of the package, and if the sessions' isolation level is not READ COMMITTED.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: PostgresBackingOptions = {}
+): Layer.Layer<DistributedSemaphoreBacking, SemaphoreBackingError, PgClient.PgClient> =>
+  Layer.effect(DistributedSemaphoreBacking, make(options))
+
+/**
+ * Like `layer`, with options that are read from the configuration.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<Pick<PostgresBackingOptions, "schema" | "migrate" | "pushBasedAcquireEnabled">>
+): Layer.Layer<DistributedSemaphoreBacking, Config.ConfigError | SemaphoreBackingError, PgClient.PgClient> =>
+  Layer.effect(DistributedSemaphoreBacking, Effect.flatMap(Config.unwrap(config), make))
+
+const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
+  const client = yield* PgClient.PgClient
+  const name = options.schema ?? "effect_distributed_lock"
+  const schema = quote(name)
+
+  const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<unknown>) =>
+    client.unsafe<A>(statement, parameters).withoutTransform.pipe(
+      // Not in a transaction of the caller's: it might be rolled back, and would keep the key locked until it ends.
+      Effect.updateContext((context: Context.Context<never>) =>
+        Context.omit(client.transactionService)(context) as Context.Context<never>
+      ),
+      Effect.mapError((error) => new SemaphoreBackingError({ operation, cause: serverError(error) }))
+    )
+
+  if (options.migrate ?? true) yield* Migrate.migrate(client, name)
+  yield* Migrate.verify(client, name)
+
+  const notifications = options.pushBasedAcquireEnabled === false ? undefined : yield* Notifications.make(
+    options.listenClient ?? client,
+    name,
+    options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
+  )
+
+  yield* run("sweep", `select ${schema}.sweep('10 seconds')`).pipe(
+    Effect.ignoreCause,
+    Effect.schedule(Schedule.spaced("30 seconds")),
+    Effect.forkScoped
+  )
+
+  const refresh = yield* Refreshes.make((refreshes) =>
+    run<{ index: bigint; token: bigint }>(
+      "refresh",
+      `select index, token from ${schema}.refresh($1, $2, $3)`,
+      refreshes.map(({ key }) => encode(key)),
+      refreshes.map(({ holderId }) => encode(holderId)),
+      refreshes.map(({ ttlMillis }) => ttlMillis)
+    ).pipe(Effect.map((rows) => {
+      const tokens = new Map(rows.map(({ index, token }) => [Number(index), token]))
+      return refreshes.map((_, index) => {
+        const token = tokens.get(index + 1)
+        return token !== undefined && { _tag: "Acquired" as const, fencingToken: FencingToken(BigInt(token)) }
+      })
+    }))
+  )
+
+  return DistributedSemaphoreBacking.of({
+    tryAcquire: (key, holderId, ttl, limit, permits, options) =>
+      Effect.suspend(() => {
+        const notified = notifications?.stands() ?? false
+        return Effect.map(
+          run<{ answer: "acquired" | "waiting" | "refused"; number: bigint; retry_after: bigint }>(
+            "tryAcquire",
+            `select answer, number, retry_after from ${schema}.try_acquire($1, $2, $3, $4, $5, $6)`,
+            encode(key),
+            encode(holderId),
+            millis(ttl),
+            limit,
+            permits,
+            options?.queue ?? false
+          ),
+          ([row]) => {
+            const { answer, number, retry_after } = row!
+            switch (answer) {
+              case "acquired":
+                return { _tag: "Acquired", fencingToken: FencingToken(BigInt(number)) }
+              case "waiting":
+                return {
+                  _tag: "Waiting",
+                  position: Number(number),
+                  retryAfter: notified ? Duration.millis(Number(retry_after)) : undefined
+                }
+              default:
+                return false
+            }
+          }
+        )
+      }),
+
+    release: (key, holderId, permits) =>
+      Effect.map(
+        run<{ freed: bigint }>(
+          "release",
+          `select ${schema}.release($1, $2, $3) as freed`,
+          encode(key),
+          encode(holderId),
+          permits
+        ),
+        ([row]) => Number(row!.freed)
+      ),
+
+    refresh: (key, holderId, ttl) => refresh({ key, holderId, ttlMillis: millis(ttl) }),
+
+    getCount: (key) =>
+      Effect.map(
+        run<{ count: bigint }>("getCount", `select ${schema}.get_count($1) as count`, encode(key)),
+        ([row]) => Number(row!.count)
+      ),
+
+    onPermitsReleased: notifications?.listen,
+
+    inspect: (key) =>
+      Effect.map(
+        run<InspectRow>(
+          "inspect",
+          `select holder, permits, token, ticket, micros from ${schema}.inspect($1)`,
+          encode(key)
+        ),
+        stateOf
+      )
+  })
+})
+
+interface InspectRow {
+  readonly holder: string
+  readonly permits: bigint
+  /** Absent for those who wait. */
+  readonly token: bigint | null
+  readonly micros: bigint
+}
+
+const stateOf = (rows: ReadonlyArray<InspectRow>): SemaphoreState => {
+  const describe = ({ holder, micros, permits }: InspectRow) => ({
+    identifier: decode(holder),
+    permits: Number(permits),
+    remaining: Duration.micros(BigInt(micros))
+  })
+  return {
+    holders: rows.flatMap((row) =>
+      row.token === null ? [] : [{ ...describe(row), fencingToken: FencingToken(BigInt(row.token)) }]
+    ),
+    line: rows.filter(({ token }) => token === null).map(describe)
+  }
+}
+
+/** Whole milliseconds; more than a century is for ever. */
+const millis = (ttl: Duration.Duration) => Math.min(Math.ceil(Duration.toMillis(ttl)), 4e12)

@@ -1,0 +1,279 @@
+/**
+ * The schema, as numbered migrations that are only ever appended. Who holds and who waits are rows; each operation is one
+ * function, and so one statement and one commit.
+ *
+ * Operations on one key follow each other: each takes the key's advisory lock first, and the time after that. Under READ
+ * COMMITTED every statement behind the lock sees what the operation before it has committed; elsewhere it would not, so the
+ * functions refuse to run there. Names are compared by their SHA-256, because an index can't hold 10 kB.
+ *
+ * Functions run as their owner, with a search path of their own: whoever calls them needs no right but EXECUTE.
+ */
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Migration {
+  readonly id: number
+  readonly name: string
+  /** To be run one by one, in one transaction. */
+  readonly statements: ReadonlyArray<string>
+}
+
+/** What each function begins with. */
+const header = `language plpgsql security definer set search_path = pg_catalog, pg_temp`
+
+/** `s` is the schema, quoted; its name is also that of the channel. */
+const initial = (s: string): ReadonlyArray<string> => [
+  `create sequence ${s}.tokens`,
+  `create sequence ${s}.tickets`,
+
+  // No index holds expires: extending a lease is a heap-only update.
+  `create table ${s}.holds (
+  key bytea not null,
+  holder bytea not null,
+  permits bigint not null,
+  token bigint not null,
+  expires timestamptz not null,
+  key_name text not null,
+  holder_name text not null,
+  primary key (key, holder)
+) with (fillfactor = 70)`,
+
+  `create table ${s}.places (
+  key bytea not null,
+  holder bytea not null,
+  ticket bigint not null,
+  permits bigint not null,
+  "limit" bigint not null,
+  expires timestamptz not null,
+  key_name text not null,
+  holder_name text not null,
+  primary key (key, holder)
+) with (fillfactor = 70)`,
+  `create index places_in_order on ${s}.places (key, ticket)`,
+  `create index places_by_limit on ${s}.places (key, "limit")`,
+
+  // The name of a key or a holder in notifications and indexes.
+  `create function ${s}.digest(name text) returns bytea
+language sql immutable parallel safe
+return sha256(convert_to(name, 'UTF8'))`,
+
+  // The number of the key's advisory lock. Two keys that share one wait for each other now and then, and no more.
+  `create function ${s}.lock_of(key bytea) returns bigint
+language sql immutable parallel safe
+return ('x' || encode(substr(key, 1, 8), 'hex'))::bit(64)::bigint`,
+
+  // B9: has the key to itself until the commit, or shares it with those who look. Answers the time.
+  `create function ${s}.enter(key bytea, shared boolean default false) returns timestamptz ${header} as $semaphore$
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'semaphores need the isolation level READ COMMITTED, not %',
+      upper(current_setting('transaction_isolation')) using errcode = 'feature_not_supported';
+  end if;
+  if shared then
+    perform pg_advisory_xact_lock_shared(${s}.lock_of(key));
+  else
+    perform pg_advisory_xact_lock(${s}.lock_of(key));
+  end if;
+  return clock_timestamp();
+end $semaphore$`,
+
+  // B4, C2: notifies those who can go now. The payload is the key's name, a colon, and the holders' names.
+  `create function ${s}.wake(k bytea, t timestamptz) returns void ${header} as $semaphore$
+declare
+  -- Of no waiter is the limit larger: behind one that is beyond it nobody can go.
+  largest bigint := (select max(p."limit") from ${s}.places p where p.key = k);
+  demand bigint;
+  own bigint;
+  w record;
+  names text[] := '{}';
+begin
+  if largest is null then return; end if;
+  demand := (select coalesce(sum(h.permits), 0) from ${s}.holds h where h.key = k and h.expires > t);
+  for w in
+    select p.holder, p.permits, p."limit" from ${s}.places p where p.key = k and p.expires > t order by p.ticket
+  loop
+    demand := demand + w.permits;
+    -- What a waiter holds itself counts as free.
+    own := coalesce(
+      (select h.permits from ${s}.holds h where h.key = k and h.holder = w.holder and h.expires > t), 0);
+    if demand - own <= w."limit" then names := names || encode(substr(w.holder, 1, 16), 'hex'); end if;
+    -- A payload has less than 8000 bytes.
+    if cardinality(names) >= 200 then
+      perform pg_notify('${channelOf(s)}', encode(substr(k, 1, 16), 'hex') || ':' || array_to_string(names, ','));
+      names := '{}';
+    end if;
+    exit when demand > largest;
+  end loop;
+  if cardinality(names) > 0 then
+    perform pg_notify('${channelOf(s)}', encode(substr(k, 1, 16), 'hex') || ':' || array_to_string(names, ','));
+  end if;
+end $semaphore$`,
+
+  // B1, B2, B3. Answers acquired and the token, or waiting, the position and the milliseconds until the next look, or refused.
+  `create function ${s}.try_acquire(
+  p_key text, p_holder text, p_ttl bigint, p_limit bigint, p_permits bigint, p_queue boolean,
+  out answer text, out number bigint, out retry_after bigint
+) ${header} as $semaphore$
+declare
+  k constant bytea := ${s}.digest(p_key);
+  h constant bytea := ${s}.digest(p_holder);
+  t constant timestamptz := ${s}.enter(k);
+  until constant timestamptz := t + p_ttl * interval '1 millisecond';
+  own_permits bigint;
+  own_token bigint;
+  place_permits bigint;
+  place_ticket bigint;
+  room bigint;
+  ahead bigint := 0;
+  wanted bigint;
+  first_end timestamptz;
+begin
+  select x.permits, x.token into own_permits, own_token from ${s}.holds x where x.key = k and x.holder = h and x.expires > t;
+  select x.permits, x.ticket into place_permits, place_ticket from ${s}.places x where x.key = k and x.holder = h and x.expires > t;
+
+  if own_permits is distinct from p_permits then
+    room := p_limit - p_permits
+      - (select coalesce(sum(x.permits), 0) from ${s}.holds x where x.key = k and x.holder <> h and x.expires > t);
+    if room >= 0 then
+      for wanted in
+        select x.permits from ${s}.places x
+        where x.key = k and x.holder <> h and x.expires > t and (place_ticket is null or x.ticket < place_ticket)
+        order by x.ticket
+      loop
+        ahead := ahead + wanted;
+        exit when ahead > room;
+      end loop;
+    end if;
+
+    if room < 0 or ahead > room then
+      if not p_queue then
+        answer := 'refused';
+        return;
+      end if;
+      insert into ${s}.places as x (key, holder, ticket, permits, "limit", expires, key_name, holder_name)
+        values (k, h, coalesce(place_ticket, nextval('${
+    inText(s)
+  }.tickets')), p_permits, p_limit, until, p_key, p_holder)
+        on conflict (key, holder) do update set
+          ticket = excluded.ticket, permits = excluded.permits, "limit" = excluded."limit", expires = excluded.expires
+        returning x.ticket into place_ticket;
+      if place_permits > p_permits then perform ${s}.wake(k, t); end if;
+
+      answer := 'waiting';
+      number := (
+        select count(*) from ${s}.places x where x.key = k and x.ticket < place_ticket and x.expires > t
+      );
+      first_end := least(
+        (select min(x.expires) from ${s}.holds x where x.key = k and x.expires > t),
+        (select min(x.expires) from ${s}.places x where x.key = k and x.ticket < place_ticket and x.expires > t),
+        t + p_ttl / 3 * interval '1 millisecond',
+        case when number = 0 then t + interval '1 second' end
+      );
+      retry_after := greatest(1, ceil(extract(epoch from first_end - t) * 1000));
+      return;
+    end if;
+    own_token := nextval('${inText(s)}.tokens');
+  end if;
+
+  insert into ${s}.holds as x (key, holder, permits, token, expires, key_name, holder_name)
+    values (k, h, p_permits, own_token, until, p_key, p_holder)
+    on conflict (key, holder) do update set
+      permits = excluded.permits, token = excluded.token, expires = excluded.expires;
+  delete from ${s}.places x where x.key = k and x.holder = h;
+  if coalesce(own_permits, 0) + coalesce(place_permits, 0) > p_permits then perform ${s}.wake(k, t); end if;
+  answer := 'acquired';
+  number := own_token;
+end $semaphore$`,
+
+  // B4. Answers how many permits were freed.
+  `create function ${s}.release(p_key text, p_holder text, p_permits bigint) returns bigint ${header} as $semaphore$
+declare
+  k constant bytea := ${s}.digest(p_key);
+  h constant bytea := ${s}.digest(p_holder);
+  t constant timestamptz := ${s}.enter(k);
+  own bigint;
+  waited boolean;
+begin
+  delete from ${s}.places x where x.key = k and x.holder = h;
+  waited := found;
+  select x.permits into own from ${s}.holds x where x.key = k and x.holder = h and x.expires > t;
+  if own > p_permits then
+    update ${s}.holds x set permits = own - p_permits where x.key = k and x.holder = h;
+  else
+    delete from ${s}.holds x where x.key = k and x.holder = h;
+  end if;
+  if own > 0 or waited then perform ${s}.wake(k, t); end if;
+  return least(coalesce(own, 0), p_permits);
+end $semaphore$`,
+
+  // B5, for several holds at once. Answers the number of each hold that is still there, from 1, and its token.
+  `create function ${s}.refresh(p_keys text[], p_holders text[], p_ttls bigint[])
+returns table (index bigint, token bigint) ${header} as $semaphore$
+declare
+  t timestamptz;
+begin
+  -- In one order everywhere, or two of these could wait for each other.
+  perform ${s}.enter(x.key) from (
+    select distinct on (${s}.lock_of(${s}.digest(name))) ${s}.digest(name) as key
+    from unnest(p_keys) as name order by ${s}.lock_of(${s}.digest(name))
+  ) x;
+  t := clock_timestamp();
+  return query
+    update ${s}.holds x set expires = t + a.ttl * interval '1 millisecond'
+    from unnest(p_keys, p_holders, p_ttls) with ordinality as a (key, holder, ttl, i)
+    where x.key = ${s}.digest(a.key) and x.holder = ${s}.digest(a.holder) and x.expires > t
+    returning a.i, x.token;
+end $semaphore$`,
+
+  // B10: looks wait for what is being committed, or a hold that is just being extended would seem to have expired.
+  `create function ${s}.get_count(p_key text) returns bigint ${header} as $semaphore$
+declare
+  k constant bytea := ${s}.digest(p_key);
+  t constant timestamptz := ${s}.enter(k, shared => true);
+begin
+  return (select coalesce(sum(x.permits), 0)::bigint from ${s}.holds x where x.key = k and x.expires > t);
+end $semaphore$`,
+
+  `create function ${s}.inspect(p_key text)
+returns table (holder text, permits bigint, token bigint, ticket bigint, micros bigint) ${header} as $semaphore$
+declare
+  k constant bytea := ${s}.digest(p_key);
+  t constant timestamptz := ${s}.enter(k, shared => true);
+begin
+  return query
+    select x.holder_name, x.permits, x.token, null::bigint, (extract(epoch from x.expires - t) * 1000000)::bigint
+      from ${s}.holds x where x.key = k and x.expires > t
+    union all
+    select x.holder_name, x.permits, null::bigint, x.ticket, (extract(epoch from x.expires - t) * 1000000)::bigint
+      from ${s}.places x where x.key = k and x.expires > t
+    order by 3, 4;
+end $semaphore$`,
+
+  `create function ${s}.version() returns integer ${header} as $semaphore$
+begin
+  perform ${s}.enter(${s}.digest(''));
+  return (select max(m.id) from ${s}.migrations m);
+end $semaphore$`,
+
+  // C5: removes what has expired a while ago. Nobody counts it any more; it only takes room.
+  `create function ${s}.sweep(p_age interval) returns void ${header} as $semaphore$
+begin
+  delete from ${s}.holds x where x.expires < clock_timestamp() - p_age;
+  delete from ${s}.places x where x.expires < clock_timestamp() - p_age;
+end $semaphore$`
+]
+
+const inText = (text: string) => text.replaceAll("'", "''")
+
+/** Notifications go by the name of the schema. */
+const channelOf = (schema: string) => inText(schema.slice(1, -1).replaceAll("\"\"", "\""))
+
+/** A name as an identifier. */
+export const quote = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`
+
+/** All migrations, oldest first, for a schema of this name. */
+export const migrations = (schema: string): ReadonlyArray<Migration> => [
+  { id: 1, name: "initial", statements: initial(quote(schema)) }
+]

@@ -1,0 +1,33 @@
+import { PgClient } from "@effect/sql-pg"
+import { Effect, Layer } from "effect"
+import { afterAll } from "vitest"
+import { PostgresBacking } from "../../src/backings/postgres/index.ts"
+import { backingSuite } from "../../src/testing/index.ts"
+import { startOwn } from "../servers/find.ts"
+import { stores } from "../servers/stores.ts"
+import { client } from "../utils/postgres.ts"
+import { runs } from "./runs.ts"
+
+const server = await startOwn(stores.postgres)
+afterAll(() => server.stop())
+
+backingSuite("PostgresBacking", {
+  layer: PostgresBacking.layer().pipe(Layer.provide(client(server.url))),
+  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
+  restart: Effect.promise(async () => {
+    await server.kill()
+    await server.restart()
+  }),
+  // What has expired is swept later, all at once.
+  footprint: (key) =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql`select effect_distributed_lock.sweep('0 seconds')`
+      const rows = yield* sql`
+        select 1 from effect_distributed_lock.holds where key_name = ${JSON.stringify(key)}
+        union all select 1 from effect_distributed_lock.places where key_name = ${JSON.stringify(key)}
+      `
+      return rows.length
+    }).pipe(Effect.provide(client(server.url))),
+  ...runs
+})

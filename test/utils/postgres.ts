@@ -1,0 +1,23 @@
+/** PostgreSQL servers and clients for tests. */
+import { PgClient } from "@effect/sql-pg"
+import { Context, Effect, Layer, Redacted } from "effect"
+import { startOwn } from "../servers/find.ts"
+import { stores } from "../servers/stores.ts"
+
+export const server = Effect.acquireRelease(
+  Effect.promise(() => startOwn(stores.postgres)),
+  (server) => Effect.promise(() => server.stop())
+)
+
+export const client = (url: string, options: Omit<PgClient.PgPoolConfig, "url"> = {}) =>
+  PgClient.layer({ url: Redacted.make(url), ...options })
+
+/** A client of its own, until the scope closes. */
+export const connect = (url: string, options: Omit<PgClient.PgPoolConfig, "url"> = {}) =>
+  Effect.map(Layer.build(Layer.fresh(client(url, options))), Context.get(PgClient.PgClient))
+
+/** How many backends clients have, without the one that asks. */
+export const connections = (sql: PgClient.PgClient) =>
+  sql<{ count: bigint }>`
+    select count(*) as count from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()
+  `.pipe(Effect.map(([row]) => Number(row!.count)))
