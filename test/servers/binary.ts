@@ -1,5 +1,5 @@
 /** Servers from programs on this machine. */
-import { execFileSync, spawn } from "node:child_process"
+import { execFileSync, spawn, spawnSync } from "node:child_process"
 import type { ChildProcess } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
@@ -31,6 +31,13 @@ const userFor = (store: Store): { readonly uid?: number; readonly gid?: number }
 
 const children = new Set<ChildProcess>()
 process.once("exit", () => children.forEach((child) => child.kill("SIGKILL")))
+
+/** PostgreSQL has a process for each connection. */
+const signalAll = (child: ChildProcess, signal: NodeJS.Signals) => {
+  child.kill(signal)
+  const { stdout } = spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" })
+  for (const pid of stdout.split("\n").filter((line) => line !== "")) process.kill(Number(pid), signal)
+}
 
 export const start = async (store: Store, extraArgs: ReadonlyArray<string> = []): Promise<Server> => {
   const port = await freePort()
@@ -70,8 +77,8 @@ export const start = async (store: Store, extraArgs: ReadonlyArray<string> = [])
   return {
     url: store.url(port),
     port,
-    freeze: async () => void child.kill("SIGSTOP"),
-    thaw: async () => void child.kill("SIGCONT"),
+    freeze: async () => signalAll(child, "SIGSTOP"),
+    thaw: async () => signalAll(child, "SIGCONT"),
     kill,
     restart: launch,
     stop: async () => {

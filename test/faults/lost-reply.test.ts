@@ -1,27 +1,63 @@
 /** S5: the request is applied, and the connection is cut before its reply arrives. */
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber } from "effect"
+import { Deferred, Duration, Effect, Fiber, Layer } from "effect"
 import type { Scope } from "effect"
 import { inject } from "vitest"
-import type { Script } from "../../src/backings/redis/scripts.ts"
+import { PostgresBacking } from "../../src/backings/postgres/index.ts"
 import * as Scripts from "../../src/backings/redis/scripts.ts"
 import { DistributedSemaphore, RedisBacking } from "../../src/index.ts"
+import * as Postgres from "../utils/postgres.ts"
 import * as Proxy from "../utils/proxy.ts"
 import { connect } from "../utils/redis.ts"
 
-const proxied = Effect.gen(function*() {
-  const { hostname, port } = new URL(inject("redisUrl"))
-  const proxy = yield* Effect.acquireRelease(
+/** Of each store: the backing at the port of a proxy, and what the requests of its operations contain. */
+const stores = {
+  Redis: {
+    url: inject("redisUrl"),
+    layer: (port: number, push: boolean) =>
+      Layer.unwrap(Effect.map(
+        connect(`redis://127.0.0.1:${port}`),
+        (redis) => RedisBacking.layer(redis, { pushBasedAcquireEnabled: push })
+      )),
+    requests: {
+      tryAcquire: Scripts.tryAcquire.sha,
+      refresh: Scripts.refresh.sha,
+      release: Scripts.release.sha
+    }
+  },
+  PostgreSQL: {
+    url: inject("postgresUrl"),
+    layer: (port: number, push: boolean) => {
+      const url = new URL(inject("postgresUrl"))
+      url.port = String(port)
+      return PostgresBacking.layer({ pushBasedAcquireEnabled: push }).pipe(
+        // Prepared statements would be sent without their text.
+        Layer.provide(Postgres.client(url.href, { prepare: false }))
+      )
+    },
+    requests: { tryAcquire: ".try_acquire(", refresh: ".refresh(", release: ".release(" }
+  }
+}
+
+const proxied = (url: string) => {
+  const { hostname, port } = new URL(url)
+  return Effect.acquireRelease(
     Effect.promise(() => Proxy.make({ host: hostname, port: Number(port) })),
     (proxy) => Effect.promise(() => proxy.close())
   )
-  const redis = yield* connect(`redis://127.0.0.1:${proxy.port}`)
-  return { proxy, redis }
-})
+}
 
 let keys = 0
 
-describe.each([true, false])("a lost reply, push %s", (push) => {
+describe.each(
+  [
+    ["Redis", true],
+    ["Redis", false],
+    ["PostgreSQL", true],
+    ["PostgreSQL", false]
+  ] as const
+)("a reply lost by %s, push %s", (store, push) => {
+  const { layer, requests, url } = stores[store]
   const ttl = "20 seconds"
   /** What a reconnect takes, generously; a ttl would be much longer. */
   const soon = Duration.seconds(3)
@@ -30,27 +66,27 @@ describe.each([true, false])("a lost reply, push %s", (push) => {
     name: string,
     body: (context: {
       readonly semaphore: DistributedSemaphore.DistributedSemaphore
-      readonly lose: (script: Script) => Promise<void>
+      readonly lose: (operation: keyof typeof requests) => Promise<void>
     }) => Effect.Effect<void, unknown, Scope.Scope>
   ) =>
     it.live(name, () =>
       Effect.gen(function*() {
-        const { proxy, redis } = yield* proxied
+        const proxy = yield* proxied(url)
         yield* Effect.gen(function*() {
           const semaphore = yield* DistributedSemaphore.make(`lost-${process.pid}-${keys++}`, {
             limit: 2,
             ttl,
             refreshInterval: "200 millis"
           })
-          // The server knows the scripts, so that the request with the hash is the one that is applied.
+          // Redis knows the scripts then, so that the request with the hash is the one that is applied.
           yield* semaphore.withPermits(1)(Effect.sleep("250 millis"))
-          yield* body({ semaphore, lose: (script) => proxy.loseReplyTo(script.sha) })
-        }).pipe(Effect.provide(RedisBacking.layer(redis, { pushBasedAcquireEnabled: push })))
+          yield* body({ semaphore, lose: (operation) => proxy.loseReplyTo(requests[operation]) })
+        }).pipe(Effect.provide(layer(proxy.port, push)))
       }))
 
   test("to acquire: the caller has its permits after the reconnect, counted once", ({ lose, semaphore }) =>
     Effect.gen(function*() {
-      const lost = lose(Scripts.tryAcquire)
+      const lost = lose("tryAcquire")
       const inside = yield* Effect.timeout(semaphore.withPermits(2)(semaphore.currentCount), soon)
       yield* Effect.promise(() => lost)
       expect(inside).toBe(2)
@@ -65,7 +101,7 @@ describe.each([true, false])("a lost reply, push %s", (push) => {
         startImmediately: true
       })
       yield* Effect.sleep("50 millis")
-      const lost = lose(Scripts.tryAcquire)
+      const lost = lose("tryAcquire")
       const first = yield* Effect.forkScoped(semaphore.withPermits(2)(Effect.sync(() => order.push("first"))), {
         startImmediately: true
       })
@@ -81,7 +117,7 @@ describe.each([true, false])("a lost reply, push %s", (push) => {
   test("to refresh: the lease goes on", ({ lose, semaphore }) =>
     Effect.gen(function*() {
       const inside = yield* semaphore.withPermits(1)(Effect.gen(function*() {
-        yield* Effect.promise(() => lose(Scripts.refresh))
+        yield* Effect.promise(() => lose("refresh"))
         yield* Effect.sleep("1 second")
         return yield* semaphore.currentCount
       }))
@@ -91,7 +127,7 @@ describe.each([true, false])("a lost reply, push %s", (push) => {
   test("to release: the permits are free, once", ({ lose, semaphore }) =>
     Effect.gen(function*() {
       const neighbour = yield* semaphore.take(1)
-      const lost = lose(Scripts.release)
+      const lost = lose("release")
       yield* Effect.timeout(semaphore.withPermits(1)(Effect.void), soon)
       yield* Effect.promise(() => lost)
       expect(yield* semaphore.currentCount).toBe(1)

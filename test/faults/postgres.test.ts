@@ -1,0 +1,172 @@
+/** PostgreSQL: backends that are terminated, a server that restarts or freezes, acquires that are interrupted. */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Duration, Effect, Fiber, Layer, Random, Scope } from "effect"
+import { PostgresBacking } from "../../src/backings/postgres/index.ts"
+import { DistributedSemaphore } from "../../src/index.ts"
+import * as Fibers from "../utils/fibers.ts"
+import { connect, connections, server } from "../utils/postgres.ts"
+import { until } from "../utils/until.ts"
+
+const backing = (sql: PgClient.PgClient, options: PostgresBacking.PostgresBackingOptions = {}) =>
+  PostgresBacking.layer(options).pipe(Layer.provide(Layer.succeed(PgClient.PgClient, sql)))
+
+/** Workers that take permits again and again, until they are told to stop; how often they got them, and how many were out. */
+const load = Effect.fnUntraced(function*(limit: number) {
+  const semaphore = yield* DistributedSemaphore.make("load", { limit, ttl: "2 seconds" })
+  const seen = { out: 0, most: 0, done: 0, lost: 0 }
+  let stopped = false
+  const work = Effect.acquireUseRelease(
+    Effect.sync(() => void (seen.most = Math.max(seen.most, ++seen.out))),
+    () => Effect.sleep("5 millis"),
+    () => Effect.sync(() => void seen.out--)
+  )
+  const worker = Effect.gen(function*() {
+    while (!stopped) {
+      const exit = yield* Effect.exit(semaphore.withPermits(1)(work))
+      if (exit._tag === "Success") seen.done++
+      else seen.lost++
+    }
+  })
+  const workers = yield* Effect.forEach(Array.from({ length: 30 }), () => Effect.forkScoped(worker))
+  return {
+    semaphore,
+    seen,
+    stop: Effect.andThen(
+      Effect.sync(() => void (stopped = true)),
+      Effect.timeout(Fiber.awaitAll(workers), "20 seconds")
+    )
+  }
+})
+
+describe("connections that are cut", () => {
+  it.live(
+    "by pg_terminate_backend, all of them again and again: limit, progress, and nothing left",
+    () =>
+      Effect.gen(function*() {
+        const { url } = yield* server
+        const observer = yield* connect(url)
+        yield* Effect.gen(function*() {
+          const { seen, semaphore, stop } = yield* load(3)
+          let terminated = 0
+          for (let round = 0; round < 30; round++) {
+            yield* Effect.sleep("150 millis")
+            const rows = yield* observer`
+            select pg_terminate_backend(pid) from pg_stat_activity
+            where backend_type = 'client backend' and pid <> pg_backend_pid()
+          `
+            terminated += rows.length
+          }
+          const before = seen.done
+          yield* until(Effect.sync(() => seen.done > before + 50))
+          yield* stop
+          expect(terminated).toBeGreaterThan(50)
+          expect(seen.most).toBe(3)
+          yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
+        }).pipe(Effect.provide(backing(yield* connect(url))))
+      }),
+    90_000
+  )
+
+  it.live("by a restart of the server: waiters go on, and are notified again", () =>
+    Effect.gen(function*() {
+      const postgres = yield* server
+      yield* Effect.gen(function*() {
+        const { seen, semaphore, stop } = yield* load(3)
+        for (let round = 0; round < 3; round++) {
+          const before = seen.done
+          yield* until(Effect.sync(() => seen.done > before + 50))
+          yield* Effect.promise(postgres.kill)
+          yield* Effect.sleep("300 millis")
+          yield* Effect.promise(postgres.restart)
+        }
+        const before = seen.done
+        // 300 hand-offs by polling once a second would take minutes.
+        yield* until(Effect.sync(() => seen.done > before + 300), "20 seconds")
+        yield* stop
+        expect(seen.most).toBe(3)
+        yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
+      }).pipe(Effect.provide(backing(yield* connect(postgres.url))))
+    }), 90_000)
+
+  it.live(
+    "while the server is frozen: the holder is interrupted in time, a waiter is not kept",
+    () =>
+      Effect.gen(function*() {
+        const postgres = yield* server
+        const sql = yield* connect(postgres.url)
+        yield* Effect.gen(function*() {
+          const semaphore = yield* DistributedSemaphore.make("frozen", { ttl: "2 seconds" })
+          const holder = yield* Effect.forkScoped(Effect.flip(semaphore.withPermits(1)(Effect.never)))
+          yield* until(Effect.map(semaphore.currentCount, (count) => count === 1))
+          const waiter = yield* Effect.forkScoped(semaphore.withPermits(1)(Effect.void))
+          yield* until(Effect.map(semaphore.inspect, ({ line }) => line.length === 1))
+
+          yield* Effect.promise(postgres.freeze)
+          const [sinceFreeze, error] = yield* Effect.timed(Fiber.join(holder))
+          expect(error).toMatchObject({ _tag: "LockLostError", reason: "unreachable" })
+          expect(Duration.toMillis(sinceFreeze)).toBeLessThan(2000)
+          const [duration] = yield* Effect.timed(Fiber.interrupt(waiter))
+          expect(Duration.toMillis(duration)).toBeLessThan(1000)
+
+          yield* Effect.promise(postgres.thaw)
+          yield* until(
+            Effect.map(Effect.exit(semaphore.withPermits(1)(Effect.void)), (exit) => exit._tag === "Success")
+          )
+          yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
+        }).pipe(Effect.provide(backing(sql)))
+      }),
+    60_000
+  )
+})
+
+describe.each([true, false])("interrupting take after 0 to 12 ms, push %s", (push) => {
+  it.live(
+    "2000 times: no permit, no place, no fiber is left, and the pool is whole",
+    () =>
+      Fibers.counted((running) =>
+        Effect.gen(function*() {
+          const { url } = yield* server
+          const observer = yield* connect(url)
+          const maxConnections = 6
+          const sql = yield* connect(url, { maxConnections })
+          yield* Effect.gen(function*() {
+            const semaphore = yield* DistributedSemaphore.make("key", { limit: 2, ttl: "1 minute" })
+            let acquired = 0
+            const contender = Effect.gen(function*() {
+              const attempt = yield* Effect.forkChild(
+                Effect.scoped(Effect.andThen(semaphore.take(1), Effect.sync(() => acquired++))),
+                { startImmediately: true }
+              )
+              yield* Effect.sleep(Duration.millis(yield* Random.nextBetween(0, 12)))
+              yield* Fiber.interrupt(attempt)
+            })
+            // All connections are open before, and the LISTEN stands.
+            const holder = yield* Scope.make()
+            yield* Scope.provide(semaphore.take(2), holder)
+            const waiter = yield* Effect.forkChild(Effect.scoped(semaphore.take(1)))
+            yield* until(Effect.map(semaphore.inspect, ({ line }) => line.length === 1))
+            yield* Fiber.interrupt(waiter)
+            yield* Scope.close(holder, yield* Effect.exit(Effect.void))
+            const free = push ? maxConnections - 1 : maxConnections
+            const useAll = Effect.all(Array.from({ length: free }, () => sql`select pg_sleep(0.1)`), {
+              concurrency: "unbounded"
+            })
+            yield* useAll
+            const before = yield* Fibers.steady(running)
+
+            acquired = 0
+            yield* Effect.forEach(Array.from({ length: 2000 }), () => contender, { concurrency: 10, discard: true })
+            expect(acquired).toBeGreaterThan(0)
+            expect(acquired).toBeLessThan(2000)
+            yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
+            const [duration] = yield* Effect.timed(useAll)
+            expect(Duration.toMillis(duration)).toBeLessThan(190)
+            expect(yield* Fibers.steady(running)).toBe(before)
+            expect(yield* connections(observer)).toBe(maxConnections)
+          }).pipe(Effect.provide(backing(sql, { pushBasedAcquireEnabled: push })))
+        })
+      ),
+    120_000
+  )
+})
