@@ -1,0 +1,127 @@
+/** What operations cost PostgreSQL, counted by pg_stat_statements. Each statement outside of a transaction is a commit. */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Layer, Scope } from "effect"
+import { PostgresBacking } from "../../src/backings/postgres/index.ts"
+import { DistributedSemaphore } from "../../src/index.ts"
+import { connect, connections, server } from "../utils/postgres.ts"
+import { until } from "../utils/until.ts"
+
+/** A server that counts, the backing over a pool of ten, and one who looks at the counts. */
+const counted = Effect.gen(function*() {
+  const postgres = yield* server
+  const first = yield* connect(postgres.url)
+  yield* first`alter system set shared_preload_libraries = 'pg_stat_statements'`
+  yield* Effect.promise(postgres.kill)
+  yield* Effect.promise(postgres.restart)
+  const observer = yield* connect(postgres.url, { maxConnections: 1, applicationName: "observer" })
+  yield* observer`create extension pg_stat_statements`
+  const sql = yield* connect(postgres.url)
+  const context = yield* Layer.build(PostgresBacking.layer().pipe(Layer.provide(Layer.succeed(PgClient.PgClient, sql))))
+  return {
+    context,
+    observer,
+    reset: observer`select pg_stat_statements_reset()`,
+    /** How often each kind of statement was run, without what looks at the counts. */
+    calls: Effect.map(
+      observer<{ query: string; calls: bigint }>`
+        select query, calls from pg_stat_statements where query not like '%pg_stat_%' and query not like '%sweep%'
+      `,
+      (rows) => {
+        const calls: Record<string, number> = {}
+        for (const { query, calls: count } of rows) {
+          const name = /"effect_distributed_lock"\.(\w+)/.exec(query)?.[1] ?? query
+          calls[name] = (calls[name] ?? 0) + Number(count)
+        }
+        return calls
+      }
+    )
+  }
+})
+
+const sum = (calls: Record<string, number>) => Object.values(calls).reduce((total, count) => total + count, 0)
+
+describe("statements", () => {
+  it.live("an uncontended cycle is one to acquire and one to release", () =>
+    Effect.gen(function*() {
+      const { calls, context, reset } = yield* counted
+      const mutex = yield* Effect.provide(DistributedSemaphore.make("key"), context)
+      yield* mutex.withPermits(1)(Effect.void)
+      yield* reset
+      yield* Effect.forEach(Array.from({ length: 50 }), () => mutex.withPermits(1)(Effect.void))
+      expect(yield* calls).toEqual({ try_acquire: 50, release: 50 })
+    }))
+
+  it.live("a hand-off is two, with 10, 100 and 300 waiters", () =>
+    Effect.gen(function*() {
+      const { calls, context, reset } = yield* counted
+      for (const size of [10, 100, 300]) {
+        const mutex = yield* Effect.provide(DistributedSemaphore.make(`waiters-${size}`, { ttl: "1 minute" }), context)
+        const holder = yield* Scope.make()
+        yield* Scope.provide(mutex.take(1), holder)
+        const waiters = yield* Effect.forEach(Array.from({ length: size }), () =>
+          Effect.forkScoped(mutex.withPermits(1)(Effect.void)))
+        // Each asks once to join, and once more when it listens.
+        yield* until(
+          Effect.map(calls, ({ try_acquire }) =>
+            try_acquire! >= 2 * size + 1),
+          "20 seconds"
+        )
+        yield* reset
+        yield* Scope.close(holder, Exit.void)
+        yield* Effect.timeout(Fiber.joinAll(waiters), "20 seconds")
+        const count = sum(yield* calls)
+        expect(count).toBeGreaterThanOrEqual(2 * size)
+        expect(count / size).toBeLessThan(2.5)
+        yield* reset
+      }
+    }))
+
+  it.live("a thousand waiters of one process use no more connections than the pool has", () =>
+    Effect.gen(function*() {
+      const { context, observer } = yield* counted
+      const mutex = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "1 minute" }), context)
+      yield* mutex.take(1)
+      const waiters = yield* Effect.forEach(Array.from({ length: 1000 }), () =>
+        Effect.forkScoped(mutex.withPermits(1)(Effect.void)))
+      yield* until(
+        Effect.map(mutex.inspect, ({ line }) =>
+          line.length === 1000),
+        "30 seconds"
+      )
+      // Ten of the pool, and those of the two clients that look.
+      expect(yield* connections(observer)).toBeLessThanOrEqual(11)
+      yield* Fiber.interruptAll(waiters)
+    }), 90_000)
+
+  it.live(
+    "a thousand holds are refreshed by at most twenty per refreshInterval, in place",
+    () =>
+      Effect.gen(function*() {
+        const { calls, context, observer, reset } = yield* counted
+        const semaphore = yield* Effect.provide(
+          DistributedSemaphore.make("key", { limit: 1000, ttl: "12 seconds", refreshInterval: "4 seconds" }),
+          context
+        )
+        const holders = yield* Effect.forEach(Array.from({ length: 1000 }), () => semaphore.take(1), {
+          concurrency: "unbounded"
+        })
+        yield* reset
+        yield* Effect.sleep("12 seconds")
+        const { refresh = 0 } = yield* calls
+        expect(refresh).toBeGreaterThanOrEqual(3 * 1000 / 200)
+        expect(refresh).toBeLessThanOrEqual(3 * 20)
+        expect(holders.filter((keepAlive) => keepAlive.pollUnsafe() !== undefined)).toEqual([])
+        expect(yield* semaphore.currentCount).toBe(1000)
+        // Backends tell what they have done once a second.
+        yield* Effect.sleep("1500 millis")
+        yield* semaphore.currentCount
+        const [updates] = yield* observer<{ all: bigint; hot: bigint }>`
+        select n_tup_upd as all, n_tup_hot_upd as hot from pg_stat_user_tables where relname = 'holds'
+      `
+        expect(Number(updates!.all)).toBeGreaterThanOrEqual(3000)
+        expect(Number(updates!.hot) / Number(updates!.all)).toBeGreaterThan(0.6)
+      }),
+    90_000
+  )
+})
