@@ -120,7 +120,7 @@ describe("statements", () => {
         select n_tup_upd as all, n_tup_hot_upd as hot from pg_stat_user_tables where relname = 'holds'
       `
         expect(Number(updates!.all)).toBeGreaterThanOrEqual(3000)
-        expect(Number(updates!.hot) / Number(updates!.all)).toBeGreaterThan(0.6)
+        expect(Number(updates!.hot) / Number(updates!.all)).toBeGreaterThan(0.8)
       }),
     90_000
   )

@@ -1,6 +1,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
+import { Config, ConfigProvider, Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
+import { readFileSync } from "node:fs"
 import { inject } from "vitest"
 import { PostgresBacking } from "../../src/backings/postgres/index.ts"
 import { DistributedSemaphore, DistributedSemaphoreBacking, Lease } from "../../src/index.ts"
@@ -221,4 +222,47 @@ describe("the smallest pools", () => {
         yield* Effect.timeout(mutex.withPermits(1)(Effect.void), "10 seconds")
       }).pipe(Effect.provide(context))
     }))
+})
+
+describe("options", () => {
+  it.live("a client of its own to listen with: the pool needs no connection for that", () =>
+    Effect.gen(function*() {
+      const listenClient = yield* connect(url, { maxConnections: 1 })
+      const { context } = yield* build({ listenClient }, { maxConnections: 1, prepare: false })
+      yield* Effect.gen(function*() {
+        const mutex = yield* DistributedSemaphore.make(freshName(), { ttl: minute })
+        const holder = yield* Scope.make()
+        yield* Scope.provide(mutex.take(1), holder)
+        const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.void))
+        yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1))
+        yield* Effect.sleep("100 millis")
+        yield* Scope.close(holder, Exit.void)
+        // By notification: the first in line would look after a second.
+        yield* Effect.timeout(Fiber.join(waiter), "700 millis")
+      }).pipe(Effect.provide(context))
+    }))
+
+  it.live("can be read from the configuration", () =>
+    Effect.gen(function*() {
+      const schema = freshName()
+      const sql = yield* connect(url)
+      const config = { schema: Config.String("SEMAPHORES"), pushBasedAcquireEnabled: Config.Boolean("PUSH") }
+      const context = yield* Layer.build(
+        PostgresBacking.layerConfig(config).pipe(
+          Layer.provide(Layer.succeed(PgClient.PgClient, sql)),
+          Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ SEMAPHORES: schema, PUSH: "false" })))
+        )
+      )
+      expect(Context.get(context, DistributedSemaphoreBacking).onPermitsReleased).toBeUndefined()
+      expect(yield* sql.unsafe(`select id from "${schema}".migrations`)).toEqual([{ id: 1 }])
+    }))
+})
+
+it("docs/postgres.sql is what the migrations run", () => {
+  const file = new URL("../../docs/postgres.sql", import.meta.url)
+  const text = readFileSync(file, "utf8")
+  for (const { id, name, statements } of PostgresBacking.migrations("effect_distributed_lock")) {
+    for (const statement of statements) expect(text).toContain(`${statement};\n`)
+    expect(text).toContain(`values (${id}, '${name}');\n`)
+  }
 })

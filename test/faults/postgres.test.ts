@@ -15,14 +15,14 @@ const backing = (sql: PgClient.PgClient, options: PostgresBacking.PostgresBackin
 const load = Effect.fnUntraced(function*(limit: number) {
   const semaphore = yield* DistributedSemaphore.make("load", { limit, ttl: "2 seconds" })
   const seen = { out: 0, most: 0, done: 0, lost: 0 }
-  let stopped = false
+  const running = { value: true }
   const work = Effect.acquireUseRelease(
     Effect.sync(() => void (seen.most = Math.max(seen.most, ++seen.out))),
     () => Effect.sleep("5 millis"),
     () => Effect.sync(() => void seen.out--)
   )
   const worker = Effect.gen(function*() {
-    while (!stopped) {
+    while (running.value) {
       const exit = yield* Effect.exit(semaphore.withPermits(1)(work))
       if (exit._tag === "Success") seen.done++
       else seen.lost++
@@ -33,7 +33,7 @@ const load = Effect.fnUntraced(function*(limit: number) {
     semaphore,
     seen,
     stop: Effect.andThen(
-      Effect.sync(() => void (stopped = true)),
+      Effect.sync(() => void (running.value = false)),
       Effect.timeout(Fiber.awaitAll(workers), "20 seconds")
     )
   }

@@ -11,6 +11,11 @@ export interface Refresh {
   readonly ttlMillis: number
 }
 
+interface Waiting<A, E> {
+  readonly refresh: Refresh
+  readonly answer: Deferred.Deferred<A, E>
+}
+
 /** As many that most wait for each other. */
 const many = 1000
 
@@ -22,13 +27,13 @@ export const make = Effect.fnUntraced(function*<A, E>(
   send: (refreshes: ReadonlyArray<Refresh>) => Effect.Effect<ReadonlyArray<A>, E>
 ): Effect.fn.Return<(refresh: Refresh) => Effect.Effect<A, E>, never, Scope.Scope> {
   const scope = yield* Effect.scope
-  let waiting: Array<{ readonly refresh: Refresh; readonly answer: Deferred.Deferred<A, E> }> = []
-  /** Those of the last ttl, by the time of their last refresh. */
+  /** Those of the next batch. Who refreshes the same hold at the same time shares an answer: one row is updated once. */
+  let next = new Map<string, Waiting<A, E>>()
+  /** Holds that were refreshed within the last ttl, by the time of their last refresh. */
   const recent = new Map<string, number>()
 
-  const countRecent = ({ holderId, key, ttlMillis }: Refresh) => {
+  const countRecent = (name: string, ttlMillis: number) => {
     const now = performance.now()
-    const name = JSON.stringify([key, holderId])
     recent.delete(name)
     recent.set(name, now)
     for (const [other, time] of recent) {
@@ -38,36 +43,32 @@ export const make = Effect.fnUntraced(function*<A, E>(
     return recent.size
   }
 
-  const flush = Effect.suspend(() => {
-    const batch = waiting
-    waiting = []
-    return Effect.forEach(
-      Array.from(
-        { length: Math.ceil(batch.length / largestBatch) },
-        (_, index) => batch.slice(index * largestBatch, (index + 1) * largestBatch)
-      ),
-      (part) =>
-        Effect.flatMap(
-          Effect.exit(send(part.map(({ refresh }) => refresh))),
-          (exit) =>
-            Effect.forEach(part, ({ answer }, index) =>
-              Deferred.done(answer, Exit.map(exit, (answers) => answers[index]!)), {
-              discard: true
-            })
-        ),
-      { discard: true }
-    )
+  const sendAll = Effect.fnUntraced(function*(batch: ReadonlyArray<Waiting<A, E>>) {
+    const exit = yield* Effect.exit(send(batch.map(({ refresh }) => refresh)))
+    for (const [index, { answer }] of batch.entries()) {
+      yield* Deferred.done(answer, Exit.map(exit, (answers) => answers[index]!))
+    }
   })
 
-  return (refresh) =>
-    Effect.gen(function*() {
-      const answer = yield* Deferred.make<A, E>()
-      const active = Math.min(countRecent(refresh), many)
-      waiting.push({ refresh, answer })
-      if (waiting.length === 1) {
-        const pause = Duration.millis(active === 1 ? 0 : refresh.ttlMillis / 60 * active / many)
-        yield* Effect.forkIn(Effect.andThen(Effect.sleep(pause), flush), scope)
-      }
-      return yield* Deferred.await(answer)
-    })
+  const flush = Effect.suspend(() => {
+    const all = Array.from(next.values())
+    next = new Map()
+    const batches = Array.from(
+      { length: Math.ceil(all.length / largestBatch) },
+      (_, index) => all.slice(index * largestBatch, (index + 1) * largestBatch)
+    )
+    return Effect.forEach(batches, sendAll, { discard: true })
+  })
+
+  return Effect.fnUntraced(function*(refresh: Refresh) {
+    const name = JSON.stringify([refresh.key, refresh.holderId])
+    const active = Math.min(countRecent(name, refresh.ttlMillis), many)
+    const answer = next.get(name)?.answer ?? Deferred.makeUnsafe<A, E>()
+    next.set(name, { refresh, answer })
+    if (next.size === 1) {
+      const pause = active === 1 ? 0 : refresh.ttlMillis / 60 * active / many
+      yield* Effect.forkIn(Effect.delay(flush, Duration.millis(pause)), scope)
+    }
+    return yield* Deferred.await(answer)
+  })
 })

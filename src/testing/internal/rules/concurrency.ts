@@ -55,5 +55,25 @@ export const cases = [
       )
       equal(freed.reduce((sum, permits) => sum + permits, 0), ids.length, "permits freed by two releases of each")
       equal(yield* count, 0, "permits held")
-    }))
+    })),
+
+  backingCase(
+    "B9",
+    "refreshes of one hold at once all succeed",
+    [],
+    ({ long, processes, semaphore }) =>
+      Effect.gen(function*() {
+        for (let round = 0; round < 5; round++) {
+          const { acquires, count, key } = semaphore(1)
+          yield* acquires("a", 1)
+          const answers = yield* Effect.forEach(
+            ids,
+            (_, index) => processes[index % processes.length]!.refresh(key, "a", long, 1, 1),
+            { concurrency: "unbounded" }
+          )
+          equal(answers.filter((answer) => answer === false).length, 0, "how many were told that the hold is gone")
+          equal(yield* count, 1, "permits held")
+        }
+      })
+  )
 ]
