@@ -1,7 +1,7 @@
 /** PostgreSQL: backends that are terminated, a server that restarts or freezes, acquires that are interrupted. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Fiber, Layer, Random, Scope } from "effect"
+import { Duration, Effect, Exit, Fiber, Layer, Random, Scope } from "effect"
 import { PostgresBacking } from "../../src/backings/postgres/index.ts"
 import { DistributedSemaphore } from "../../src/index.ts"
 import * as Fibers from "../utils/fibers.ts"
@@ -118,6 +118,27 @@ describe("connections that are cut", () => {
       }),
     60_000
   )
+
+  it.live("while the server is frozen: the layer closes without waiting for it", () =>
+    Effect.gen(function*() {
+      const postgres = yield* server
+      const sql = yield* connect(postgres.url)
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(backing(sql), scope)
+      yield* Effect.gen(function*() {
+        const mutex = yield* DistributedSemaphore.make("key", { ttl: "3 seconds", refreshInterval: "100 millis" })
+        const holder = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.never))
+        const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.never))
+        yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1))
+        yield* Effect.promise(postgres.freeze)
+        // By now a refresh is under way.
+        yield* Effect.sleep("300 millis")
+        const [duration] = yield* Effect.timed(
+          Effect.andThen(Fiber.interruptAll([holder, waiter]), Scope.close(scope, Exit.void))
+        )
+        expect(Duration.toMillis(duration)).toBeLessThan(1500)
+      }).pipe(Effect.provide(context), Effect.ensuring(Effect.promise(postgres.thaw)))
+    }))
 })
 
 describe.each([true, false])("interrupting take after 0 to 12 ms, push %s", (push) => {

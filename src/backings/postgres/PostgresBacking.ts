@@ -13,6 +13,7 @@ import { Config, Context, Duration, Effect, Layer, Schedule } from "effect"
 import type { SemaphoreState } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
+import { inBackground } from "./background.ts"
 import { serverError } from "./errors.ts"
 import * as Migrate from "./migrate.ts"
 import { quote } from "./migrations.ts"
@@ -92,13 +93,14 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
   )
 
-  yield* run("sweep", `select ${schema}.sweep('10 seconds')`).pipe(
-    Effect.ignoreCause,
-    Effect.schedule(Schedule.spaced("30 seconds")),
-    Effect.forkScoped
+  yield* inBackground(
+    Effect.schedule(
+      Effect.ignoreCause(run("sweep", `select ${schema}.sweep('10 seconds')`)),
+      Schedule.spaced("30 seconds")
+    )
   )
 
-  const refresh = yield* Refreshes.make((refreshes) =>
+  const refresh = Refreshes.make((refreshes) =>
     run<{ index: bigint; token: bigint }>(
       "refresh",
       `select index, token from ${schema}.refresh($1, $2, $3)`,

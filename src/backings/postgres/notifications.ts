@@ -4,8 +4,8 @@
  * What is notified while the connection is down is lost, so whoever listens is signalled whenever it stands again.
  */
 import type { PgClient } from "@effect/sql-pg"
-import { Effect, Queue, Schedule, Stream } from "effect"
-import type { Scope } from "effect"
+import { Effect, Queue, Schedule, Scope, Stream } from "effect"
+import { inBackground } from "./background.ts"
 import { shortName } from "./names.ts"
 
 export interface Notifications {
@@ -45,7 +45,7 @@ export const make = Effect.fnUntraced(function*(
   // The pause keeps a connection that always falls again from keeping us busy.
   const keepListening = Effect.ignoreCause(Effect.forever(Effect.andThen(listenOnce, Effect.sleep("100 millis"))))
 
-  const start = yield* Effect.cached(Effect.forkIn(keepListening, scope))
+  const start = yield* Effect.cached(Scope.provide(inBackground(keepListening), scope))
 
   return {
     listen: (key, holderId) =>

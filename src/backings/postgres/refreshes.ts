@@ -3,7 +3,6 @@
  * thousand, a sixtieth of the ttl; a single one hardly at all.
  */
 import { Deferred, Duration, Effect, Exit } from "effect"
-import type { Scope } from "effect"
 
 export interface Refresh {
   readonly key: string
@@ -22,11 +21,10 @@ const many = 1000
 /** Locks are few: so many keys at once. */
 const largestBatch = 200
 
-export const make = Effect.fnUntraced(function*<A, E>(
+export const make = <A, E>(
   /** Answers in the order of the refreshes. */
   send: (refreshes: ReadonlyArray<Refresh>) => Effect.Effect<ReadonlyArray<A>, E>
-): Effect.fn.Return<(refresh: Refresh) => Effect.Effect<A, E>, never, Scope.Scope> {
-  const scope = yield* Effect.scope
+): (refresh: Refresh) => Effect.Effect<A, E> => {
   /** Those of the next batch. Who refreshes the same hold at the same time shares an answer: one row is updated once. */
   let next = new Map<string, Waiting<A, E>>()
   /** Holds that were refreshed within the last ttl, by the time of their last refresh. */
@@ -67,8 +65,8 @@ export const make = Effect.fnUntraced(function*<A, E>(
     next.set(name, { refresh, answer })
     if (next.size === 1) {
       const pause = active === 1 ? 0 : refresh.ttlMillis / 60 * active / many
-      yield* Effect.forkIn(Effect.delay(flush, Duration.millis(pause)), scope)
+      yield* Effect.forkDetach(Effect.delay(flush, Duration.millis(pause)))
     }
     return yield* Deferred.await(answer)
   })
-})
+}
