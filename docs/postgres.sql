@@ -52,7 +52,7 @@ return ('x' || encode(substr(key, 1, 8), 'hex'))::bit(64)::bigint;
 
 create function "effect_distributed_lock".enter(key bytea, shared boolean default false) returns timestamptz language plpgsql security definer set search_path = pg_catalog, pg_temp as $semaphore$
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
     raise exception 'semaphores need the isolation level READ COMMITTED, not %',
       upper(current_setting('transaction_isolation')) using errcode = 'feature_not_supported';
   end if;

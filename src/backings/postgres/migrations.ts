@@ -23,8 +23,8 @@ export interface Migration {
 /** What each function begins with. */
 const header = `language plpgsql security definer set search_path = pg_catalog, pg_temp`
 
-/** `s` is the schema, quoted; its name is also that of the channel. */
-const initial = (s: string): ReadonlyArray<string> => [
+/** For the schema `s`, an identifier; `text` is the same inside quotes. The channel is named like the schema. */
+const initial = (s: string, text: string, channel: string): ReadonlyArray<string> => [
   `create sequence ${s}.tokens`,
   `create sequence ${s}.tickets`,
 
@@ -67,7 +67,7 @@ return ('x' || encode(substr(key, 1, 8), 'hex'))::bit(64)::bigint`,
   // B9: has the key to itself until the commit, or shares it with those who look. Answers the time.
   `create function ${s}.enter(key bytea, shared boolean default false) returns timestamptz ${header} as $semaphore$
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
     raise exception 'semaphores need the isolation level READ COMMITTED, not %',
       upper(current_setting('transaction_isolation')) using errcode = 'feature_not_supported';
   end if;
@@ -101,13 +101,13 @@ begin
     if demand - own <= w."limit" then names := names || encode(substr(w.holder, 1, 16), 'hex'); end if;
     -- A payload has less than 8000 bytes.
     if cardinality(names) >= 200 then
-      perform pg_notify('${channelOf(s)}', encode(substr(k, 1, 16), 'hex') || ':' || array_to_string(names, ','));
+      perform pg_notify('${channel}', encode(substr(k, 1, 16), 'hex') || ':' || array_to_string(names, ','));
       names := '{}';
     end if;
     exit when demand > largest;
   end loop;
   if cardinality(names) > 0 then
-    perform pg_notify('${channelOf(s)}', encode(substr(k, 1, 16), 'hex') || ':' || array_to_string(names, ','));
+    perform pg_notify('${channel}', encode(substr(k, 1, 16), 'hex') || ':' || array_to_string(names, ','));
   end if;
 end $semaphore$`,
 
@@ -153,9 +153,7 @@ begin
         return;
       end if;
       insert into ${s}.places as x (key, holder, ticket, permits, "limit", expires, key_name, holder_name)
-        values (k, h, coalesce(place_ticket, nextval('${
-    inText(s)
-  }.tickets')), p_permits, p_limit, until, p_key, p_holder)
+        values (k, h, coalesce(place_ticket, nextval('${text}.tickets')), p_permits, p_limit, until, p_key, p_holder)
         on conflict (key, holder) do update set
           ticket = excluded.ticket, permits = excluded.permits, "limit" = excluded."limit", expires = excluded.expires
         returning x.ticket into place_ticket;
@@ -174,7 +172,7 @@ begin
       retry_after := greatest(1, ceil(extract(epoch from first_end - t) * 1000));
       return;
     end if;
-    own_token := nextval('${inText(s)}.tokens');
+    own_token := nextval('${text}.tokens');
   end if;
 
   insert into ${s}.holds as x (key, holder, permits, token, expires, key_name, holder_name)
@@ -265,15 +263,13 @@ begin
 end $semaphore$`
 ]
 
-const inText = (text: string) => text.replaceAll("'", "''")
-
-/** Notifications go by the name of the schema. */
-const channelOf = (schema: string) => inText(schema.slice(1, -1).replaceAll("\"\"", "\""))
-
 /** A name as an identifier. */
 export const quote = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`
 
+/** A text inside quotes. */
+const inText = (text: string) => text.replaceAll("'", "''")
+
 /** All migrations, oldest first, for a schema of this name. */
 export const migrations = (schema: string): ReadonlyArray<Migration> => [
-  { id: 1, name: "initial", statements: initial(quote(schema)) }
+  { id: 1, name: "initial", statements: initial(quote(schema), inText(quote(schema)), inText(schema)) }
 ]
