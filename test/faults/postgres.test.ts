@@ -48,6 +48,8 @@ describe("connections that are cut", () => {
         const observer = yield* connect(url)
         yield* Effect.gen(function*() {
           const { seen, semaphore, stop } = yield* load(3)
+          const mutex = yield* DistributedSemaphore.make("kept", { ttl: "2 seconds" })
+          const holder = yield* Effect.forkScoped(Effect.flip(mutex.withPermits(1)(Effect.never)))
           let terminated = 0
           for (let round = 0; round < 30; round++) {
             yield* Effect.sleep("150 millis")
@@ -60,6 +62,13 @@ describe("connections that are cut", () => {
           const before = seen.done
           yield* until(Effect.sync(() => seen.done > before + 50))
           yield* stop
+          // Who holds for long keeps its lease, or learns that it has lost it.
+          if (holder.pollUnsafe() === undefined) {
+            yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
+            yield* Fiber.interrupt(holder)
+          } else {
+            expect(yield* Fiber.join(holder)).toMatchObject({ _tag: "LockLostError" })
+          }
           expect(terminated).toBeGreaterThan(50)
           expect(seen.most).toBe(3)
           yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
