@@ -93,8 +93,8 @@ const play = Effect.fnUntraced(function*(subject: Subject, steps: ReadonlyArray<
       askedIn.set(placeName(operation.id), step.process % subject.processes.length)
     }
 
-    // B4: a release tells those who can go now and could not go before.
-    if (operation._tag === "release" && heard) {
+    // B4, B7: whatever freed the way, those are told who can go now and could not go before.
+    if (heard) {
       const could = new Set(before.flatMap((state) => Model.expire(state, call.at)).flatMap(Model.ableToGo))
       const can = states.get(key)!.map(Model.ableToGo)
       const due = can[0]!.filter((id) => !could.has(id) && can.every((ids) => ids.includes(id)))

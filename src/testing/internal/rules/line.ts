@@ -158,6 +158,12 @@ export const cases = [
         yield* acquires("b", 1)
         yield* waits("c", 1, short)
         endsInTime(yield* waits("d", 1), "the place ahead")
+
+        const both = semaphore(2)
+        yield* listen(both.key, "b", "c")
+        yield* both.acquires("a", 2, short)
+        yield* both.waits("b", 1)
+        endsInTime(yield* both.waits("c", 1), "the hold in the way of both who wait")
       })
   ),
 
