@@ -203,7 +203,7 @@ const tokenIn = (answer: Answer): bigint | undefined =>
 const isAcquired = (answer: Answer): answer is true | Acquired =>
   answer === true || typeof answer === "object" && "_tag" in answer && answer._tag === "Acquired"
 
-const agrees = (expected: Expected, answer: Answer, at: Span): boolean => {
+const agrees = (expected: Expected, answer: Answer, at: Span, granularity: bigint): boolean => {
   switch (expected._tag) {
     case "Acquired":
       return isAcquired(answer) && expected.token === tokenIn(answer)
@@ -218,23 +218,25 @@ const agrees = (expected: Expected, answer: Answer, at: Span): boolean => {
       return answer === expected.permits
     case "State":
       return typeof answer === "object" && "holders" in answer
-        && isSame(expected.state.holds, answer.holders, at) && isSame(expected.state.line, answer.line, at)
+        && isSame(expected.state.holds, answer.holders, at, granularity)
+        && isSame(expected.state.line, answer.line, at, granularity)
   }
 }
 
 const isSame = (
   expected: ReadonlyArray<Hold | Place>,
   actual: SemaphoreState["holders"] | SemaphoreState["line"],
-  at: Span
+  at: Span,
+  granularity: bigint
 ) =>
   expected.length === actual.length && expected.every((entry, index) => {
     const { identifier, permits, remaining, ...rest } = actual[index]!
     const left = Duration.toNanosUnsafe(remaining)
     const token: FencingToken | undefined = "fencingToken" in rest ? rest.fencingToken as FencingToken : undefined
     return entry.id === identifier && entry.permits === permits && (!("token" in entry) || entry.token === token)
-      // A store may tell the time left in milliseconds.
+      // A store may tell the time left as coarsely as it keeps it, or in milliseconds.
       && left <= entry.expiry.latest - at.earliest + 1_000_000n &&
-      left >= entry.expiry.earliest - at.latest - 1_000_000n
+      left >= entry.expiry.earliest - at.latest - (granularity > 1_000_000n ? granularity : 1_000_000n)
   })
 
 const outcomes = (state: State, { answer, at, operation }: Call, precision: Precision): ReadonlyArray<Step> => {
@@ -247,7 +249,9 @@ const outcomes = (state: State, { answer, at, operation }: Call, precision: Prec
 
 /** The states in which a key may be after a call; none if no state allows its answer. */
 export const after = (state: State, call: Call, precision: Precision): ReadonlyArray<State> =>
-  outcomes(state, call, precision).flatMap(({ expected, next }) => agrees(expected, call.answer, call.at) ? [next] : [])
+  outcomes(state, call, precision).flatMap(({ expected, next }) =>
+    agrees(expected, call.answer, call.at, precision.granularity) ? [next] : []
+  )
 
 /** The answers that would have been right. */
 export const expected = (state: State, call: Call, precision: Precision): ReadonlyArray<Expected> =>

@@ -127,11 +127,13 @@ export const describeOperation = (operation: Operation): string => {
 export const describeAnswer = (answer: Call["answer"]): string => {
   if (typeof answer !== "object") return show(answer)
   if ("holders" in answer) {
-    const holders = answer.holders.map(({ fencingToken, identifier, permits }) =>
-      `${show(identifier)} ${permits} (token ${fencingToken})`
+    const holders = answer.holders.map(({ fencingToken, identifier, permits, remaining }) =>
+      `${show(identifier)} ${permits} (token ${fencingToken}, ${Duration.format(remaining)} left)`
     )
     return `holders ${holders.join(", ") || "none"}; line ${
-      answer.line.map(({ identifier, permits }) => `${show(identifier)} ${permits}`).join(", ") || "none"
+      answer.line.map(({ identifier, permits, remaining }) =>
+        `${show(identifier)} ${permits} (${Duration.format(remaining)} left)`
+      ).join(", ") || "none"
     }`
   }
   return answer._tag === "Waiting" ? `waits at ${answer.position}` : `acquired, token ${answer.fencingToken}`
