@@ -5,21 +5,22 @@ export interface Proxy {
   readonly port: number
   /** Cuts the connection on which the next request containing `text` is answered, instead of passing the answer on. */
   readonly loseReplyTo: (text: string) => Promise<void>
-  /** Cuts all connections and refuses new ones. */
-  readonly refuse: () => void
+  /** Cuts all connections and refuses new ones; or those whose first bytes contain `greeting`. */
+  readonly refuse: (greeting?: string) => void
+  /** Ends all refusals. */
+  readonly accept: () => void
   readonly close: () => Promise<void>
 }
 
 export const make = async (target: { readonly port: number; readonly host?: string }): Promise<Proxy> => {
-  const pairs = new Set<readonly [Net.Socket, Net.Socket]>()
-  let refusing = false
+  const pairs = new Map<readonly [Net.Socket, Net.Socket], Buffer | undefined>()
+  let refused: ReadonlyArray<string> = []
   let lose: { readonly text: string; readonly done: () => void } | undefined
 
   const server = Net.createServer((client) => {
-    if (refusing) return void client.destroy()
     const upstream = Net.connect(target.port, target.host ?? "127.0.0.1")
     const pair = [client, upstream] as const
-    pairs.add(pair)
+    pairs.set(pair, undefined)
     let cutOnReply: (() => void) | undefined
 
     const end = () => {
@@ -32,7 +33,11 @@ export const make = async (target: { readonly port: number; readonly host?: stri
       socket.on("error", end)
       socket.on("close", end)
     }
+    if (refused.includes("")) return end()
     client.on("data", (data) => {
+      const greeting = pairs.get(pair) ?? data
+      pairs.set(pair, greeting)
+      if (refused.some((text) => greeting.includes(text))) return end()
       if (lose !== undefined && data.includes(lose.text)) {
         cutOnReply = lose.done
         lose = undefined
@@ -47,14 +52,17 @@ export const make = async (target: { readonly port: number; readonly host?: stri
   })
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
 
-  const cutAll = () => pairs.forEach((pair) => pair.forEach((socket) => socket.destroy()))
+  const cutAll = () => pairs.forEach((_, pair) => pair.forEach((socket) => socket.destroy()))
   return {
     port: (server.address() as Net.AddressInfo).port,
     loseReplyTo: (text) => new Promise((done) => lose = { text, done }),
-    refuse: () => {
-      refusing = true
-      cutAll()
+    refuse: (greeting = "") => {
+      refused = [...refused, greeting]
+      for (const [pair, first] of pairs) {
+        if (first === undefined ? greeting === "" : first.includes(greeting)) pair.forEach((socket) => socket.destroy())
+      }
     },
+    accept: () => void (refused = []),
     close: async () => {
       cutAll()
       await new Promise((resolve) => server.close(resolve))

@@ -1,0 +1,143 @@
+/**
+ * What a process sees of the semaphores that it waits for: one watch per key keeps a view of each up to date, and signals
+ * those whose turn has come, and nobody else.
+ *
+ * After whatever broke the watch (the connection, a compaction, a member without leader) the view is made anew.
+ */
+import { Deferred, Effect, Option, Queue, RcMap, Schedule, Scope, Stream } from "effect"
+import type { SemaphoreNames } from "./names.ts"
+import type { Store } from "./store.ts"
+import * as View from "./view.ts"
+
+export interface Mirror {
+  /** As it is now, and changes; absent while the watch does not stand. */
+  readonly view: () => View.View | undefined
+  /** Waits until the view is another than at a revision. Whether it is, and still stands. */
+  readonly changed: (revision: bigint) => Effect.Effect<boolean>
+}
+
+export interface Mirrors {
+  readonly of: (key: string) => Mirror | undefined
+  /** Emits when the watch stands, and whenever the turn of a waiter has come: any waiter's, if none is named. */
+  readonly listen: (key: string, identifier: string | undefined) => Stream.Stream<void>
+}
+
+/** How long an event may take that is on its way. Then it is better to look. */
+const patience = "250 millis"
+
+/** How long it may take until a watch stands. Then it is better to try another connection. */
+const startPatience = "5 seconds"
+
+interface Listening extends Mirror {
+  readonly listeners: Map<string | undefined, Set<() => void>>
+}
+
+export const make = Effect.fnUntraced(function*(
+  store: Store,
+  namesOf: (key: string) => SemaphoreNames,
+  look: (names: SemaphoreNames) => Effect.Effect<View.View, Error>,
+  retrySchedule: Schedule.Schedule<unknown>
+): Effect.fn.Return<Mirrors, never, Scope.Scope> {
+  const standing = new Map<string, Listening>()
+
+  const makeMirror = Effect.fnUntraced(function*(key: string) {
+    const names = namesOf(key)
+    const listeners: Listening["listeners"] = new Map()
+    let view: View.View | undefined
+    let told: ReadonlySet<string> = new Set()
+    let change = Deferred.makeUnsafe<void>()
+
+    const signal = (identifier: string | undefined) => listeners.get(identifier)?.forEach((listener) => listener())
+
+    const tell = (current: View.View) => {
+      const able = View.ableToGo(current)
+      let isNew = false
+      for (const identifier of able) {
+        if (told.has(identifier)) continue
+        isNew = true
+        signal(identifier)
+      }
+      if (isNew) signal(undefined)
+      told = able
+    }
+
+    const announce = () => {
+      const last = change
+      change = Deferred.makeUnsafe()
+      Deferred.doneUnsafe(last, Effect.void)
+    }
+
+    /** Ends when the watch breaks; fails if it did not come to stand. */
+    const watchOnce = Effect.gen(function*() {
+      const stands = yield* Deferred.make<void>()
+      const start = yield* Effect.timeout(look(names), startPatience)
+      const watch = store.watch(names.all, start.revision + 1n, ({ created, events }) => {
+        if (created) {
+          Deferred.doneUnsafe(stands, Effect.void)
+          view = start
+          told = View.ableToGo(start)
+          for (const identifier of listeners.keys()) signal(identifier)
+        }
+        if (events.length === 0 || view === undefined) return
+        View.apply(view, names, events)
+        tell(view)
+        announce()
+      })
+      const inTime = Effect.timeout(Deferred.await(stands), startPatience)
+      yield* Effect.raceFirst(watch, Effect.andThen(inTime, Effect.never))
+    }).pipe(
+      Effect.catchIf(() => view !== undefined, () => Effect.void),
+      Effect.ensuring(Effect.sync(() => {
+        view = undefined
+        announce()
+      }))
+    )
+
+    // The pause keeps a watch that always breaks again from keeping us busy.
+    yield* Effect.forkScoped(
+      Effect.ignoreCause(
+        Effect.forever(Effect.andThen(Effect.retry(watchOnce, retrySchedule), Effect.sleep("100 millis")))
+      )
+    )
+
+    const changed: Mirror["changed"] = (revision) =>
+      Effect.suspend(() => {
+        if (view === undefined) return Effect.succeed(false)
+        if (view.revision !== revision) return Effect.succeed(true)
+        return Effect.map(
+          Effect.timeoutOption(Deferred.await(change), patience),
+          (heard) => Option.isSome(heard) && view !== undefined
+        )
+      })
+
+    const mirror: Listening = { view: () => view, changed, listeners }
+    yield* Effect.acquireRelease(
+      Effect.sync(() => standing.set(key, mirror)),
+      () => Effect.sync(() => standing.get(key) === mirror && standing.delete(key))
+    )
+    return mirror
+  })
+
+  const mirrors = yield* RcMap.make({ lookup: makeMirror, idleTimeToLive: "1 second" })
+
+  return {
+    of: (key) => standing.get(key),
+    listen: (key, identifier) =>
+      Stream.callback<void>(
+        Effect.fnUntraced(function*(queue) {
+          const { listeners, view } = yield* RcMap.get(mirrors, key)
+          const listener = () => Queue.offerUnsafe(queue, undefined)
+          yield* Effect.acquireRelease(
+            Effect.sync(() => listeners.set(identifier, (listeners.get(identifier) ?? new Set()).add(listener))),
+            () =>
+              Effect.sync(() => {
+                const named = listeners.get(identifier)
+                if (named?.delete(listener) && named.size === 0) listeners.delete(identifier)
+              })
+          )
+          if (view()) listener()
+        }),
+        { bufferSize: 1, strategy: "sliding" }
+      )
+  }
+})

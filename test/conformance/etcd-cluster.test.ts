@@ -1,0 +1,18 @@
+import { Effect, Layer } from "effect"
+import { afterAll } from "vitest"
+import { EtcdBacking } from "../../src/backings/etcd/index.ts"
+import { backingSuite } from "../../src/testing/index.ts"
+import * as EtcdCluster from "../servers/etcdCluster.ts"
+import { connect } from "../utils/etcd.ts"
+import { runs } from "./runs.ts"
+
+const cluster = await EtcdCluster.start()
+afterAll(() => cluster.stop())
+
+backingSuite("EtcdBacking on three members", {
+  layer: Layer.unwrap(Effect.map(connect(cluster.urls), (client) => EtcdBacking.layer(client))),
+  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
+  smallestTtl: "2 seconds",
+  granularity: "1 second",
+  ...runs
+})

@@ -1,0 +1,258 @@
+/** etcd: a server that freezes or restarts, a history that is compacted, leases that are revoked, acquires that are interrupted. */
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Duration, Effect, Exit, Fiber, Layer, Random, Scope } from "effect"
+import type { Etcd3 } from "etcd3"
+import { EtcdBacking } from "../../src/backings/etcd/index.ts"
+import { DistributedSemaphore } from "../../src/index.ts"
+import { connect, keys, leases, metrics, server } from "../utils/etcd.ts"
+import * as Fibers from "../utils/fibers.ts"
+import * as Proxy from "../utils/proxy.ts"
+import { until } from "../utils/until.ts"
+
+/** Removes every key's history. */
+const compact = (client: Etcd3) =>
+  Effect.promise(async () => {
+    const { header } = await client.put("other").value("of somebody else")
+    await client.kv.compact({ revision: header.revision, physical: true })
+  })
+
+describe("while the server is frozen", () => {
+  it.live(
+    "the holder is interrupted in time, a waiter is not kept, and both can go on after the thaw",
+    () =>
+      Effect.gen(function*() {
+        const etcd = yield* server
+        const client = yield* connect(etcd.url)
+        yield* Effect.gen(function*() {
+          const semaphore = yield* DistributedSemaphore.make("frozen", { ttl: "2 seconds" })
+          const holder = yield* Effect.forkScoped(Effect.flip(semaphore.withPermits(1)(Effect.never)))
+          yield* until(Effect.map(semaphore.currentCount, (count) => count === 1))
+          const waiter = yield* Effect.forkScoped(semaphore.withPermits(1)(Effect.void))
+          yield* until(Effect.map(semaphore.inspect, ({ line }) => line.length === 1))
+
+          yield* Effect.promise(etcd.freeze)
+          const [sinceFreeze, error] = yield* Effect.timed(Fiber.join(holder))
+          expect(error).toMatchObject({ _tag: "LockLostError", reason: "unreachable" })
+          expect(Duration.toMillis(sinceFreeze)).toBeLessThan(2000)
+          const [duration] = yield* Effect.timed(Fiber.interrupt(waiter))
+          expect(Duration.toMillis(duration)).toBeLessThan(1000)
+
+          yield* Effect.promise(etcd.thaw)
+          yield* until(
+            Effect.map(Effect.exit(semaphore.withPermits(1)(Effect.void)), (exit) => exit._tag === "Success"),
+            "20 seconds"
+          )
+          yield* until(Effect.map(keys(client), (names) => names.length === 0))
+        }).pipe(Effect.provide(EtcdBacking.layer(client)))
+      }),
+    60_000
+  )
+
+  it.live("the layer closes without waiting for it", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server
+      const client = yield* connect(etcd.url)
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(EtcdBacking.layer(client), scope)
+      yield* Effect.gen(function*() {
+        const mutex = yield* DistributedSemaphore.make("key", { ttl: "3 seconds", refreshInterval: "100 millis" })
+        yield* mutex.withPermits(1)(Effect.void)
+        const holder = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.never))
+        const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.never))
+        yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1))
+        yield* Effect.promise(etcd.freeze)
+        // By now a refresh is under way.
+        yield* Effect.sleep("300 millis")
+        const [duration] = yield* Effect.timed(
+          Effect.andThen(Fiber.interruptAll([holder, waiter]), Scope.close(scope, Exit.void))
+        )
+        expect(Duration.toMillis(duration)).toBeLessThan(2000)
+      }).pipe(Effect.provide(context), Effect.ensuring(Effect.promise(etcd.thaw)))
+    }))
+})
+
+describe("a server that restarts", () => {
+  it.live("again and again: limit, progress by notification, and nothing left", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server
+      const client = yield* connect(etcd.url)
+      yield* Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("load", { limit: 3, ttl: "4 seconds" })
+        const seen = { out: 0, most: 0, done: 0 }
+        let running = true
+        const work = Effect.acquireUseRelease(
+          Effect.sync(() => void (seen.most = Math.max(seen.most, ++seen.out))),
+          () => Effect.sleep("5 millis"),
+          () => Effect.sync(() => void seen.out--)
+        )
+        const worker = Effect.gen(function*() {
+          while (running) {
+            const exit = yield* Effect.exit(semaphore.withPermits(1)(work))
+            if (exit._tag === "Success") seen.done++
+          }
+        })
+        const workers = yield* Effect.forEach(Array.from({ length: 20 }), () => Effect.forkScoped(worker))
+        for (let round = 0; round < 3; round++) {
+          const before = seen.done
+          yield* until(Effect.sync(() => seen.done > before + 50), "20 seconds")
+          yield* Effect.promise(etcd.kill)
+          yield* Effect.sleep("300 millis")
+          yield* Effect.promise(etcd.restart)
+        }
+        const before = seen.done
+        // 300 hand-offs by polling once a second would take minutes.
+        yield* until(Effect.sync(() => seen.done > before + 300), "30 seconds")
+        running = false
+        yield* Effect.timeout(Fiber.awaitAll(workers), "20 seconds")
+        expect(seen.most).toBe(3)
+        yield* until(Effect.map(keys(client), (names) => names.length === 0))
+      }).pipe(Effect.provide(EtcdBacking.layer(client)))
+    }), 120_000)
+})
+
+describe("a compaction", () => {
+  it.live("while the watch is cut: the watch stands again, and the waiter has its turn", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server
+      const proxy = yield* Effect.acquireRelease(
+        Effect.promise(() => Proxy.make(etcd)),
+        (proxy) => Effect.promise(() => proxy.close())
+      )
+      const direct = yield* connect(etcd.url)
+      const holding = yield* Layer.build(EtcdBacking.layer(direct))
+      const waiting = yield* Layer.build(EtcdBacking.layer(yield* connect(`http://127.0.0.1:${proxy.port}`)))
+      const make = DistributedSemaphore.make("key", { ttl: "1 minute" })
+      const scope = yield* Scope.make()
+      const mutex = yield* Effect.provide(make, holding)
+      yield* Scope.provide(mutex.take(1), scope)
+      const waiters = yield* Effect.forEach([1, 2], () =>
+        Effect.forkScoped(Effect.flatMap(Effect.provide(make, waiting), (mutex) =>
+          mutex.withPermits(1)(Effect.void))))
+      const watchers = Effect.map(metrics(etcd.url), (all) =>
+        all.etcd_debugging_mvcc_watcher_total)
+      yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 2))
+      yield* until(Effect.map(watchers, (count) => count === 1))
+
+      proxy.refuse()
+      yield* until(Effect.map(watchers, (count) => count === 0))
+      yield* Scope.close(scope, Exit.void)
+      yield* compact(direct)
+      proxy.accept()
+      // A minute's ttl: looks alone would take much longer.
+      yield* Effect.timeout(Fiber.joinAll(waiters), "15 seconds")
+      expect(yield* watchers).toBeLessThanOrEqual(1)
+    }), 60_000)
+
+  it.live("between the look and the watch that begins there: the watch is made anew", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server
+      const [client, direct] = [yield* connect(url), yield* connect(url)]
+      let starts = 0
+      const watch = client.watchClient.watch.bind(client.watchClient)
+      client.watchClient.watch = async (options) => {
+        // Removes the revision at which the watch begins, and more.
+        if (++starts <= 2) await Effect.runPromise(Effect.andThen(compact(direct), compact(direct)))
+        return watch(options)
+      }
+      yield* Effect.gen(function*() {
+        const mutex = yield* DistributedSemaphore.make("key", { ttl: "1 minute" })
+        const done = yield* Deferred.make<void>()
+        const holder = yield* Effect.forkScoped(mutex.withPermits(1)(Deferred.await(done)), { startImmediately: true })
+        yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
+        const waiters = yield* Effect.forEach([1, 2], () => Effect.forkScoped(mutex.withPermits(1)(Effect.void)))
+        yield* until(Effect.sync(() => starts === 3))
+        yield* Deferred.succeed(done, undefined)
+        yield* Effect.timeout(Fiber.joinAll([holder, ...waiters]), "5 seconds")
+      }).pipe(Effect.provide(EtcdBacking.layer(client)))
+    }))
+})
+
+describe("a lease that somebody revokes", () => {
+  /** Of a name that begins with these. */
+  const revokeLeaseOf = (client: Etcd3, prefix: string) =>
+    Effect.promise(async () => {
+      const [kv] = (await client.getAll().prefix(prefix).exec()).kvs
+      await client.leaseClient.leaseRevoke({ ID: kv!.lease })
+    })
+
+  it.live("of a hold: the next in line goes at once, and the holder is told at its next refresh", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server
+      const client = yield* connect(url)
+      yield* Effect.gen(function*() {
+        const mutex = yield* DistributedSemaphore.make("key", { ttl: "1 minute", refreshInterval: "1 second" })
+        const holder = yield* Effect.forkScoped(Effect.flip(mutex.withPermits(1)(Effect.never)))
+        yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
+        const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.void))
+        yield* until(Effect.map(metrics(url), (all) => all.etcd_debugging_mvcc_watcher_total === 1))
+        yield* revokeLeaseOf(client, "semaphore/key/hold/")
+        const [duration] = yield* Effect.timed(Fiber.join(waiter))
+        expect(Duration.toMillis(duration)).toBeLessThan(500)
+        expect(yield* Fiber.join(holder)).toMatchObject({ _tag: "LockLostError", reason: "expired" })
+        expect(yield* keys(client)).toEqual([])
+      }).pipe(Effect.provide(EtcdBacking.layer(client)))
+    }))
+
+  it.live("of a place: those behind move up, and the waiter stands at the end when it looks next", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server
+      const client = yield* connect(url)
+      yield* Effect.gen(function*() {
+        const mutex = yield* DistributedSemaphore.make("key", { ttl: "3 seconds" })
+        const done = yield* Deferred.make<void>()
+        const order: Array<string> = []
+        const holder = yield* Effect.forkScoped(mutex.withPermits(1)(Deferred.await(done)), { startImmediately: true })
+        yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
+        const line = Effect.map(mutex.inspect, ({ line }) => line.map(({ identifier }) => identifier).join())
+        const waiters: Array<Fiber.Fiber<unknown, unknown>> = []
+        for (const [identifier, expected] of [["a", "a"], ["b", "a,b"]] as const) {
+          const work = Effect.sync(() => order.push(identifier))
+          waiters.push(yield* Effect.forkScoped(mutex.withPermits(1, { identifier })(work)))
+          yield* until(Effect.map(line, (names) => names === expected))
+        }
+        yield* revokeLeaseOf(client, "semaphore/key/line/a")
+        yield* until(Effect.map(line, (names) => names === "b,a"), "4 seconds")
+        yield* Deferred.succeed(done, undefined)
+        yield* Fiber.joinAll([holder, ...waiters])
+        expect(order).toEqual(["b", "a"])
+      }).pipe(Effect.provide(EtcdBacking.layer(client)))
+    }))
+})
+
+describe.each([true, false])("interrupting take after 0 to 12 ms, push %s", (push) => {
+  it.live(
+    "2000 times: no key, no watcher, no fiber, and no lease but the few that are kept",
+    () =>
+      Fibers.counted((running) =>
+        Effect.gen(function*() {
+          const { url } = yield* server
+          const observer = yield* connect(url)
+          const client = yield* connect(url)
+          yield* Effect.gen(function*() {
+            const semaphore = yield* DistributedSemaphore.make("key", { limit: 2, ttl: "1 minute" })
+            yield* semaphore.withPermits(1)(Effect.void)
+            const before = yield* Fibers.steady(running)
+            let acquired = 0
+            const contender = Effect.gen(function*() {
+              const attempt = yield* Effect.forkChild(
+                Effect.scoped(Effect.andThen(semaphore.take(1), Effect.sync(() => acquired++))),
+                { startImmediately: true }
+              )
+              yield* Effect.sleep(Duration.millis(yield* Random.nextBetween(0, 12)))
+              yield* Fiber.interrupt(attempt)
+            })
+            yield* Effect.forEach(Array.from({ length: 2000 }), () => contender, { concurrency: 10, discard: true })
+            expect(acquired).toBeGreaterThan(0)
+            expect(acquired).toBeLessThan(2000)
+            yield* until(Effect.map(keys(observer), (names) => names.length === 0))
+            yield* until(Effect.map(leases(observer), (all) => all.length <= 16))
+            yield* until(Effect.map(metrics(url), (all) => all.etcd_debugging_mvcc_watcher_total === 0))
+            expect(yield* Fibers.steady(running)).toBe(before)
+          }).pipe(Effect.provide(EtcdBacking.layer(client, { pushBasedAcquireEnabled: push })))
+          expect(yield* leases(observer)).toEqual([])
+          expect(yield* keys(observer)).toEqual([])
+        })
+      ),
+    120_000
+  )
+})
