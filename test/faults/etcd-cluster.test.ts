@@ -40,7 +40,7 @@ describe("the leader", () => {
       Effect.gen(function*() {
         const { leader, urls } = yield* cluster
         const uses: Array<Use> = []
-        let running = true
+        const running = { value: true }
         const workers: Array<Fiber.Fiber<unknown, unknown>> = []
         for (let process = 0; process < 3; process++) {
           const context = yield* backing(urls)
@@ -57,7 +57,7 @@ describe("the leader", () => {
               (use) => Effect.sync(() => void (use.end = performance.now()))
             ))
           const worker = Effect.gen(function*() {
-            while (running) yield* Effect.exit(semaphore.withPermits(1)(work))
+            while (running.value) yield* Effect.exit(semaphore.withPermits(1)(work))
           })
           for (let i = 0; i < 5; i++) workers.push(yield* Effect.forkScoped(worker))
         }
@@ -74,7 +74,7 @@ describe("the leader", () => {
           delays.push(uses.find(({ start }) => start > elected)!.start - elected)
           yield* Effect.promise(killed.restart)
         }
-        running = false
+        running.value = false
         yield* Effect.timeout(Fiber.awaitAll(workers), "20 seconds")
 
         console.log(

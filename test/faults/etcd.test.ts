@@ -79,14 +79,14 @@ describe("a server that restarts", () => {
       yield* Effect.gen(function*() {
         const semaphore = yield* DistributedSemaphore.make("load", { limit: 3, ttl: "4 seconds" })
         const seen = { out: 0, most: 0, done: 0 }
-        let running = true
+        const running = { value: true }
         const work = Effect.acquireUseRelease(
           Effect.sync(() => void (seen.most = Math.max(seen.most, ++seen.out))),
           () => Effect.sleep("5 millis"),
           () => Effect.sync(() => void seen.out--)
         )
         const worker = Effect.gen(function*() {
-          while (running) {
+          while (running.value) {
             const exit = yield* Effect.exit(semaphore.withPermits(1)(work))
             if (exit._tag === "Success") seen.done++
           }
@@ -102,7 +102,7 @@ describe("a server that restarts", () => {
         const before = seen.done
         // 300 hand-offs by polling once a second would take minutes.
         yield* until(Effect.sync(() => seen.done > before + 300), "30 seconds")
-        running = false
+        running.value = false
         yield* Effect.timeout(Fiber.awaitAll(workers), "20 seconds")
         expect(seen.most).toBe(3)
         yield* until(Effect.map(keys(client), (names) => names.length === 0))

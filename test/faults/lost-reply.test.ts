@@ -3,9 +3,11 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber, Layer } from "effect"
 import type { Scope } from "effect"
 import { inject } from "vitest"
+import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import { PostgresBacking } from "../../src/backings/postgres/index.ts"
 import * as Scripts from "../../src/backings/redis/scripts.ts"
 import { DistributedSemaphore, RedisBacking } from "../../src/index.ts"
+import * as Etcd from "../utils/etcd.ts"
 import * as Postgres from "../utils/postgres.ts"
 import * as Proxy from "../utils/proxy.ts"
 import { connect } from "../utils/redis.ts"
@@ -36,6 +38,16 @@ const stores = {
       )
     },
     requests: { tryAcquire: ".try_acquire(", refresh: ".refresh(", release: ".release(" }
+  },
+  etcd: {
+    url: inject("etcdUrl"),
+    layer: (port: number, push: boolean) =>
+      Layer.unwrap(Effect.map(
+        Etcd.connect(`http://127.0.0.1:${port}`),
+        (client) => EtcdBacking.layer(client, { pushBasedAcquireEnabled: push })
+      )),
+    // The value of a hold or place begins with the number of permits and the ttl; a release removes a note.
+    requests: { tryAcquire: /\d 20/, refresh: /\/hold\//, release: /\/note\/[^/]+\/hold/ }
   }
 }
 
@@ -54,7 +66,9 @@ describe.each(
     ["Redis", true],
     ["Redis", false],
     ["PostgreSQL", true],
-    ["PostgreSQL", false]
+    ["PostgreSQL", false],
+    ["etcd", true],
+    ["etcd", false]
   ] as const
 )("a reply lost by %s, push %s", (store, push) => {
   const { layer, requests, url } = stores[store]

@@ -39,17 +39,16 @@ const statusOf = async (url: string) => {
   }
 }
 
-export const start = async (extraArgs: ReadonlyArray<string> = []): Promise<EtcdCluster> => {
+export const start = async (): Promise<EtcdCluster> => {
   const peerPorts = await Promise.all(Array.from({ length: size }, freePort))
   const proxies = await Promise.all(peerPorts.map((port) => Proxy.make({ port })))
   const peerUrls = proxies.map(({ port }) => `http://127.0.0.1:${port}`)
   const servers = await Promise.all(peerPorts.map((port, index) =>
     startBinary(stores.etcd, [
-      ...["--name", `member-${index}`],
-      ...["--listen-peer-urls", `http://127.0.0.1:${port}`],
-      ...["--initial-advertise-peer-urls", peerUrls[index]!],
-      ...["--initial-cluster", peerUrls.map((url, other) => `member-${other}=${url}`).join()],
-      ...extraArgs
+      `--name=member-${index}`,
+      `--listen-peer-urls=http://127.0.0.1:${port}`,
+      `--initial-advertise-peer-urls=${peerUrls[index]}`,
+      `--initial-cluster=${peerUrls.map((url, other) => `member-${other}=${url}`).join()}`
     ])
   ))
   const members = await Promise.all(servers.map(async (server): Promise<Member> => {

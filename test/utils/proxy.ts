@@ -3,8 +3,8 @@ import * as Net from "node:net"
 
 export interface Proxy {
   readonly port: number
-  /** Cuts the connection on which the next request containing `text` is answered, instead of passing the answer on. */
-  readonly loseReplyTo: (text: string) => Promise<void>
+  /** Cuts the connection on which the next request that contains `text` is answered, instead of passing the answer on. */
+  readonly loseReplyTo: (text: string | RegExp) => Promise<void>
   /** Cuts all connections and refuses new ones; or those whose first bytes contain `greeting`. */
   readonly refuse: (greeting?: string) => void
   /** Ends all refusals. */
@@ -12,10 +12,13 @@ export interface Proxy {
   readonly close: () => Promise<void>
 }
 
+const contains = (data: Buffer, text: string | RegExp) =>
+  typeof text === "string" ? data.includes(text) : text.test(data.toString("latin1"))
+
 export const make = async (target: { readonly port: number; readonly host?: string }): Promise<Proxy> => {
   const pairs = new Map<readonly [Net.Socket, Net.Socket], Buffer | undefined>()
   let refused: ReadonlyArray<string> = []
-  let lose: { readonly text: string; readonly done: () => void } | undefined
+  let lose: { readonly text: string | RegExp; readonly done: () => void } | undefined
 
   const server = Net.createServer((client) => {
     const upstream = Net.connect(target.port, target.host ?? "127.0.0.1")
@@ -38,7 +41,7 @@ export const make = async (target: { readonly port: number; readonly host?: stri
       const greeting = pairs.get(pair) ?? data
       pairs.set(pair, greeting)
       if (refused.some((text) => greeting.includes(text))) return end()
-      if (lose !== undefined && data.includes(lose.text)) {
+      if (lose !== undefined && contains(data, lose.text)) {
         cutOnReply = lose.done
         lose = undefined
       }
