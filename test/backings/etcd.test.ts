@@ -1,12 +1,14 @@
 /** What is particular to etcd: its leases, its names, and tokens in transactions. */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
+import type { ITxnRequest } from "etcd3"
 import { execFile } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import { DistributedSemaphore, DistributedSemaphoreBacking, Lease } from "../../src/index.ts"
 import { connect, keys, leases, metrics, server } from "../utils/etcd.ts"
+import * as Proxy from "../utils/proxy.ts"
 import { until } from "../utils/until.ts"
 
 let fresh = 0
@@ -109,6 +111,40 @@ describe("a token in a transaction", () => {
         })
       )
       expect(yield* Effect.promise(() => client.get(`result/${key}`).string())).toBe("first")
+    }))
+})
+
+describe("a request that the client repeats", () => {
+  it.live("and that takes effect again after the release finds its lease gone", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server
+      const proxy = yield* Effect.acquireRelease(
+        Effect.promise(() => Proxy.make(etcd)),
+        (proxy) => Effect.promise(() => proxy.close())
+      )
+      const observer = yield* connect(etcd.url)
+      const { backing, client } = yield* build({}, `http://127.0.0.1:${proxy.port}`)
+      // A lease that is kept, as after any release.
+      yield* backing.tryAcquire("key", "first", minute, 1, 1)
+      yield* backing.release("key", "first", 1)
+      const [kept] = yield* leases(observer)
+
+      const requests: Array<ITxnRequest> = []
+      const txn = client.kv.txn.bind(client.kv)
+      client.kv.txn = (request, options) => {
+        requests.push(request)
+        return txn(request, options)
+      }
+      const lost = proxy.loseReplyTo(/1 60/)
+      expect(yield* backing.tryAcquire("key", "second", minute, 1, 1)).toMatchObject({ _tag: "Acquired" })
+      yield* Effect.promise(() => lost)
+      const acquire = requests.find(({ success }) => success?.some(({ request_put }) => request_put?.lease === kept))!
+      expect(yield* backing.release("key", "second", 1)).toBe(1)
+
+      expect(yield* leases(observer)).not.toContain(kept)
+      const late = yield* Effect.flip(Effect.tryPromise(() => observer.kv.txn(acquire)))
+      expect(String(late.cause)).toContain("requested lease not found")
+      expect(yield* keys(observer)).toEqual([])
     }))
 })
 
