@@ -47,7 +47,7 @@ try {
   Fs.writeFileSync(Path.join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }))
   npm("install", "--silent", Path.join(folder, filename), `effect@${devDependencies.effect}`)
 
-  for (const peer of ["ioredis", "@effect/sql-pg", "vitest"]) {
+  for (const peer of ["ioredis", "@effect/sql-pg", "etcd3", "vitest"]) {
     if (Fs.existsSync(Path.join(folder, "node_modules", peer))) {
       throw new Error(`${peer} was installed with the package`)
     }

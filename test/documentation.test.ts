@@ -96,7 +96,12 @@ const printed: Record<string, ReadonlyArray<string>> = {
 it.each([...blocks, ...examples])("runs $name", async ({ file, name }) => {
   const { stdout } = await promisify(execFile)(process.execPath, [file], {
     cwd: root,
-    env: { ...process.env, REDIS_URL: inject("redisUrl"), POSTGRES_URL: inject("postgresUrl") },
+    env: {
+      ...process.env,
+      REDIS_URL: inject("redisUrl"),
+      POSTGRES_URL: inject("postgresUrl"),
+      ETCD_URL: inject("etcdUrl")
+    },
     timeout: 30_000
   })
   for (const text of printed[name] ?? []) expect(stdout).toContain(text)

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
 import type { ITxnRequest } from "etcd3"
+import { Range } from "etcd3"
 import { execFile } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
@@ -178,6 +179,43 @@ describe("options", () => {
       yield* Deferred.succeed(done, undefined)
       yield* Fiber.joinAll([holder, ...waiters])
       expect((yield* metrics(url)).etcd_debugging_store_watch_requests_total).toBe(0)
+    }))
+})
+
+describe("a server with authentication", () => {
+  it.live("is used by a role that may read and write below the prefix, and nothing else", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server
+      const admin = yield* connect(url)
+      yield* Effect.promise(async () => {
+        const role = await admin.role("semaphores").create()
+        await role.grant({ permission: "Readwrite", range: Range.prefix("semaphore/") })
+        const user = await admin.user("app").create("secret")
+        await user.addRole("semaphores")
+        const root = await admin.user("root").create("root")
+        await root.addRole("root")
+        await admin.auth.authEnable()
+      })
+      const client = yield* connect(url, { auth: { username: "app", password: "secret" } })
+      yield* Effect.gen(function*() {
+        const mutex = yield* DistributedSemaphore.make("key", { ttl: "2 seconds" })
+        const done = yield* Deferred.make<void>()
+        const holder = yield* Effect.forkScoped(mutex.withPermits(1)(Deferred.await(done)), { startImmediately: true })
+        yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
+        const waiters = yield* Effect.forEach([1, 2, 3], () => Effect.forkScoped(mutex.withPermits(1)(Effect.void)))
+        yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 3))
+        // The watch, renewals and refreshes are allowed, too.
+        yield* Effect.sleep("2 seconds")
+        yield* Deferred.succeed(done, undefined)
+        yield* Effect.timeout(Fiber.joinAll([holder, ...waiters]), "5 seconds")
+      }).pipe(Effect.provide(EtcdBacking.layer(client)))
+      const other = yield* Effect.provide(
+        DistributedSemaphore.make("key", { ttl: "1 second" }),
+        EtcdBacking.layer(client, { keyPrefix: "x/" })
+      )
+      const refused = yield* Effect.flip(other.currentCount)
+      expect(refused).toMatchObject({ _tag: "SemaphoreBackingError", operation: "getCount" })
+      expect(refused.message).toContain("permission denied")
     }))
 })
 

@@ -1,6 +1,7 @@
 /** etcd: a server that freezes or restarts, a history that is compacted, leases that are revoked, acquires that are interrupted. */
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Exit, Fiber, Layer, Random, Scope } from "effect"
+import { noop } from "cockatiel"
+import { Deferred, Duration, Effect, Exit, Fiber, Layer, Random, Schedule, Scope } from "effect"
 import type { Etcd3 } from "etcd3"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import { DistributedSemaphore } from "../../src/index.ts"
@@ -108,6 +109,26 @@ describe("a server that restarts", () => {
         yield* until(Effect.map(keys(client), (names) => names.length === 0))
       }).pipe(Effect.provide(EtcdBacking.layer(client)))
     }), 120_000)
+})
+
+describe("a server that is away for two seconds", () => {
+  it.live("is used as soon as it is back, by a client without a circuit breaker", () =>
+    Effect.gen(function*() {
+      const etcd = yield* server
+      const client = yield* connect(etcd.url, { faultHandling: { host: () => noop } })
+      yield* Effect.gen(function*() {
+        const mutex = yield* DistributedSemaphore.make("key", {
+          backingFailureRetryPolicy: Schedule.spaced("100 millis")
+        })
+        yield* mutex.withPermits(1)(Effect.void)
+        yield* Effect.promise(etcd.kill)
+        const acquiring = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.sync(() => performance.now())))
+        yield* Effect.sleep("2 seconds")
+        yield* Effect.promise(etcd.restart)
+        const back = performance.now()
+        expect((yield* Fiber.join(acquiring)) - back).toBeLessThan(1000)
+      }).pipe(Effect.provide(EtcdBacking.layer(client)))
+    }))
 })
 
 describe("a compaction", () => {
