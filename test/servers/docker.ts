@@ -7,7 +7,10 @@ import { imageOf } from "./stores.ts"
 
 export const isAvailable = (): Promise<boolean> => getContainerRuntimeClient().then(() => true, () => false)
 
-export const start = async (store: Store): Promise<Server> => {
+export const start = async (
+  store: Store,
+  configure: (definition: GenericContainer) => GenericContainer = (definition) => definition
+): Promise<Server> => {
   const port = await freePort()
   let output = ""
   const definition = new GenericContainer(imageOf(store.name))
@@ -16,7 +19,8 @@ export const start = async (store: Store): Promise<Server> => {
     .withLogConsumer((stream) => stream.on("data", (data) => output = (output + data).slice(-4000)))
     // For nothing: by default a shell in the container looks for the port, and the image of etcd has none.
     .withWaitStrategy(Wait.forAll([]))
-  const started = await (store.command.length > 0 ? definition.withCommand([...store.command]) : definition).start()
+  if (store.command.length > 0) definition.withCommand([...store.command])
+  const started = await configure(definition).start()
   const { container: containers } = await getContainerRuntimeClient()
   const container = containers.getById(started.getId())
   const ready = () =>

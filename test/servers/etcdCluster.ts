@@ -1,6 +1,7 @@
 /** An etcd cluster of three members on loopback. They reach each other through proxies, so that one can be cut off. */
 import { Etcd3 } from "etcd3"
 import * as Proxy from "../utils/proxy.ts"
+import * as Docker from "./docker.ts"
 import { startBinary } from "./find.ts"
 import type { Server } from "./server.ts"
 import { freePort, untilReady } from "./server.ts"
@@ -39,18 +40,41 @@ const statusOf = async (url: string) => {
   }
 }
 
+/** A member's flags, but for those about clients. */
+const flagsOf = (index: number, listenUrl: string, peerUrls: ReadonlyArray<string>) => [
+  `--name=member-${index}`,
+  `--listen-peer-urls=${listenUrl}`,
+  `--initial-advertise-peer-urls=${peerUrls[index]}`,
+  `--initial-cluster=${peerUrls.map((url, other) => `member-${other}=${url}`).join()}`
+]
+
+/** Containers reach each other, too, through the proxies on this machine. */
+const startMembers = async (
+  peerPorts: ReadonlyArray<number>,
+  proxyPorts: ReadonlyArray<number>
+): Promise<ReadonlyArray<Server>> => {
+  if (await Docker.isAvailable()) {
+    const host = "host.docker.internal"
+    const peerUrls = proxyPorts.map((port) => `http://${host}:${port}`)
+    return Promise.all(peerPorts.map((port, index) =>
+      Docker.start(stores.etcd, (definition) =>
+        definition
+          .withExposedPorts({ container: 2380, host: port })
+          .withExtraHosts([{ host, ipAddress: "host-gateway" }])
+          .withCommand([...stores.etcd.command, ...flagsOf(index, "http://0.0.0.0:2380", peerUrls)]))
+    ))
+  }
+  const peerUrls = proxyPorts.map((port) => `http://127.0.0.1:${port}`)
+  return Promise.all(
+    peerPorts.map((port, index) => startBinary(stores.etcd, flagsOf(index, `http://127.0.0.1:${port}`, peerUrls)))
+  )
+}
+
 export const start = async (): Promise<EtcdCluster> => {
   const peerPorts = await Promise.all(Array.from({ length: size }, freePort))
-  const proxies = await Promise.all(peerPorts.map((port) => Proxy.make({ port })))
-  const peerUrls = proxies.map(({ port }) => `http://127.0.0.1:${port}`)
-  const servers = await Promise.all(peerPorts.map((port, index) =>
-    startBinary(stores.etcd, [
-      `--name=member-${index}`,
-      `--listen-peer-urls=http://127.0.0.1:${port}`,
-      `--initial-advertise-peer-urls=${peerUrls[index]}`,
-      `--initial-cluster=${peerUrls.map((url, other) => `member-${other}=${url}`).join()}`
-    ])
-  ))
+  const listenOn = await Docker.isAvailable() ? "0.0.0.0" : "127.0.0.1"
+  const proxies = await Promise.all(peerPorts.map((port) => Proxy.make({ port }, listenOn)))
+  const servers = await startMembers(peerPorts, proxies.map(({ port }) => port))
   const members = await Promise.all(servers.map(async (server): Promise<Member> => {
     await untilReady(stores.etcd, server.port, () => undefined)
     const status = await statusOf(server.url)

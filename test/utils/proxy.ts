@@ -15,7 +15,10 @@ export interface Proxy {
 const contains = (data: Buffer, text: string | RegExp) =>
   typeof text === "string" ? data.includes(text) : text.test(data.toString("latin1"))
 
-export const make = async (target: { readonly port: number; readonly host?: string }): Promise<Proxy> => {
+export const make = async (
+  target: { readonly port: number; readonly host?: string },
+  listenOn = "127.0.0.1"
+): Promise<Proxy> => {
   const pairs = new Map<readonly [Net.Socket, Net.Socket], Buffer | undefined>()
   let refused: ReadonlyArray<string> = []
   let lose: { readonly text: string | RegExp; readonly done: () => void } | undefined
@@ -53,7 +56,7 @@ export const make = async (target: { readonly port: number; readonly host?: stri
       return end()
     })
   })
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+  await new Promise<void>((resolve) => server.listen(0, listenOn, resolve))
 
   const cutAll = () => pairs.forEach((_, pair) => pair.forEach((socket) => socket.destroy()))
   return {

@@ -46,18 +46,15 @@ const newId = () => String(crypto.getRandomValues(new BigUint64Array(1))[0]! >> 
 export const make = Effect.fnUntraced(function*(store: Store): Effect.fn.Return<Leases, never, Scope.Scope> {
   /** The one that was freed last is taken first: those that are not needed expire. */
   const free: Array<Lease> = []
-  let isClosed = false
+  /** Those that are too many, until they are revoked. */
+  const surplus = new Set<Lease>()
 
-  const revokeBriefly = (leases: ReadonlyArray<Lease>) =>
-    Effect.timeoutOption(
-      Effect.forEach(leases, ({ id }) => Effect.ignore(store.revoke(id)), { concurrency: "unbounded", discard: true }),
-      "1 second"
-    )
+  const revokeAll = (leases: Iterable<Lease>) =>
+    Effect.forEach(leases, ({ id }) => Effect.ignore(store.revoke(id)), { concurrency: "unbounded", discard: true })
 
-  yield* Effect.addFinalizer(() => {
-    isClosed = true
-    return revokeBriefly(free.splice(0).filter(lives))
-  })
+  yield* Effect.addFinalizer(() =>
+    Effect.timeoutOption(revokeAll([...free.splice(0).filter(lives), ...surplus]), "1 second")
+  )
 
   const confirm = <A>(lease: Lease, effect: Effect.Effect<A, Error>) =>
     Effect.suspend(() => {
@@ -109,8 +106,10 @@ export const make = Effect.fnUntraced(function*(store: Store): Effect.fn.Return<
     keep: (lease) => {
       if (!lease.isGranted || !lives(lease)) return
       free.push(lease)
-      const surplus = isClosed ? free.splice(0) : free.splice(0, free.length - mostFree)
-      if (surplus.length > 0) Effect.runFork(revokeBriefly(surplus))
+      if (free.length <= mostFree) return
+      const oldest = free.shift()!
+      surplus.add(oldest)
+      Effect.runFork(Effect.map(revokeAll([oldest]), () => surplus.delete(oldest)))
     },
 
     revoke: ({ id }) => store.revoke(id)

@@ -1,0 +1,251 @@
+/** The interleavings of the protocol in etcd, each driven: what another process does just before a request takes effect. */
+import { describe, expect, it } from "@effect/vitest"
+import { Context, Duration, Effect, Layer, Stream } from "effect"
+import type { Etcd3, ITxnRequest } from "etcd3"
+import { inject } from "vitest"
+import { EtcdBacking } from "../../src/backings/etcd/index.ts"
+import { DistributedSemaphoreBacking } from "../../src/index.ts"
+import { connect, keys } from "../utils/etcd.ts"
+import { until } from "../utils/until.ts"
+
+const minute = Duration.minutes(1)
+
+let fresh = 0
+
+/** Two processes that use one key. */
+const setting = Effect.gen(function*() {
+  const key = `races-${process.pid}-${fresh++}`
+  const build = Effect.gen(function*() {
+    const client = yield* connect(inject("etcdUrl"))
+    const backing = Context.get(yield* Layer.build(EtcdBacking.layer(client)), DistributedSemaphoreBacking)
+    const ask = (queue: boolean) => (id: string, permits: number, limit: number) =>
+      backing.tryAcquire(key, id, minute, limit, permits, { queue })
+    return {
+      client,
+      backing,
+      tries: ask(false),
+      queues: ask(true),
+      releases: (id: string, permits: number) => backing.release(key, id, permits),
+      /** Whether a waiter has been told that it can go. */
+      hears: (id: string) =>
+        Effect.gen(function*() {
+          let count = 0
+          yield* Effect.forkScoped(
+            Stream.runForEach(backing.onPermitsReleased!(key, id), () => Effect.sync(() => count++)),
+            { startImmediately: true }
+          )
+          yield* until(Effect.sync(() => count > 0))
+          count = 0
+          return until(Effect.sync(() => count > 0))
+        })
+    }
+  })
+  const [one, other] = [yield* build, yield* build]
+  return {
+    key,
+    one,
+    other,
+    state: Effect.map(one.backing.inspect!(key), ({ holders, line }) => ({
+      holders: holders.map(({ identifier, permits }) => `${identifier} ${permits}`),
+      line: line.map(({ identifier, permits }) => `${identifier} ${permits}`)
+    }))
+  }
+})
+
+const puts = (part: string) => ({ success }: ITxnRequest) =>
+  success?.some(({ request_put }) => request_put?.key?.includes(part)) ?? false
+
+const removes = (part: string) => (request: ITxnRequest) =>
+  !puts("")(request)
+  && (request.success?.some(({ request_delete_range }) => request_delete_range?.key?.includes(part)) ?? false)
+
+/** Does something before the first request of a kind is sent; that request, to send it again. */
+const before = (client: Etcd3, kind: (request: ITxnRequest) => boolean, effect: Effect.Effect<unknown, unknown>) => {
+  const txn = client.kv.txn.bind(client.kv)
+  const seen: Array<ITxnRequest> = []
+  client.kv.txn = async (request, options) => {
+    if (kind(request) && seen.push(request) === 1) await Effect.runPromise(effect)
+    return txn(request, options)
+  }
+  return seen
+}
+
+const acquired = { _tag: "Acquired" }
+
+describe("who is about to acquire without a place", () => {
+  it.live("does not exceed the limit when another acquires first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const seen = before(one.client, puts("/hold/"), other.tries("b", 2, 3))
+      expect(yield* one.tries("a", 2, 3)).toBe(false)
+      expect(seen).toHaveLength(1)
+      expect(yield* state).toEqual({ holders: ["b 2"], line: [] })
+    }))
+
+  it.live("does not overtake one who joins the line first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 3)
+      before(one.client, puts("/hold/"), other.queues("b", 3, 3))
+      expect(yield* one.tries("a", 1, 3)).toBe(false)
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["b 3"] })
+    }))
+
+  it.live("goes all the same when others only leave", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 3)
+      const seen = before(one.client, puts("/hold/"), other.releases("holder", 1))
+      expect(yield* one.tries("a", 1, 3)).toMatchObject(acquired)
+      expect(seen).toHaveLength(1)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+})
+
+describe("who is about to join the line", () => {
+  it.live("goes at once when the way becomes free first, and was never in line", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 1)
+      const seen = before(one.client, puts("/line/"), other.releases("holder", 1))
+      expect(yield* one.queues("a", 1, 1)).toMatchObject(acquired)
+      expect(seen).toHaveLength(1)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+
+  it.live("does not join when another process acquires for it first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 2)
+      const byOther = Effect.andThen(other.releases("holder", 1), other.tries("a", 2, 2))
+      before(one.client, puts("/line/"), byOther)
+      expect(yield* one.queues("a", 2, 2)).toMatchObject(acquired)
+      expect(yield* state).toEqual({ holders: ["a 2"], line: [] })
+    }))
+})
+
+describe("a waiter whose turn has come", () => {
+  it.live("goes, whatever others with its limit do first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 3, 3)
+      const told = yield* one.hears("a")
+      yield* one.queues("a", 1, 3)
+      yield* other.queues("b", 1, 3)
+      yield* other.releases("holder", 2)
+      yield* told
+      const seen = before(
+        one.client,
+        puts("/hold/"),
+        Effect.all([other.tries("b", 1, 3), other.queues("c", 2, 3), other.releases("holder", 1)])
+      )
+      expect(yield* one.queues("a", 1, 3)).toMatchObject(acquired)
+      // By the first request.
+      expect(seen).toHaveLength(1)
+      expect(yield* state).toEqual({ holders: ["b 1", "a 1"], line: ["c 2"] })
+    }))
+
+  it.live("does not go when one with a larger limit passes it first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 2, 10)
+      const told = yield* one.hears("a")
+      yield* one.queues("a", 1, 2)
+      const seen = before(one.client, puts("/hold/"), other.tries("b", 5, 10))
+      yield* other.releases("holder", 2)
+      yield* told
+      expect(yield* one.queues("a", 1, 2)).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect(seen).toHaveLength(1)
+      expect(yield* state).toEqual({ holders: ["b 5"], line: ["a 1"] })
+    }))
+
+  it.live("does not go when one ahead asks for more first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 3, 3)
+      const told = yield* one.hears("b")
+      yield* other.queues("a", 1, 3)
+      yield* one.queues("b", 1, 3)
+      yield* other.releases("holder", 2)
+      yield* told
+      before(one.client, puts("/hold/"), other.queues("a", 3, 3))
+      expect(yield* one.queues("b", 1, 3)).toMatchObject({ _tag: "Waiting", position: 1 })
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 3", "b 1"] })
+    }))
+
+  it.live("does not go when one ahead asks for more first, and then has it", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 3, 3)
+      const told = yield* one.hears("b")
+      yield* other.queues("a", 1, 3)
+      yield* one.queues("b", 1, 3)
+      yield* other.releases("holder", 2)
+      yield* told
+      const more = Effect.all([other.queues("a", 3, 3), other.releases("holder", 1), other.queues("a", 3, 3)])
+      before(one.client, puts("/hold/"), more)
+      expect(yield* one.queues("b", 1, 3)).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect(yield* state).toEqual({ holders: ["a 3"], line: ["b 1"] })
+    }))
+
+  it.live("does not take more than it waited for, by what it saw", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 4, 4)
+      const told = yield* one.hears("a")
+      yield* one.queues("a", 1, 4)
+      yield* other.releases("holder", 3)
+      yield* told
+      before(one.client, puts("/hold/"), other.tries("b", 2, 4))
+      expect(yield* one.queues("a", 3, 4)).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect(yield* state).toEqual({ holders: ["holder 1", "b 2"], line: ["a 3"] })
+    }))
+
+  it.live("stands at the end when its place is lost first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 1)
+      const told = yield* one.hears("a")
+      yield* one.queues("a", 1, 1)
+      yield* other.queues("b", 1, 1)
+      yield* other.releases("holder", 1)
+      yield* told
+      before(one.client, puts("/hold/"), other.releases("a", 1))
+      expect(yield* one.queues("a", 1, 1)).toMatchObject({ _tag: "Waiting", position: 1 })
+      expect(yield* state).toEqual({ holders: [], line: ["b 1", "a 1"] })
+    }))
+})
+
+describe("a release", () => {
+  it.live("that takes effect again later frees nothing that was acquired since", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.tries("a", 1, 1)
+      const seen = before(one.client, removes("/hold/"), Effect.void)
+      expect(yield* one.releases("a", 1)).toBe(1)
+      yield* other.tries("a", 1, 1)
+      expect((yield* Effect.promise(() => other.client.kv.txn(seen[0]!))).succeeded).toBe(false)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+
+  it.live("of a part, before which another process gave up a part, frees what is left", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.tries("a", 3, 3)
+      before(one.client, removes("/hold/"), other.releases("a", 2))
+      expect(yield* one.releases("a", 3)).toBe(1)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+})
+
+describe("a refresh from another process", () => {
+  it.live("that moves the hold to a lease of its own resurrects nothing that is released first", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      yield* one.tries("a", 1, 1)
+      const seen = before(other.client, puts("/hold/"), one.releases("a", 1))
+      expect(yield* other.backing.refresh(key, "a", minute, 1, 1)).toBe(false)
+      expect(seen).toHaveLength(1)
+      expect((yield* keys(one.client)).filter((name) => name.includes(key))).toEqual([])
+    }))
+})
