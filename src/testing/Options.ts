@@ -42,7 +42,10 @@ export interface BackingSuiteOptions {
   readonly capabilities?: ReadonlyArray<Capability> | undefined
   /** The shortest ttl that the store keeps exactly, 100 milliseconds by default. Cases let leases of this length expire. */
   readonly smallestTtl?: Duration.Input | undefined
-  /** How much later than its ttl a lease may expire, 10 milliseconds by default. It never expires earlier. */
+  /**
+   * How much later than its ttl a lease may expire, 10 milliseconds by default; `inspect` may tell the time left as coarsely. It
+   * never expires earlier.
+   */
   readonly granularity?: Duration.Input | undefined
   /** How many instances of the layer a case uses, 3 by default. 1 for a store that lives inside the layer. */
   readonly instances?: number | undefined
