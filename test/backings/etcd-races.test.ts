@@ -249,3 +249,18 @@ describe("a refresh from another process", () => {
       expect((yield* keys(one.client)).filter((name) => name.includes(key))).toEqual([])
     }))
 })
+
+describe("who holds, and asks for another number", () => {
+  it.live("does not prolong its hold when another acquires first", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      yield* one.tries("a", 2, 4)
+      const { holders: [hold] } = yield* one.backing.inspect!(key)
+      yield* until(Effect.map(one.backing.inspect!(key), ({ holders: [now] }) =>
+        Duration.isLessThan(now!.remaining, Duration.subtract(hold!.remaining, Duration.seconds(1)))))
+      before(one.client, puts("/hold/"), other.tries("b", 2, 4))
+      expect(yield* one.tries("a", 3, 4)).toBe(false)
+      const { holders: [later] } = yield* one.backing.inspect!(key)
+      expect(Duration.isLessThan(later!.remaining, hold!.remaining)).toBe(true)
+    }))
+})

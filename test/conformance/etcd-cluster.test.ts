@@ -14,5 +14,7 @@ backingSuite("EtcdBacking on three members", {
   capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
   smallestTtl: "2 seconds",
   granularity: "1 second",
-  ...runs
+  ...runs,
+  // They take minutes of waiting for leases, and one member answers as three do.
+  sequences: runs.sequences / 2
 })

@@ -119,14 +119,17 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
   const leaseWith = ({ leases }: Contender, id: string | undefined, ttl: number) =>
     Array.from(leases).find((lease) => lease.id === id && lease.ttl === ttl)
 
-  /** Does a request that puts something on a lease of the contender. Nothing if it is refused, or the lease is gone. */
+  /**
+   * Does a request that puts something on a lease of the contender: not on the lease of what must not be renewed by it. Nothing
+   * if the request is refused, or the lease is gone.
+   */
   const putOnLease = Effect.fnUntraced(function*(
     contender: Contender,
     ttl: number,
-    exceptLease: string | undefined,
+    except: ReadonlyArray<View.Hold | View.Place | undefined>,
     request: (lease: string) => ITxnRequest
   ) {
-    const lease = contenders.leaseOf(contender, ttl, exceptLease)
+    const lease = contenders.leaseOf(contender, ttl, except)
     const answer = yield* leases.use(lease, (id) => store.txn(request(id), () => void (contender.isDoubtful = true)))
     if (answer === undefined) contender.leases.delete(lease)
     return answer?.succeeded ? { answer, lease: lease.id, revision: revisionOf(answer) } : undefined
@@ -158,7 +161,7 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
       if (hold === undefined) return undefined
       if (hold.lease === lease?.id) return { hold, place }
       // It is on the lease of another process, or on one of another ttl.
-      const moved = yield* putOnLease(contender, ttl, place?.lease, Requests.move(names, hold, ttl))
+      const moved = yield* putOnLease(contender, ttl, [place], Requests.move(names, hold, ttl))
       if (moved) {
         contender.hold = { ...hold, ttl, modified: moved.revision, lease: moved.lease }
         return { hold, place }
@@ -194,7 +197,7 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
       } else if (view && View.fits(view, identifier, permits, limit)) {
         const slot = Requests.freeSlot(view, identifier)
         const request = Requests.acquire(names, view, identifier, permits, limit, ttl)
-        const put = yield* putOnLease(contender, ttl, undefined, request)
+        const put = yield* putOnLease(contender, ttl, queue ? [hold] : [hold, place], request)
         if (put) {
           const { lease, revision } = put
           contender.hold = { slot, permits, ttl, created: revision, modified: revision, lease }
@@ -211,7 +214,7 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
           contender.leases.delete(lease)
         } else if (queue && !keepsPlace) {
           const request = Requests.stand(names, view, identifier, permits, limit, ttl)
-          const put = yield* putOnLease(contender, ttl, hold?.lease, request)
+          const put = yield* putOnLease(contender, ttl, [hold], request)
           if (put) {
             const { answer, lease, revision } = put
             contender.place = { permits, ttl, limit, created: place?.created ?? revision, modified: revision, lease }

@@ -30,8 +30,12 @@ export interface Contenders {
     names: ContenderNames,
     operation: (contender: Contender) => Effect.Effect<A, Error>
   ) => Effect.Effect<A, Error>
-  /** A lease that the contender has, or takes: it may be yet to be granted. */
-  readonly leaseOf: (contender: Contender, ttl: number, except: string | undefined) => Lease
+  /** A lease that the contender has, or takes, which may be yet to be granted: another than those of these. */
+  readonly leaseOf: (
+    contender: Contender,
+    ttl: number,
+    except: ReadonlyArray<Hold | Place | undefined>
+  ) => Lease
   /** For a contender that has nothing in the store any more. */
   readonly forget: (contender: Contender) => Effect.Effect<void, Error>
 }
@@ -94,7 +98,8 @@ export const make = (leases: Leases): Contenders => {
 
     leaseOf: (contender, ttl, except) => {
       for (const lease of contender.leases) {
-        if (lease.isGranted && lease.ttl === ttl && lease.id !== except) return lease
+        if (!lease.isGranted || lease.ttl !== ttl || except.some((entry) => entry?.lease === lease.id)) continue
+        return lease
       }
       const lease = leases.take(ttl)
       contender.leases.add(lease)
