@@ -13,15 +13,17 @@
  * @since 0.1.0
  */
 import { Duration, Effect, Layer, Schedule } from "effect"
-import type { Etcd3, ITxnRequest, ITxnResponse } from "etcd3"
-import type { Acquired, SemaphoreState, Waiting } from "../../core/Backing.ts"
+import type { Etcd3 } from "etcd3"
+import type { SemaphoreState } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
+import { look, viewOf } from "./answers.ts"
 import * as Contenders from "./contenders.ts"
 import type { Contender } from "./contenders.ts"
 import * as Leases from "./leases.ts"
 import * as Mirrors from "./mirrors.ts"
 import * as Names from "./names.ts"
+import * as Operations from "./operations.ts"
 import * as Requests from "./requests.ts"
 import * as Store from "./store.ts"
 import * as View from "./view.ts"
@@ -37,16 +39,6 @@ export interface EtcdBackingOptions {
   readonly pushBasedAcquireEnabled?: boolean | undefined
   /** When to watch again after a watch has broken: every second by default. When it ends, waiters poll. */
   readonly pushStreamRetrySchedule?: Schedule.Schedule<unknown> | undefined
-}
-
-/** What `tryAcquire` asks for; the ttl in whole seconds. */
-interface Request {
-  readonly key: string
-  readonly identifier: string
-  readonly ttl: number
-  readonly limit: number
-  readonly permits: number
-  readonly queue: boolean
 }
 
 const defaultPrefix = "semaphore/"
@@ -83,184 +75,13 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
   const leases = yield* Leases.make(store)
   const contenders = Contenders.make(leases)
 
-  const look = (names: Names.SemaphoreNames, endOfLine?: number): Effect.Effect<View.View, Error> =>
-    Effect.map(store.txn(Requests.look(names, endOfLine)), (answer) => {
-      const [holds, notes, line] = answer.responses.map(({ response_range }) => response_range)
-      const places = endOfLine ? line!.kvs.toReversed() : line!.kvs
-      return View.ofRange(names, revisionOf(answer), [...holds!.kvs, ...notes!.kvs, ...places], !line!.more)
-    })
-
   const mirrors = options.pushBasedAcquireEnabled === false ? undefined : yield* Mirrors.make(
     store,
     (key) => Names.semaphore(prefix, key),
-    look,
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
   )
 
-  /** As it is now. A mirror needs only be compared; if it lags behind, the events are on their way. */
-  const lookNow = Effect.fnUntraced(function*(
-    names: Names.SemaphoreNames,
-    mirror: Mirrors.Mirror | undefined,
-    endOfLine: number | undefined
-  ) {
-    while (true) {
-      const view = mirror?.view()
-      if (mirror === undefined || view === undefined) return yield* look(names, endOfLine)
-      const { revision } = view
-      const size = View.size(view)
-      const answer = yield* store.txn(Requests.compareWith(names, view))
-      if (answer.succeeded && Number(answer.responses[0]!.response_range.count) === size) return view
-      if (!(yield* mirror.changed(revision))) return yield* look(names, endOfLine)
-      const later = mirror.view()
-      if (later && later.revision >= revisionOf(answer)) return later
-    }
-  })
-
-  const leaseWith = ({ leases }: Contender, id: string | undefined, ttl: number) =>
-    Array.from(leases).find((lease) => lease.id === id && lease.ttl === ttl)
-
-  /**
-   * Does a request that puts something on a lease of the contender: not on the lease of what must not be renewed by it. Nothing
-   * if the request is refused, or the lease is gone.
-   */
-  const putOnLease = Effect.fnUntraced(function*(
-    contender: Contender,
-    ttl: number,
-    except: ReadonlyArray<View.Hold | View.Place | undefined>,
-    request: (lease: string) => ITxnRequest
-  ) {
-    const lease = contenders.leaseOf(contender, ttl, except)
-    const answer = yield* leases.use(lease, (id) => store.txn(request(id), () => void (contender.isDoubtful = true)))
-    if (answer === undefined) contender.leases.delete(lease)
-    return answer?.succeeded ? { answer, lease: lease.id, revision: revisionOf(answer) } : undefined
-  })
-
-  const own = (names: Names.ContenderNames, identifier: string, answer: ITxnResponse) => {
-    const { holds, line } = viewOf(names.semaphore, answer)
-    return { hold: holds.get(identifier), place: line.get(identifier) }
-  }
-
-  /** B5: extends a hold, on whatever lease it is; nothing if there is none. Tells of its place in line, too. */
-  const extend = Effect.fnUntraced(function*(
-    names: Names.ContenderNames,
-    identifier: string,
-    contender: Contender,
-    ttl: number
-  ) {
-    while (true) {
-      const lease = leaseWith(contender, contender.hold?.lease, ttl)
-      const ask = store.txn(Requests.own(names))
-      const answer = lease ? yield* leases.use(lease, () => ask) : yield* ask
-      if (answer === undefined) {
-        contender.leases.delete(lease!)
-        contender.hold = undefined
-        continue
-      }
-      const { hold, place } = own(names, identifier, answer)
-      contender.hold = hold
-      if (hold === undefined) return undefined
-      if (hold.lease === lease?.id) return { hold, place }
-      // It is on the lease of another process, or on one of another ttl.
-      const moved = yield* putOnLease(contender, ttl, [place], Requests.move(names, hold, ttl))
-      if (moved) {
-        contender.hold = { ...hold, ttl, modified: moved.revision, lease: moved.lease }
-        return { hold, place }
-      }
-    }
-  })
-
-  const tryAcquire = Effect.fnUntraced(function*(
-    { identifier, key, limit, permits, queue, ttl }: Request,
-    names: Names.ContenderNames,
-    contender: Contender
-  ) {
-    const mirror = mirrors?.of(key)
-    // Who wants all permits goes if there is nobody: that needs no look.
-    let view = mirror?.view() ?? (permits === limit ? View.nothing : undefined)
-    let isNow = false
-    /** Who has a place must see the whole line; for others its end is enough. */
-    let seesAll = contender.place !== undefined
-
-    while (true) {
-      const hold = view?.holds.get(identifier)
-      const place = view?.line.get(identifier)
-
-      if (hold?.permits === permits) {
-        const extended = yield* extend(names, identifier, contender, ttl)
-        if (extended?.hold.permits === permits) {
-          if (extended.place) {
-            yield* store.txn(Requests.leave(names, extended.place))
-            contender.place = undefined
-          }
-          return acquired(extended.hold.created)
-        }
-      } else if (view && View.fits(view, identifier, permits, limit)) {
-        const slot = Requests.freeSlot(view, identifier)
-        const request = Requests.acquire(names, view, identifier, permits, limit, ttl)
-        const put = yield* putOnLease(contender, ttl, queue ? [hold] : [hold, place], request)
-        if (put) {
-          const { lease, revision } = put
-          contender.hold = { slot, permits, ttl, created: revision, modified: revision, lease }
-          contender.place = undefined
-          return acquired(revision)
-        }
-      } else if (view && (view.isComplete || place === undefined)) {
-        const lease = leaseWith(contender, place?.lease, ttl)
-        const keepsPlace = lease !== undefined && place?.permits === permits && place.limit === limit
-        if (isNow && !queue) return false
-        if (isNow && keepsPlace) {
-          const answer = waiting(view, identifier, View.ahead(view, identifier).length, ttl, mirror)
-          if (yield* leases.renew(lease)) return answer
-          contender.leases.delete(lease)
-        } else if (queue && !keepsPlace) {
-          const request = Requests.stand(names, view, identifier, permits, limit, ttl)
-          const put = yield* putOnLease(contender, ttl, [hold], request)
-          if (put) {
-            const { answer, lease, revision } = put
-            contender.place = { permits, ttl, limit, created: place?.created ?? revision, modified: revision, lease }
-            const line = answer.responses.at(-1)!.response_range
-            const position = place ? line.kvs.length : Number(line.count) - 1
-            return waiting(view, identifier, position, ttl, mirror)
-          }
-          seesAll ||= !view.isComplete
-        }
-      } else {
-        seesAll = true
-      }
-
-      view = yield* lookNow(names.semaphore, mirror, seesAll ? undefined : limit + 1)
-      isNow = true
-    }
-  })
-
-  const release = Effect.fnUntraced(function*(
-    identifier: string,
-    permits: number,
-    names: Names.ContenderNames,
-    contender: Contender
-  ) {
-    let known: { readonly hold: View.Hold | undefined; readonly place: View.Place | undefined } = contender
-    let isKnown = !contender.isDoubtful && (known.hold ?? known.place) !== undefined
-    while (true) {
-      if (!isKnown) known = own(names, identifier, yield* store.txn(Requests.own(names)))
-      const { hold, place } = known
-      if (hold === undefined && place === undefined) {
-        yield* contenders.forget(contender)
-        return 0
-      }
-      const answer = yield* store.txn(Requests.release(names, hold, place, permits))
-      if (answer.succeeded) {
-        const freed = Math.min(hold?.permits ?? 0, permits)
-        if (hold === undefined || freed === hold.permits) yield* contenders.forget(contender)
-        else {
-          contender.hold = { ...hold, permits: hold.permits - freed, modified: revisionOf(answer) }
-          contender.place = undefined
-        }
-        return freed
-      }
-      isKnown = false
-    }
-  })
+  const { refresh, release, tryAcquire } = Operations.make(store, leases, contenders, mirrors)
 
   /** The operation `name`, of a contender. */
   const operate = <A>(
@@ -310,11 +131,12 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
       operate("release", key, identifier, (names, contender) => release(identifier, permits, names, contender)),
 
     refresh: (key, identifier, ttl) =>
-      operate("refresh", key, identifier, (names, contender) =>
-        Effect.map(
-          extend(names, identifier, contender, wholeSeconds(ttl)),
-          (extended) => extended !== undefined && acquired(extended.hold.created)
-        )),
+      operate(
+        "refresh",
+        key,
+        identifier,
+        (names, contender) => refresh(identifier, wholeSeconds(ttl), names, contender)
+      ),
 
     getCount: (key) =>
       Effect.suspend(() => {
@@ -328,43 +150,12 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
     onPermitsReleased: mirrors?.listen,
 
     inspect: (key) =>
-      failsAs("inspect", Effect.flatMap(Effect.suspend(() => look(Names.semaphore(prefix, key))), stateOf))
+      failsAs("inspect", Effect.flatMap(Effect.suspend(() => look(store, Names.semaphore(prefix, key))), stateOf))
   })
 })
 
 const failsAs = <A>(operation: string, effect: Effect.Effect<A, Error>) =>
   Effect.mapError(effect, (cause) => new SemaphoreBackingError({ operation, cause }))
-
-const revisionOf = ({ header }: ITxnResponse): bigint => BigInt(header.revision)
-
-/** Of all that the ranges of a request gave. */
-const viewOf = (names: Names.SemaphoreNames, answer: ITxnResponse): View.View =>
-  View.ofRange(names, revisionOf(answer), answer.responses.flatMap(({ response_range }) => response_range?.kvs ?? []))
-
-const acquired = (token: bigint): Acquired => ({ _tag: "Acquired", fencingToken: FencingToken(token) })
-
-/**
- * B3. The watch tells of what expires, too. So for the time until then a bound is enough: a lease lasts no longer than the
- * ttl that it was granted with.
- */
-const waiting = (
-  view: View.View,
-  identifier: string,
-  position: number,
-  ttl: number,
-  mirror: Mirrors.Mirror | undefined
-): Waiting => {
-  const others = Array.from(view.holds).flatMap(([id, hold]) => id === identifier ? [] : [hold])
-  const seconds = [...others, ...View.ahead(view, identifier)].reduce(
-    (least, entry) => Math.min(least, entry.ttl),
-    position === 0 ? Math.min(1, ttl / 3) : ttl / 3
-  )
-  return {
-    _tag: "Waiting",
-    position,
-    retryAfter: mirror?.view() === undefined ? undefined : Duration.seconds(seconds)
-  }
-}
 
 /** What etcd counts in. More than a century is for ever. */
 const wholeSeconds = (ttl: Duration.Duration): number => Math.min(Math.ceil(Duration.toSeconds(ttl)), 4e9)

@@ -5,6 +5,7 @@
  * After whatever broke the watch (the connection, a compaction, a member without leader) the view is made anew.
  */
 import { Deferred, Effect, Option, Queue, RcMap, Schedule, Scope, Stream } from "effect"
+import { look } from "./answers.ts"
 import type { SemaphoreNames } from "./names.ts"
 import type { Store } from "./store.ts"
 import * as View from "./view.ts"
@@ -35,7 +36,6 @@ interface Listening extends Mirror {
 export const make = Effect.fnUntraced(function*(
   store: Store,
   namesOf: (key: string) => SemaphoreNames,
-  look: (names: SemaphoreNames) => Effect.Effect<View.View, Error>,
   retrySchedule: Schedule.Schedule<unknown>
 ): Effect.fn.Return<Mirrors, never, Scope.Scope> {
   const standing = new Map<string, Listening>()
@@ -70,7 +70,7 @@ export const make = Effect.fnUntraced(function*(
     /** Ends when the watch breaks; fails if it did not come to stand. */
     const watchOnce = Effect.gen(function*() {
       const stands = yield* Deferred.make<void>()
-      const start = yield* Effect.timeout(look(names), startPatience)
+      const start = yield* Effect.timeout(look(store, names), startPatience)
       const watch = store.watch(names.all, start.revision + 1n, ({ created, events }) => {
         if (created) {
           Deferred.doneUnsafe(stands, Effect.void)

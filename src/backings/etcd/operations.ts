@@ -1,0 +1,226 @@
+/**
+ * What contenders do: each operation of the contract, as a few requests, of which one changes the store. So a crash leaves it as
+ * it was before the operation or after it; what is left is on a lease that nobody renews, and ends with it.
+ */
+import { Duration, Effect } from "effect"
+import type { ITxnRequest, ITxnResponse } from "etcd3"
+import type { Acquired, Waiting } from "../../core/Backing.ts"
+import { FencingToken } from "../../core/Backing.ts"
+import { look, revisionOf, viewOf } from "./answers.ts"
+import type { Contender, Contenders } from "./contenders.ts"
+import type { Leases } from "./leases.ts"
+import type { Mirror, Mirrors } from "./mirrors.ts"
+import type { ContenderNames, SemaphoreNames } from "./names.ts"
+import * as Requests from "./requests.ts"
+import type { Store } from "./store.ts"
+import * as View from "./view.ts"
+
+/** What `tryAcquire` asks for; the ttl in whole seconds. */
+export interface Request {
+  readonly key: string
+  readonly identifier: string
+  readonly ttl: number
+  readonly limit: number
+  readonly permits: number
+  readonly queue: boolean
+}
+
+export const make = (store: Store, leases: Leases, contenders: Contenders, mirrors: Mirrors | undefined) => {
+  /** As it is now. A mirror needs only be compared; if it lags behind, the events are on their way. */
+  const lookNow = Effect.fnUntraced(function*(
+    names: SemaphoreNames,
+    mirror: Mirror | undefined,
+    endOfLine: number | undefined
+  ) {
+    while (true) {
+      const view = mirror?.view()
+      if (mirror === undefined || view === undefined) return yield* look(store, names, endOfLine)
+      const { revision } = view
+      const size = View.size(view)
+      const answer = yield* store.txn(Requests.compareWith(names, view))
+      if (answer.succeeded && Number(answer.responses[0]!.response_range.count) === size) return view
+      if (!(yield* mirror.changed(revision))) return yield* look(store, names, endOfLine)
+      const later = mirror.view()
+      if (later && later.revision >= revisionOf(answer)) return later
+    }
+  })
+
+  const leaseWith = ({ leases }: Contender, id: string | undefined, ttl: number) =>
+    Array.from(leases).find((lease) => lease.id === id && lease.ttl === ttl)
+
+  /**
+   * Does a request that puts something on a lease of the contender: not on the lease of what must not be renewed by it. Nothing
+   * if the request is refused, or the lease is gone.
+   */
+  const putOnLease = Effect.fnUntraced(function*(
+    contender: Contender,
+    ttl: number,
+    except: ReadonlyArray<View.Hold | View.Place | undefined>,
+    request: (lease: string) => ITxnRequest
+  ) {
+    const lease = contenders.leaseOf(contender, ttl, except)
+    const answer = yield* leases.use(lease, (id) => store.txn(request(id), () => void (contender.isDoubtful = true)))
+    if (answer === undefined) contender.leases.delete(lease)
+    return answer?.succeeded ? { answer, lease: lease.id, revision: revisionOf(answer) } : undefined
+  })
+
+  const own = (names: ContenderNames, identifier: string, answer: ITxnResponse) => {
+    const { holds, line } = viewOf(names.semaphore, answer)
+    return { hold: holds.get(identifier), place: line.get(identifier) }
+  }
+
+  /** B5: extends a hold, on whatever lease it is; nothing if there is none. Tells of its place in line, too. */
+  const extend = Effect.fnUntraced(function*(
+    names: ContenderNames,
+    identifier: string,
+    contender: Contender,
+    ttl: number
+  ) {
+    while (true) {
+      const lease = leaseWith(contender, contender.hold?.lease, ttl)
+      const ask = store.txn(Requests.own(names))
+      const answer = lease ? yield* leases.use(lease, () => ask) : yield* ask
+      if (answer === undefined) {
+        contender.leases.delete(lease!)
+        contender.hold = undefined
+        continue
+      }
+      const { hold, place } = own(names, identifier, answer)
+      contender.hold = hold
+      if (hold === undefined) return undefined
+      if (hold.lease === lease?.id) return { hold, place }
+      // It is on the lease of another process, or on one of another ttl.
+      const moved = yield* putOnLease(contender, ttl, [place], Requests.move(names, hold, ttl))
+      if (moved) {
+        contender.hold = { ...hold, ttl, modified: moved.revision, lease: moved.lease }
+        return { hold, place }
+      }
+    }
+  })
+
+  const tryAcquire = Effect.fnUntraced(function*(
+    { identifier, key, limit, permits, queue, ttl }: Request,
+    names: ContenderNames,
+    contender: Contender
+  ) {
+    const mirror = mirrors?.of(key)
+    // Who wants all permits goes if there is nobody: that needs no look.
+    let view = mirror?.view() ?? (permits === limit ? View.nothing : undefined)
+    let isNow = false
+    /** Who has a place must see the whole line; for others its end is enough. */
+    let seesAll = contender.place !== undefined
+
+    while (true) {
+      const hold = view?.holds.get(identifier)
+      const place = view?.line.get(identifier)
+
+      if (hold?.permits === permits) {
+        const extended = yield* extend(names, identifier, contender, ttl)
+        if (extended?.hold.permits === permits) {
+          if (extended.place) {
+            yield* store.txn(Requests.leave(names, extended.place))
+            contender.place = undefined
+          }
+          return acquired(extended.hold.created)
+        }
+      } else if (view && View.fits(view, identifier, permits, limit)) {
+        const slot = Requests.freeSlot(view, identifier)
+        const request = Requests.acquire(names, view, identifier, permits, limit, ttl)
+        const put = yield* putOnLease(contender, ttl, queue ? [hold] : [hold, place], request)
+        if (put) {
+          const { lease, revision } = put
+          contender.hold = { slot, permits, ttl, created: revision, modified: revision, lease }
+          contender.place = undefined
+          return acquired(revision)
+        }
+      } else if (view && (view.isComplete || place === undefined)) {
+        const lease = leaseWith(contender, place?.lease, ttl)
+        const keepsPlace = lease !== undefined && place?.permits === permits && place.limit === limit
+        if (isNow && !queue) return false
+        if (isNow && keepsPlace) {
+          const answer = waiting(view, identifier, View.ahead(view, identifier).length, ttl, mirror)
+          if (yield* leases.renew(lease)) return answer
+          contender.leases.delete(lease)
+        } else if (queue && !keepsPlace) {
+          const request = Requests.stand(names, view, identifier, permits, limit, ttl)
+          const put = yield* putOnLease(contender, ttl, [hold], request)
+          if (put) {
+            const { answer, lease, revision } = put
+            contender.place = { permits, ttl, limit, created: place?.created ?? revision, modified: revision, lease }
+            const line = answer.responses.at(-1)!.response_range
+            const position = place ? line.kvs.length : Number(line.count) - 1
+            return waiting(view, identifier, position, ttl, mirror)
+          }
+          seesAll ||= !view.isComplete
+        }
+      } else {
+        seesAll = true
+      }
+
+      view = yield* lookNow(names.semaphore, mirror, seesAll ? undefined : limit + 1)
+      isNow = true
+    }
+  })
+
+  const release = Effect.fnUntraced(function*(
+    identifier: string,
+    permits: number,
+    names: ContenderNames,
+    contender: Contender
+  ) {
+    let known: { readonly hold: View.Hold | undefined; readonly place: View.Place | undefined } = contender
+    let isKnown = !contender.isDoubtful && (known.hold ?? known.place) !== undefined
+    while (true) {
+      if (!isKnown) known = own(names, identifier, yield* store.txn(Requests.own(names)))
+      const { hold, place } = known
+      if (hold === undefined && place === undefined) {
+        yield* contenders.forget(contender)
+        return 0
+      }
+      const answer = yield* store.txn(Requests.release(names, hold, place, permits))
+      if (answer.succeeded) {
+        const freed = Math.min(hold?.permits ?? 0, permits)
+        if (hold === undefined || freed === hold.permits) yield* contenders.forget(contender)
+        else {
+          contender.hold = { ...hold, permits: hold.permits - freed, modified: revisionOf(answer) }
+          contender.place = undefined
+        }
+        return freed
+      }
+      isKnown = false
+    }
+  })
+
+  const refresh = (identifier: string, ttl: number, names: ContenderNames, contender: Contender) =>
+    Effect.map(
+      extend(names, identifier, contender, ttl),
+      (extended) => extended !== undefined && acquired(extended.hold.created)
+    )
+
+  return { tryAcquire, release, refresh }
+}
+
+const acquired = (token: bigint): Acquired => ({ _tag: "Acquired", fencingToken: FencingToken(token) })
+
+/**
+ * B3. The watch tells of what expires, too. So for the time until then a bound is enough: a lease lasts no longer than the
+ * ttl that it was granted with.
+ */
+const waiting = (
+  view: View.View,
+  identifier: string,
+  position: number,
+  ttl: number,
+  mirror: Mirror | undefined
+): Waiting => {
+  const others = Array.from(view.holds).flatMap(([id, hold]) => id === identifier ? [] : [hold])
+  const seconds = [...others, ...View.ahead(view, identifier)].reduce(
+    (least, entry) => Math.min(least, entry.ttl),
+    position === 0 ? Math.min(1, ttl / 3) : ttl / 3
+  )
+  return {
+    _tag: "Waiting",
+    position,
+    retryAfter: mirror?.view() === undefined ? undefined : Duration.seconds(seconds)
+  }
+}
