@@ -1,6 +1,6 @@
 /** The interleavings of the protocol in etcd, each driven: what another process does just before a request takes effect. */
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Duration, Effect, Layer, Stream } from "effect"
+import { Context, Deferred, Duration, Effect, Fiber, Layer, Stream } from "effect"
 import type { Etcd3, ITxnRequest } from "etcd3"
 import { inject } from "vitest"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
@@ -113,14 +113,13 @@ describe("who is about to join the line", () => {
       expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
     }))
 
-  it.live("does not join when another process acquires for it first", () =>
+  it.live("does not join when another process, with a larger limit, acquires for it first", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* other.tries("holder", 1, 2)
-      const byOther = Effect.andThen(other.releases("holder", 1), other.tries("a", 2, 2))
-      before(one.client, puts("/line/"), byOther)
+      before(one.client, puts("/line/"), other.tries("a", 2, 3))
       expect(yield* one.queues("a", 2, 2)).toMatchObject(acquired)
-      expect(yield* state).toEqual({ holders: ["a 2"], line: [] })
+      expect(yield* state).toEqual({ holders: ["holder 1", "a 2"], line: [] })
     }))
 })
 
@@ -216,6 +215,27 @@ describe("a waiter whose turn has come", () => {
     }))
 })
 
+describe("an acquire that is interrupted", () => {
+  it.live("and takes effect after the release finds its lease gone", () =>
+    Effect.gen(function*() {
+      const { one, state } = yield* setting
+      // Leaves a lease that is used again.
+      yield* one.tries("first", 1, 1)
+      yield* one.releases("first", 1)
+      const [sent, isOnItsWay] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const wait = Effect.andThen(Deferred.succeed(isOnItsWay, undefined), Deferred.await(sent))
+      const seen = before(one.client, puts("/hold/"), wait)
+      const acquiring = yield* Effect.forkScoped(one.tries("a", 1, 1), { startImmediately: true })
+      yield* Deferred.await(isOnItsWay)
+      yield* Fiber.interrupt(acquiring)
+      expect(yield* one.releases("a", 1)).toBe(0)
+      const late = yield* Effect.flip(Effect.tryPromise(() => one.client.kv.txn(seen[0]!)))
+      expect(String(late.cause)).toContain("requested lease not found")
+      yield* Deferred.succeed(sent, undefined)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+})
+
 describe("a release", () => {
   it.live("that takes effect again later frees nothing that was acquired since", () =>
     Effect.gen(function*() {
@@ -228,6 +248,18 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
     }))
 
+  it.live("of a place that takes effect again later leaves the next place of that name alone", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 1)
+      yield* one.queues("a", 1, 1)
+      const seen = before(one.client, removes("/line/"), Effect.void)
+      expect(yield* one.releases("a", 1)).toBe(0)
+      yield* other.queues("a", 1, 1)
+      expect((yield* Effect.promise(() => other.client.kv.txn(seen[0]!))).succeeded).toBe(false)
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 1"] })
+    }))
+
   it.live("of a part, before which another process gave up a part, frees what is left", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
@@ -235,6 +267,48 @@ describe("a release", () => {
       before(one.client, removes("/hold/"), other.releases("a", 2))
       expect(yield* one.releases("a", 3)).toBe(1)
       expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+})
+
+describe("who sees late what happens", () => {
+  /** Keeps the events of a process back from when this is run. */
+  const keepBack = (client: Etcd3) => {
+    let isKept = false
+    const watch = client.watchClient.watch.bind(client.watchClient)
+    client.watchClient.watch = async (options) => {
+      const stream = await watch(options)
+      const on = stream.on.bind(stream) as (event: string, listener: (value: unknown) => void) => unknown
+      return Object.assign(stream, {
+        on: (event: string, listener: (value: unknown) => void) =>
+          on(event, (value) => event === "data" && isKept ? undefined : listener(value))
+      })
+    }
+    return Effect.sync(() => void (isKept = true))
+  }
+
+  it.live("is not refused what is free by now", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const stop = keepBack(one.client)
+      yield* one.hears("a")
+      yield* other.tries("holder", 1, 1)
+      expect(yield* one.tries("a", 1, 1)).toBe(false)
+      yield* stop
+      yield* other.releases("holder", 1)
+      expect(yield* one.tries("a", 1, 1)).toMatchObject(acquired)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+
+  it.live("does not get what is taken by now", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const stop = keepBack(one.client)
+      yield* one.hears("a")
+      yield* stop
+      yield* other.tries("holder", 1, 2)
+      expect(yield* one.tries("a", 2, 2)).toBe(false)
+      expect(yield* one.queues("a", 2, 2)).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 2"] })
     }))
 })
 
