@@ -123,6 +123,17 @@ describe("who is about to join the line", () => {
     }))
 })
 
+describe("who is about to join the line, and finds that another process did so for it", () => {
+  it.live("has that place", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 1)
+      before(one.client, puts("/line/"), Effect.all([other.queues("a", 1, 1), other.queues("b", 1, 1)]))
+      expect(yield* one.queues("a", 1, 1)).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 1", "b 1"] })
+    }))
+})
+
 describe("a waiter whose turn has come", () => {
   it.live("goes, whatever others with its limit do first", () =>
     Effect.gen(function*() {
