@@ -83,7 +83,7 @@ describe("a server that restarts", () => {
         const running = { value: true }
         const work = Effect.acquireUseRelease(
           Effect.sync(() => void (seen.most = Math.max(seen.most, ++seen.out))),
-          () => Effect.sleep("5 millis"),
+          () => Effect.sleep("50 millis"),
           () => Effect.sync(() => void seen.out--)
         )
         const worker = Effect.gen(function*() {
@@ -102,7 +102,7 @@ describe("a server that restarts", () => {
         }
         const before = seen.done
         // 300 hand-offs by polling once a second would take minutes.
-        yield* until(Effect.sync(() => seen.done > before + 300), "30 seconds")
+        yield* until(Effect.sync(() => seen.done > before + 300), "45 seconds")
         running.value = false
         yield* Effect.timeout(Fiber.awaitAll(workers), "20 seconds")
         expect(seen.most).toBe(3)
