@@ -64,7 +64,7 @@ const show = (history: ReadonlyArray<Recorded>): string => {
     const bar = `${" ".repeat(from)}├${"─".repeat(to - from - 1)}┤`.padEnd(moments.length)
     return `client ${call.client} ${bar}  ${Random.describeOperation(call.operation)}  →  ${
       Random.describeAnswer(call.answer)
-    }`
+    }  ${Random.describeSpan(call.at, history[0]!.at.earliest)}`
   }).join("\n")
 }
 

@@ -4,7 +4,7 @@ import type { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import { show } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 import { now } from "../subject.ts"
-import type { Call, Expected, Operation, Precision } from "./model.ts"
+import type { Call, Expected, Operation, Precision, Span } from "./model.ts"
 
 export const oneOf = <const A extends ReadonlyArray<string | number>>(...values: A): Arbitrary.Arbitrary<A[number]> =>
   Arbitrary.schema(Schema.Literals(values)) as Arbitrary.Arbitrary<A[number]>
@@ -108,6 +108,12 @@ export const precisionOf = ({ options }: Subject): Precision => ({
 })
 
 const millis = (nanos: bigint) => `${Number(nanos) / 1e6} ms`
+
+/** When a call began and ended: answers that depend on the time can't be judged without. */
+export const describeSpan = ({ earliest, latest }: Span, start: bigint): string => {
+  const since = (time: bigint) => `${(time - start) / 1_000_000n}`
+  return `[${since(earliest)}–${since(latest)} ms]`
+}
 
 export const describeOperation = (operation: Operation): string => {
   switch (operation._tag) {

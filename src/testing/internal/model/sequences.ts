@@ -3,6 +3,7 @@ import { Arbitrary, Duration, Effect, Stream } from "effect"
 import { backingCase } from "../../BackingCase.ts"
 import { fail, isTrue, show } from "../assert.ts"
 import type { Subject } from "../subject.ts"
+import { now } from "../subject.ts"
 import type { Call, State } from "./model.ts"
 import * as Model from "./model.ts"
 import { check } from "./property.ts"
@@ -50,6 +51,7 @@ const play = Effect.fnUntraced(function*(subject: Subject, steps: ReadonlyArray<
   const keys = Random.keysOf(subject)
   const states = new Map<string, ReadonlyArray<State>>(keys.map((key) => [key, [Model.empty]]))
   const transcript: Array<string> = []
+  const start = yield* now
   const heard = options.has("push") && options.has("queue") ? yield* listen(subject, keys) : undefined
   /** In which process each waiter asked last: there it is told. */
   const askedIn = new Map<string, number>()
@@ -59,7 +61,7 @@ const play = Effect.fnUntraced(function*(subject: Subject, steps: ReadonlyArray<
     const after = Model.distinct(before.flatMap((state) => Model.after(state, call, precision)))
     transcript.push(
       `${keys.indexOf(key) === 0 ? "key  " : "key_b"}  ${Random.describeOperation(call.operation)}`
-        + `  →  ${Random.describeAnswer(call.answer)}`
+        + `  →  ${Random.describeAnswer(call.answer)}  ${Random.describeSpan(call.at, start)}`
     )
     if (after.length === 0) {
       const right = before.flatMap((state) => Model.expected(state, call, precision)).map(Random.describeExpected)
