@@ -198,6 +198,20 @@ describe("a waiter whose turn has come", () => {
       expect(yield* state).toEqual({ holders: ["a 3"], line: ["b 1"] })
     }))
 
+  it.live("does not go when one ahead acquires more than it waited for first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 3, 3)
+      const told = yield* one.hears("b")
+      yield* other.queues("a", 1, 3)
+      yield* one.queues("b", 1, 3)
+      yield* other.releases("holder", 3)
+      yield* told
+      before(one.client, puts("/hold/"), other.queues("a", 3, 3))
+      expect(yield* one.queues("b", 1, 3)).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect(yield* state).toEqual({ holders: ["a 3"], line: ["b 1"] })
+    }))
+
   it.live("does not take more than it waited for, by what it saw", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting

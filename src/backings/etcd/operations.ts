@@ -25,6 +25,15 @@ export interface Request {
   readonly queue: boolean
 }
 
+/** Of compares in a txn etcd allows 128. */
+const mostBlockers = 100
+
+/**
+ * How often others may get in between, until one takes a place in line first and looks then. Where permits change hands faster
+ * than a request is answered, what was in the way is always gone: nobody would get into line, and all would ask for ever.
+ */
+const mostRefusals = 5
+
 export const make = (store: Store, leases: Leases, contenders: Contenders, mirrors: Mirrors | undefined) => {
   /** As it is now. A mirror needs only be compared; if it lags behind, the events are on their way. */
   const lookNow = Effect.fnUntraced(function*(
@@ -107,12 +116,16 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
     // Who wants all permits goes if there is nobody: that needs no look.
     let view = mirror?.view() ?? (permits === limit ? View.nothing : undefined)
     let isNow = false
+    let refusals = 0
     /** Who has a place must see the whole line; for others its end is enough. */
     let seesAll = contender.place !== undefined
 
     while (true) {
       const hold = view?.holds.get(identifier)
       const place = view?.line.get(identifier)
+      const lease = leaseWith(contender, place?.lease, ttl)
+      const keepsPlace = lease !== undefined && place?.permits === permits && place.limit === limit
+      const standsFirst = queue && !keepsPlace && refusals >= mostRefusals
 
       if (hold?.permits === permits) {
         const extended = yield* extend(names, identifier, contender, ttl)
@@ -123,7 +136,7 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
           }
           return acquired(extended.hold.created)
         }
-      } else if (view && View.fits(view, identifier, permits, limit)) {
+      } else if (view && !standsFirst && View.fits(view, identifier, permits, limit)) {
         const slot = Requests.freeSlot(view, identifier)
         const request = Requests.acquire(names, view, identifier, permits, limit, ttl)
         const put = yield* putOnLease(contender, ttl, queue ? [hold] : [hold, place], request)
@@ -133,25 +146,32 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
           contender.place = undefined
           return acquired(revision)
         }
+        refusals++
       } else if (view && (view.isComplete || place === undefined)) {
-        const lease = leaseWith(contender, place?.lease, ttl)
-        const keepsPlace = lease !== undefined && place?.permits === permits && place.limit === limit
         if (isNow && !queue) return false
         if (isNow && keepsPlace) {
           const answer = waiting(view, identifier, View.ahead(view, identifier).length, ttl, mirror)
           if (yield* leases.renew(lease)) return answer
           contender.leases.delete(lease)
         } else if (queue && !keepsPlace) {
-          const request = Requests.stand(names, view, identifier, permits, limit, ttl)
+          const blockers = View.blockers(view, identifier, permits, limit)
+          const isGuarded = !standsFirst && blockers.length <= mostBlockers
+          const guards = isGuarded ? blockers : []
+          const request = Requests.stand(names, view, identifier, permits, limit, ttl, guards)
           const put = yield* putOnLease(contender, ttl, [hold], request)
           if (put) {
             const { answer, lease, revision } = put
             contender.place = { permits, ttl, limit, created: place?.created ?? revision, modified: revision, lease }
-            const line = answer.responses.at(-1)!.response_range
-            const position = place ? line.kvs.length : Number(line.count) - 1
-            return waiting(view, identifier, position, ttl, mirror)
+            if (isGuarded) {
+              const line = answer.responses.at(-1)!.response_range
+              const position = place ? line.kvs.length : Number(line.count) - 1
+              return waiting(view, identifier, position, ttl, mirror)
+            }
+            seesAll = true
+          } else {
+            refusals++
+            seesAll ||= !view.isComplete
           }
-          seesAll ||= !view.isComplete
         }
       } else {
         seesAll = true

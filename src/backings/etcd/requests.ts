@@ -6,22 +6,23 @@
  * - A contender with a place in line acquires what it waits for if the place is still there, and if nothing was *noted* since
  *   the revision at which it saw that its turn has come. For once its turn has come nobody takes it away: who comes later, or
  *   stands further back, counts the place. So those whose turn comes at the same time don't get into each other's way, whatever
- *   happens around them. Two things do take a turn away, and leave a note: an acquire that passes places with a smaller limit
- *   than its own (the limit changes during a deployment), and a place whose number of permits or limit changes. A note lasts
- *   as long as the hold or place that it is about.
+ *   happens around them. Three things do take a turn away, and leave a note: an acquire that passes places with a smaller limit
+ *   than its own (the limit changes during a deployment), an acquire of more than was waited for, and a place whose number of
+ *   permits or limit changes. A note lasts as long as the hold or place that it is about.
  * - Any other contender, without a place or with one for fewer permits or a larger limit, acquires if neither a hold nor a
  *   place was added or changed since the revision it saw. If it wants all permits, and saw nothing, this says that the
  *   semaphore is empty: then it need not look first.
  * - What only vanished since then, holds or places, delays nobody.
  * - A contender joins the line if what it saw in its way is still there: an operation that finds a free way does not stand in
- *   line for a moment, for others to see (B9).
+ *   line for a moment, for others to see (B9). The exception is one that was refused again and again, or that has more in its
+ *   way than a txn may compare: it joins, looks, and goes if it can. Then others may see it in line before it acquires.
  * - A hold is always created, never put over another: its create_revision is the number of this acquisition.
  */
 import type { ICompare, IRequestOp, ITxnRequest } from "etcd3"
 import type { ContenderNames, Range, SemaphoreNames, Slot } from "./names.ts"
 import { entry as entryName } from "./names.ts"
-import type { Hold, Place, View } from "./view.ts"
-import { ahead, blockers, holdValue, placeValue } from "./view.ts"
+import type { Blocker, Hold, Place, View } from "./view.ts"
+import { ahead, holdValue, placeValue } from "./view.ts"
 
 const isAbsent = (key: Buffer): ICompare => ({
   target: "Create",
@@ -113,7 +114,8 @@ export const acquire = (
   const place = view.line.get(identifier)
   const slot = freeSlot(view, identifier)
   const noted = [names.holdNote, names.placeNote].some((note) => view.notes.has(note.toString())) ||
-    ahead(view, identifier).some((other) => other.limit < limit)
+    ahead(view, identifier).some((other) => other.limit < limit) ||
+    (place !== undefined && permits > place.permits)
   const isCounted = place !== undefined && permits <= place.permits && limit >= place.limit
   const compare = [
     isAbsent(names.hold[slot]),
@@ -134,13 +136,8 @@ export const acquire = (
   })
 }
 
-/** Of compares in a txn etcd allows 128. */
-const mostBlockers = 100
-
 /**
- * B3: takes a place in line, or keeps it with another number, limit or lease, if what is in its way still is.
- *
- * If that were too much to compare, it takes the place in any case: if it can go, it hears of it at once.
+ * B3: takes a place in line, or keeps it with another number, limit or lease, if all of `blockers` are still in its way.
  *
  * Answers: how many wait, or those before it if it had a place.
  */
@@ -150,18 +147,16 @@ export const stand = (
   identifier: string,
   permits: number,
   limit: number,
-  ttl: number
+  ttl: number,
+  blockers: ReadonlyArray<Blocker>
 ): (lease: string) => ITxnRequest => {
   const place = view.line.get(identifier)
-  const inTheWay = blockers(view, identifier, permits, limit)
   const compare = [
     nothingNewIn(names.holds, view),
     place ? isUnmodified(names.place, place) : isAbsent(names.place),
-    ...inTheWay.length > mostBlockers ?
-      [] :
-      inTheWay.map(([other, entry]) =>
-        isUnmodified(entryName(names.semaphore, other, "slot" in entry ? entry.slot : undefined), entry)
-      )
+    ...blockers.map(([other, entry]) =>
+      isUnmodified(entryName(names.semaphore, other, "slot" in entry ? entry.slot : undefined), entry)
+    )
   ]
   const isChanged = place !== undefined && (place.permits !== permits || place.limit !== limit)
   return (lease) => ({
