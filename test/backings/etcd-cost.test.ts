@@ -132,4 +132,26 @@ describe("a hand-off", () => {
       }),
     180_000
   )
+
+  it.live("costs no more when permits change hands faster than requests are answered", () =>
+    Effect.gen(function*() {
+      const counts = yield* counted()
+      const make = DistributedSemaphore.make("key", { limit: 3, ttl: "10 seconds" })
+      const semaphore = yield* Effect.provide(make, counts.context)
+      const handOffs = 50
+      const worker = Effect.repeat(semaphore.withPermits(1)(Effect.sleep("5 millis")), { times: handOffs - 1 })
+      const workers = 20
+      const [txnsBefore, proposalsBefore] = [yield* counts.txns, yield* counts.proposals]
+      const [duration] = yield* Effect.timed(
+        Effect.timeout(Effect.all(Array.from({ length: workers }, () => worker), { concurrency: workers }), "2 minutes")
+      )
+      const all = workers * handOffs
+      const txns = ((yield* counts.txns) - txnsBefore) / all
+      const proposals = ((yield* counts.proposals) - proposalsBefore) / all
+      console.log(
+        `${workers} workers, 3 permits: ${txns} requests and ${proposals} raft writes per hand-off, ${duration}`
+      )
+      expect(txns).toBeLessThan(9)
+      expect(proposals).toBeLessThan(5)
+    }), 150_000)
 })

@@ -52,6 +52,8 @@ const setting = Effect.gen(function*() {
   }
 })
 
+type Process = Effect.Success<typeof setting>["one"]
+
 const puts = (part: string) => ({ success }: ITxnRequest) =>
   success?.some(({ request_put }) => request_put?.key?.includes(part)) ?? false
 
@@ -59,16 +61,24 @@ const removes = (part: string) => (request: ITxnRequest) =>
   !puts("")(request)
   && (request.success?.some(({ request_delete_range }) => request_delete_range?.key?.includes(part)) ?? false)
 
-/** Does something before the first request of a kind is sent; that request, to send it again. */
-const before = (client: Etcd3, kind: (request: ITxnRequest) => boolean, effect: Effect.Effect<unknown, unknown>) => {
+/** Does something before each request of a kind is sent, told the how many-th it is; these requests, to send them again. */
+const beforeEach = (
+  client: Etcd3,
+  kind: (request: ITxnRequest) => boolean,
+  effect: (count: number) => Effect.Effect<unknown, unknown>
+) => {
   const txn = client.kv.txn.bind(client.kv)
   const seen: Array<ITxnRequest> = []
   client.kv.txn = async (request, options) => {
-    if (kind(request) && seen.push(request) === 1) await Effect.runPromise(effect)
+    if (kind(request)) await Effect.runPromise(effect(seen.push(request)))
     return txn(request, options)
   }
   return seen
 }
+
+/** The same, before the first only. */
+const before = (client: Etcd3, kind: (request: ITxnRequest) => boolean, effect: Effect.Effect<unknown, unknown>) =>
+  beforeEach(client, kind, (count) => count === 1 ? effect : Effect.void)
 
 const acquired = { _tag: "Acquired" }
 
@@ -121,6 +131,49 @@ describe("who is about to join the line", () => {
       expect(yield* one.queues("a", 2, 2)).toMatchObject(acquired)
       expect(yield* state).toEqual({ holders: ["holder 1", "a 2"], line: [] })
     }))
+})
+
+describe("who is about to join the line, and each time finds that what was in the way has gone", () => {
+  /** Another holder each time. */
+  const changesHands = (process: Process) => (count: number) =>
+    Effect.all([process.releases(`holder ${count - 1}`, 2), process.tries(`holder ${count}`, 2, 2)])
+
+  it.live("joins all the same", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder 0", 2, 2)
+      const seen = beforeEach(one.client, puts("/line/"), changesHands(other))
+      expect(yield* one.queues("a", 1, 2)).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect(seen).toHaveLength(6)
+      expect(yield* state).toEqual({ holders: ["holder 6 2"], line: ["a 1"] })
+    }))
+
+  it.live("goes, if there is nobody any more", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder 0", 2, 2)
+      beforeEach(one.client, puts("/line/"), (count) =>
+        count < 6 ? changesHands(other)(count) : other.releases("holder 5", 2))
+      expect(yield* one.queues("a", 1, 2)).toMatchObject(acquired)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+})
+
+describe("who has more in its way than a request can compare", () => {
+  it.live.each([101, 100])(
+    "joins the line, and goes if %d others have gone by then",
+    (limit) =>
+      Effect.gen(function*() {
+        const { one, other, state } = yield* setting
+        const holders = Array.from({ length: limit }, (_, index) => `holder ${index}`)
+        const all = (operation: (id: string) => Effect.Effect<unknown, unknown>) =>
+          Effect.forEach(holders, operation, { concurrency: 8 })
+        yield* all((id) => other.tries(id, 1, limit))
+        before(one.client, puts("/line/"), all((id) => other.releases(id, 1)))
+        expect(yield* one.queues("a", 1, limit)).toMatchObject(acquired)
+        expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+      })
+  )
 })
 
 describe("who is about to join the line, and finds that another process did so for it", () => {
@@ -346,6 +399,44 @@ describe("a refresh from another process", () => {
       expect(yield* other.backing.refresh(key, "a", minute, 1, 1)).toBe(false)
       expect(seen).toHaveLength(1)
       expect((yield* keys(one.client)).filter((name) => name.includes(key))).toEqual([])
+    }))
+})
+
+describe("a note", () => {
+  const leasesOf = (client: Etcd3, key: string) =>
+    Effect.map(Effect.promise(() => client.getAll().exec()), ({ kvs }) =>
+      new Map(kvs.flatMap((kv) => {
+        const [, part] = kv.key.toString().split(`${key}/`)
+        return part === undefined ? [] : [[part.split("/")[0]!, kv.lease]]
+      })))
+
+  it.live("goes where the hold goes that it is about", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      yield* other.tries("holder", 3, 3)
+      yield* one.queues("a", 1, 3)
+      yield* other.releases("holder", 3)
+      yield* one.queues("a", 3, 3)
+      const before = yield* leasesOf(one.client, key)
+      expect(before.get("note")).toBe(before.get("hold"))
+      expect(yield* other.backing.refresh(key, "a", minute, 3, 3)).toMatchObject(acquired)
+      const after = yield* leasesOf(one.client, key)
+      expect(after.get("hold")).not.toBe(before.get("hold"))
+      expect(after.get("note")).toBe(after.get("hold"))
+    }))
+
+  it.live("goes where the place goes that it is about", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      yield* other.tries("holder", 3, 3)
+      yield* one.queues("a", 1, 3)
+      yield* one.queues("a", 2, 3)
+      const before = yield* leasesOf(one.client, key)
+      expect(before.get("note")).toBe(before.get("line"))
+      yield* other.queues("a", 2, 3)
+      const after = yield* leasesOf(one.client, key)
+      expect(after.get("line")).not.toBe(before.get("line"))
+      expect(after.get("note")).toBe(after.get("line"))
     }))
 })
 

@@ -74,8 +74,8 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
   })
 
   const own = (names: ContenderNames, identifier: string, answer: ITxnResponse) => {
-    const { holds, line } = viewOf(names.semaphore, answer)
-    return { hold: holds.get(identifier), place: line.get(identifier) }
+    const view = viewOf(names.semaphore, answer)
+    return { view, hold: view.holds.get(identifier), place: view.line.get(identifier) }
   }
 
   /** B5: extends a hold, on whatever lease it is; nothing if there is none. Tells of its place in line, too. */
@@ -94,12 +94,12 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
         contender.hold = undefined
         continue
       }
-      const { hold, place } = own(names, identifier, answer)
+      const { hold, place, view } = own(names, identifier, answer)
       contender.hold = hold
       if (hold === undefined) return undefined
       if (hold.lease === lease?.id) return { hold, place }
       // It is on the lease of another process, or on one of another ttl.
-      const moved = yield* putOnLease(contender, ttl, [place], Requests.move(names, hold, ttl))
+      const moved = yield* putOnLease(contender, ttl, [place], Requests.move(names, view, hold, ttl))
       if (moved) {
         contender.hold = { ...hold, ttl, modified: moved.revision, lease: moved.lease }
         return { hold, place }

@@ -93,10 +93,12 @@ export const compareWith = (names: SemaphoreNames, view: View): ITxnRequest => (
 /** B10. Answers: the holds. */
 export const holdsOf = (names: SemaphoreNames): ITxnRequest => ({ success: [range(names.holds)] })
 
-/** Answers: the hold and the place of one contender. */
+/** Answers: the hold, the place and the notes of one contender. */
 export const own = (names: ContenderNames): ITxnRequest => ({
-  success: [range(names.holds), range({ key: names.place })]
+  success: [range(names.holds), range({ key: names.place }), range(names.notes)]
 })
+
+const isNoted = ({ notes }: View, note: Buffer): boolean => notes.has(note.toString())
 
 /** Where a new hold goes. */
 export const freeSlot = ({ holds }: View, identifier: string): Slot => holds.get(identifier)?.slot === "a" ? "b" : "a"
@@ -113,7 +115,7 @@ export const acquire = (
   const { semaphore } = names
   const place = view.line.get(identifier)
   const slot = freeSlot(view, identifier)
-  const noted = [names.holdNote, names.placeNote].some((note) => view.notes.has(note.toString())) ||
+  const noted = isNoted(view, names.holdNote) || isNoted(view, names.placeNote) ||
     ahead(view, identifier).some((other) => other.limit < limit) ||
     (place !== undefined && permits > place.permits)
   const isCounted = place !== undefined && permits <= place.permits && limit >= place.limit
@@ -158,12 +160,13 @@ export const stand = (
       isUnmodified(entryName(names.semaphore, other, "slot" in entry ? entry.slot : undefined), entry)
     )
   ]
-  const isChanged = place !== undefined && (place.permits !== permits || place.limit !== limit)
+  const noted = place !== undefined &&
+    (place.permits !== permits || place.limit !== limit || isNoted(view, names.placeNote))
   return (lease) => ({
     compare,
     success: [
       put(names.place, placeValue(permits, ttl, limit), lease),
-      ...isChanged ? [put(names.placeNote, nothing, lease)] : [],
+      ...noted ? [put(names.placeNote, nothing, lease)] : [],
       range(
         names.semaphore.line,
         place ? { keys_only: true, max_create_revision: `${place.created - 1n}` } : { count_only: true }
@@ -178,10 +181,13 @@ export const leave = (names: ContenderNames, place: Place): ITxnRequest => ({
   success: [remove(names.place), remove(names.placeNote)]
 })
 
-/** B5: moves a hold to another lease. The token stays. */
-export const move = (names: ContenderNames, hold: Hold, ttl: number) => (lease: string): ITxnRequest => ({
+/** B5: moves a hold to another lease, with the note about it. The token stays. */
+export const move = (names: ContenderNames, view: View, hold: Hold, ttl: number) => (lease: string): ITxnRequest => ({
   compare: [isUnmodified(names.hold[hold.slot], hold)],
-  success: [put(names.hold[hold.slot], holdValue(hold.permits, ttl), lease)]
+  success: [
+    put(names.hold[hold.slot], holdValue(hold.permits, ttl), lease),
+    ...isNoted(view, names.holdNote) ? [put(names.holdNote, nothing, lease)] : []
+  ]
 })
 
 /**
