@@ -160,7 +160,7 @@ describe("who is about to join the line, and each time finds that what was in th
 })
 
 describe("who has more in its way than a request can compare", () => {
-  it.live.each([101, 100])(
+  it.live.each([130, 100])(
     "joins the line, and goes if %d others have gone by then",
     (limit) =>
       Effect.gen(function*() {
