@@ -80,6 +80,14 @@ const beforeEach = (
 const before = (client: Etcd3, kind: (request: ITxnRequest) => boolean, effect: Effect.Effect<unknown, unknown>) =>
   beforeEach(client, kind, (count) => count === 1 ? effect : Effect.void)
 
+/** On which lease each hold, place and note of a key is: `hold/a`, `line/a`, `note/a`. */
+const leasesOf = (client: Etcd3, key: string) =>
+  Effect.map(Effect.promise(() => client.getAll().exec()), ({ kvs }) =>
+    new Map(kvs.flatMap((kv) => {
+      const [, part] = kv.key.toString().split(`${key}/`)
+      return part === undefined ? [] : [[part.split("/").slice(0, 2).join("/"), kv.lease]]
+    })))
+
 const acquired = { _tag: "Acquired" }
 
 describe("who is about to acquire without a place", () => {
@@ -377,6 +385,21 @@ describe("who sees late what happens", () => {
       expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
     }))
 
+  it.live("leaves a hold alone that has another number by now", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      const stop = keepBack(one.client)
+      yield* other.tries("holder", 3, 5)
+      yield* one.tries("a", 2, 5)
+      const before = yield* leasesOf(one.client, key)
+      yield* one.hears("a")
+      yield* stop
+      yield* other.releases("a", 1)
+      expect(yield* one.backing.tryAcquire(key, "a", Duration.seconds(5), 4, 2)).toBe(false)
+      expect((yield* leasesOf(one.client, key)).get("hold/a")).toBe(before.get("hold/a"))
+      expect(yield* state).toEqual({ holders: ["holder 3", "a 1"], line: [] })
+    }))
+
   it.live("does not get what is taken by now", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
@@ -402,14 +425,32 @@ describe("a refresh from another process", () => {
     }))
 })
 
-describe("a note", () => {
-  const leasesOf = (client: Etcd3, key: string) =>
-    Effect.map(Effect.promise(() => client.getAll().exec()), ({ kvs }) =>
-      new Map(kvs.flatMap((kv) => {
-        const [, part] = kv.key.toString().split(`${key}/`)
-        return part === undefined ? [] : [[part.split("/")[0]!, kv.lease]]
-      })))
+describe("who asks again for what it holds", () => {
+  const asksFor = (part: string) => ({ success }: ITxnRequest) =>
+    success?.some(({ request_range }) => request_range?.key?.includes(part) && !request_range.range_end) ?? false
 
+  it.live("has it, although another process gives up a part meanwhile", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const first = yield* one.tries("a", 2, 4)
+      const seen = before(one.client, asksFor("/line/a"), other.releases("a", 1))
+      expect(yield* one.tries("a", 2, 4)).toEqual(first)
+      expect(seen).toHaveLength(1)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+
+  it.live("does not take for its own what another process acquires in its name meanwhile", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.tries("a", 2, 4)
+      const seen = before(one.client, asksFor("/line/a"), other.tries("a", 3, 4))
+      expect(yield* one.tries("a", 2, 4)).toMatchObject(acquired)
+      expect(seen).toHaveLength(1)
+      expect(yield* state).toEqual({ holders: ["a 2"], line: [] })
+    }))
+})
+
+describe("a note", () => {
   it.live("goes where the hold goes that it is about", () =>
     Effect.gen(function*() {
       const { key, one, other } = yield* setting
@@ -418,11 +459,11 @@ describe("a note", () => {
       yield* other.releases("holder", 3)
       yield* one.queues("a", 3, 3)
       const before = yield* leasesOf(one.client, key)
-      expect(before.get("note")).toBe(before.get("hold"))
+      expect(before.get("note/a")).toBe(before.get("hold/a"))
       expect(yield* other.backing.refresh(key, "a", minute, 3, 3)).toMatchObject(acquired)
       const after = yield* leasesOf(one.client, key)
-      expect(after.get("hold")).not.toBe(before.get("hold"))
-      expect(after.get("note")).toBe(after.get("hold"))
+      expect(after.get("hold/a")).not.toBe(before.get("hold/a"))
+      expect(after.get("note/a")).toBe(after.get("hold/a"))
     }))
 
   it.live("goes where the place goes that it is about", () =>
@@ -432,11 +473,11 @@ describe("a note", () => {
       yield* one.queues("a", 1, 3)
       yield* one.queues("a", 2, 3)
       const before = yield* leasesOf(one.client, key)
-      expect(before.get("note")).toBe(before.get("line"))
+      expect(before.get("note/a")).toBe(before.get("line/a"))
       yield* other.queues("a", 2, 3)
       const after = yield* leasesOf(one.client, key)
-      expect(after.get("line")).not.toBe(before.get("line"))
-      expect(after.get("note")).toBe(after.get("line"))
+      expect(after.get("line/a")).not.toBe(before.get("line/a"))
+      expect(after.get("note/a")).toBe(after.get("line/a"))
     }))
 })
 

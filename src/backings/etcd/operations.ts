@@ -78,12 +78,16 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
     return { view, hold: view.holds.get(identifier), place: view.line.get(identifier) }
   }
 
-  /** B5: extends a hold, on whatever lease it is; nothing if there is none. Tells of its place in line, too. */
+  /**
+   * B5: extends a hold, on whatever lease it is, or only the one with this token; nothing if there is none. Tells of its place
+   * in line, too.
+   */
   const extend = Effect.fnUntraced(function*(
     names: ContenderNames,
     identifier: string,
     contender: Contender,
-    ttl: number
+    ttl: number,
+    token?: bigint
   ) {
     while (true) {
       const lease = leaseWith(contender, contender.hold?.lease, ttl)
@@ -96,7 +100,7 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
       }
       const { hold, place, view } = own(names, identifier, answer)
       contender.hold = hold
-      if (hold === undefined) return undefined
+      if (hold === undefined || hold.created !== (token ?? hold.created)) return undefined
       if (hold.lease === lease?.id) return { hold, place }
       // It is on the lease of another process, or on one of another ttl.
       const moved = yield* putOnLease(contender, ttl, [place], Requests.move(names, view, hold, ttl))
@@ -128,8 +132,9 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
       const standsFirst = queue && !keepsPlace && refusals >= mostRefusals
 
       if (hold?.permits === permits) {
-        const extended = yield* extend(names, identifier, contender, ttl)
-        if (extended?.hold.permits === permits) {
+        // Only what it holds now, with this number, is extended; whoever takes a part away later does so after this.
+        const extended = isNow ? yield* extend(names, identifier, contender, ttl, hold.created) : undefined
+        if (extended) {
           if (extended.place) {
             yield* store.txn(Requests.leave(names, extended.place))
             contender.place = undefined
