@@ -88,6 +88,28 @@ const leasesOf = (client: Etcd3, key: string) =>
       return part === undefined ? [] : [[part.split("/").slice(0, 2).join("/"), kv.lease]]
     })))
 
+/** Lets a process have a free lease, and revokes that before it is renewed next: after the request that is under way. */
+const withLeaseThatEnds = (one: Process, ttl = minute) =>
+  Effect.gen(function*() {
+    const unused = `races-${process.pid}-${fresh++}`
+    yield* one.backing.tryAcquire(unused, "a", ttl, 1, 1)
+    const lease = (yield* leasesOf(one.client, unused)).get("hold/a")!
+    yield* one.backing.release(unused, "a", 1)
+    const { kv, leaseClient } = one.client
+    const [txn, keepAlive] = [kv.txn.bind(kv), leaseClient.leaseKeepAlive.bind(leaseClient)]
+    let underWay: Promise<unknown> | undefined
+    kv.txn = (request, options) => {
+      const answer = txn(request, options)
+      underWay = answer
+      return answer
+    }
+    leaseClient.leaseKeepAlive = async (options) => {
+      await underWay
+      await one.client.leaseClient.leaseRevoke({ ID: lease }).catch(() => {})
+      return keepAlive(options)
+    }
+  })
+
 const acquired = { _tag: "Acquired" }
 
 describe("who is about to acquire without a place", () => {
@@ -422,6 +444,53 @@ describe("a refresh from another process", () => {
       expect(yield* other.backing.refresh(key, "a", minute, 1, 1)).toBe(false)
       expect(seen).toHaveLength(1)
       expect((yield* keys(one.client)).filter((name) => name.includes(key))).toEqual([])
+    }))
+})
+
+describe("a lease from an earlier use that expires before it is renewed", () => {
+  it.live("takes no place in line with it", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 2, 2)
+      yield* other.queues("a", 1, 2)
+      yield* other.queues("b", 2, 2)
+      yield* withLeaseThatEnds(one)
+      expect(yield* one.queues("a", 1, 2)).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect(yield* state).toEqual({ holders: ["holder 2"], line: ["a 1", "b 2"] })
+    }))
+
+  it.live("takes no turn with it", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 2, 2)
+      yield* other.queues("a", 1, 2)
+      yield* other.queues("b", 2, 2)
+      yield* other.releases("holder", 2)
+      yield* withLeaseThatEnds(one)
+      expect(yield* one.queues("a", 1, 2)).toMatchObject(acquired)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: ["b 2"] })
+    }))
+
+  it.live("takes no hold with it", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      const first = yield* other.tries("a", 1, 1)
+      yield* withLeaseThatEnds(one)
+      expect(yield* one.backing.refresh(key, "a", minute, 1, 1)).toEqual(first)
+    }))
+})
+
+describe("a lease from an earlier use, of whose time much is over", () => {
+  it.live("is renewed before anything is put on it", () =>
+    Effect.gen(function*() {
+      const { key, one, state } = yield* setting
+      const ttl = Duration.seconds(2)
+      yield* withLeaseThatEnds(one, ttl)
+      yield* Effect.sleep("1.1 seconds")
+      const seen = before(one.client, puts("/hold/"), Effect.void)
+      expect(yield* one.backing.tryAcquire(key, "a", ttl, 1, 1)).toMatchObject(acquired)
+      expect(seen).toHaveLength(1)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
     }))
 })
 

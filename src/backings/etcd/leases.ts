@@ -22,10 +22,14 @@ export interface Leases {
   /**
    * Sends a request and sees to it that the lease lasts a full ttl from now. Nothing if there is no such lease any more, and
    * so nothing of what the request put on it.
+   *
+   * The lease is renewed while the request is under way. If much of its time is over, or if `first` is set, it is renewed before:
+   * were it to expire just after the request, then what this replaced would be lost with it.
    */
   readonly use: <A extends { readonly header: { readonly raft_term: string } }>(
     lease: Lease,
-    request: (id: string) => Effect.Effect<A, Error>
+    request: (id: string) => Effect.Effect<A, Error>,
+    first?: "first"
   ) => Effect.Effect<A | undefined, Error>
   /** Renews; false if there is no such lease any more. */
   readonly renew: (lease: Lease) => Effect.Effect<boolean, Error>
@@ -40,6 +44,8 @@ const mostFree = 16
 const now = () => performance.now()
 
 export const lives = ({ renewed, ttl }: Lease): boolean => now() - renewed < ttl * 1000
+
+const isFresh = ({ renewed, ttl }: Lease): boolean => now() - renewed < ttl * 500
 
 const newId = () => String(crypto.getRandomValues(new BigUint64Array(1))[0]! >> 1n || 1n)
 
@@ -91,13 +97,19 @@ export const make = Effect.fnUntraced(function*(store: Store): Effect.fn.Return<
       return index >= 0 ? free.splice(index, 1)[0]! : { id: newId(), ttl, isGranted: false, renewed: now() }
     },
 
-    use: (lease, request) =>
+    use: (lease, request, first) =>
       Effect.gen(function*() {
         if (!lease.isGranted) {
           yield* grant(lease)
           return yield* request(lease.id)
         }
-        const [answer, renewal] = yield* Effect.all([request(lease.id), keepAlive(lease)], { concurrency: 2 })
+        let known: Renewal | undefined
+        if (first || !isFresh(lease)) {
+          known = yield* keepAlive(lease)
+          if (known === undefined) return undefined
+        }
+        const renews = known ? Effect.succeed(known) : keepAlive(lease)
+        const [answer, renewal] = yield* Effect.all([request(lease.id), renews], { concurrency: 2 })
         return (yield* isRenewedIn(BigInt(answer.header.raft_term), lease, renewal)) ? answer : undefined
       }).pipe(Effect.catchIf(isLeaseNotFound, () => Effect.undefined)),
 

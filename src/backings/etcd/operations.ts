@@ -25,6 +25,8 @@ export interface Request {
   readonly queue: boolean
 }
 
+type Entries = ReadonlyArray<View.Hold | View.Place | undefined>
+
 /** Of compares in a txn etcd allows 128. */
 const mostBlockers = 100
 
@@ -58,17 +60,22 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
     Array.from(leases).find((lease) => lease.id === id && lease.ttl === ttl)
 
   /**
-   * Does a request that puts something on a lease of the contender: not on the lease of what must not be renewed by it. Nothing
-   * if the request is refused, or the lease is gone.
+   * Does a request that puts something on a lease of the contender, instead of what it replaces: not on the lease of what must
+   * not be renewed by it. Nothing if the request is refused, or the lease is gone.
    */
   const putOnLease = Effect.fnUntraced(function*(
     contender: Contender,
     ttl: number,
-    except: ReadonlyArray<View.Hold | View.Place | undefined>,
+    replaced: Entries,
+    except: Entries,
     request: (lease: string) => ITxnRequest
   ) {
     const lease = contenders.leaseOf(contender, ttl, except)
-    const answer = yield* leases.use(lease, (id) => store.txn(request(id), () => void (contender.isDoubtful = true)))
+    const answer = yield* leases.use(
+      lease,
+      (id) => store.txn(request(id), () => void (contender.isDoubtful = true)),
+      replaced.some((entry) => entry && entry.lease !== lease.id) ? "first" : undefined
+    )
     if (answer === undefined) contender.leases.delete(lease)
     return answer?.succeeded ? { answer, lease: lease.id, revision: revisionOf(answer) } : undefined
   })
@@ -103,7 +110,7 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
       if (hold === undefined || hold.created !== (token ?? hold.created)) return undefined
       if (hold.lease === lease?.id) return { hold, place }
       // It is on the lease of another process, or on one of another ttl.
-      const moved = yield* putOnLease(contender, ttl, [place], Requests.move(names, view, hold, ttl))
+      const moved = yield* putOnLease(contender, ttl, [hold], [place], Requests.move(names, view, hold, ttl))
       if (moved) {
         contender.hold = { ...hold, ttl, modified: moved.revision, lease: moved.lease }
         return { hold, place }
@@ -144,7 +151,7 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
       } else if (view && !standsFirst && View.fits(view, identifier, permits, limit)) {
         const slot = Requests.freeSlot(view, identifier)
         const request = Requests.acquire(names, view, identifier, permits, limit, ttl)
-        const put = yield* putOnLease(contender, ttl, queue ? [hold] : [hold, place], request)
+        const put = yield* putOnLease(contender, ttl, [hold, place], queue ? [hold] : [hold, place], request)
         if (put) {
           const { lease, revision } = put
           contender.hold = { slot, permits, ttl, created: revision, modified: revision, lease }
@@ -163,7 +170,7 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
           const isGuarded = !standsFirst && blockers.length <= mostBlockers
           const guards = isGuarded ? blockers : []
           const request = Requests.stand(names, view, identifier, permits, limit, ttl, guards)
-          const put = yield* putOnLease(contender, ttl, [hold], request)
+          const put = yield* putOnLease(contender, ttl, [place], [hold], request)
           if (put) {
             const { answer, lease, revision } = put
             contender.place = { permits, ttl, limit, created: place?.created ?? revision, modified: revision, lease }
