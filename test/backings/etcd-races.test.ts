@@ -550,17 +550,48 @@ describe("a note", () => {
     }))
 })
 
-describe("who holds, and asks for another number", () => {
-  it.live("does not prolong its hold when another acquires first", () =>
+describe("who is refused another number", () => {
+  /** Does something when what `a` has, a hold or else a place, has lasted for a second, and sees that it goes on to end. */
+  const prolongsNothing = (key: string, { backing }: Process, operation: Effect.Effect<unknown, unknown>) =>
     Effect.gen(function*() {
-      const { key, one, other } = yield* setting
+      const remaining = Effect.map(
+        backing.inspect!(key),
+        ({ holders, line }) =>
+          Duration.toMillis([...holders, ...line].find(({ identifier }) => identifier === "a")!.remaining)
+      )
+      const first = yield* remaining
+      yield* until(Effect.map(remaining, (now) => now < first - 1000))
+      yield* operation
+      expect(yield* remaining).toBeLessThan(first)
+    })
+
+  it.live("because another acquires first does not prolong its hold", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
       yield* one.tries("a", 2, 4)
-      const { holders: [hold] } = yield* one.backing.inspect!(key)
-      yield* until(Effect.map(one.backing.inspect!(key), ({ holders: [now] }) =>
-        Duration.isLessThan(now!.remaining, Duration.subtract(hold!.remaining, Duration.seconds(1)))))
       before(one.client, puts("/hold/"), other.tries("b", 2, 4))
-      expect(yield* one.tries("a", 3, 4)).toBe(false)
-      const { holders: [later] } = yield* one.backing.inspect!(key)
-      expect(Duration.isLessThan(later!.remaining, hold!.remaining)).toBe(true)
+      yield* prolongsNothing(key, one, one.tries("a", 3, 4))
+      expect(yield* state).toEqual({ holders: ["a 2", "b 2"], line: [] })
+    }))
+
+  it.live.each(["tries", "queues"] as const)(
+    "namely all, as one that %s, does not prolong its hold",
+    (asks) =>
+      Effect.gen(function*() {
+        const { key, one, other, state } = yield* setting
+        yield* one.tries("a", 2, 4)
+        yield* other.tries("b", 2, 4)
+        yield* prolongsNothing(key, one, one[asks]("a", 4, 4))
+        expect(yield* state).toEqual({ holders: ["a 2", "b 2"], line: asks === "queues" ? ["a 4"] : [] })
+      })
+  )
+
+  it.live("namely all, does not prolong its place", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      yield* other.tries("b", 4, 4)
+      yield* one.queues("a", 2, 4)
+      yield* prolongsNothing(key, one, one.tries("a", 4, 4))
+      expect(yield* state).toEqual({ holders: ["b 4"], line: ["a 2"] })
     }))
 })

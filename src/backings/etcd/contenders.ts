@@ -30,7 +30,10 @@ export interface Contenders {
     names: ContenderNames,
     operation: (contender: Contender) => Effect.Effect<A, Error>
   ) => Effect.Effect<A, Error>
-  /** A lease that the contender has, or takes, which may be yet to be granted: another than those of these. */
+  /**
+   * A lease that the contender has, or takes, which may be yet to be granted: another than those of its hold and of these, which
+   * the request must not renew.
+   */
   readonly leaseOf: (
     contender: Contender,
     ttl: number,
@@ -97,8 +100,9 @@ export const make = (leases: Leases): Contenders => {
     },
 
     leaseOf: (contender, ttl, except) => {
+      const others = [contender.hold, ...except]
       for (const lease of contender.leases) {
-        if (!lease.isGranted || lease.ttl !== ttl || except.some((entry) => entry?.lease === lease.id)) continue
+        if (!lease.isGranted || lease.ttl !== ttl || others.some((entry) => entry?.lease === lease.id)) continue
         return lease
       }
       const lease = leases.take(ttl)

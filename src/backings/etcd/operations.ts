@@ -151,7 +151,9 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
       } else if (view && !standsFirst && View.fits(view, identifier, permits, limit)) {
         const slot = Requests.freeSlot(view, identifier)
         const request = Requests.acquire(names, view, identifier, permits, limit, ttl)
-        const put = yield* putOnLease(contender, ttl, [hold, place], queue ? [hold] : [hold, place], request)
+        // What it has may be missing in the view: if the request is refused for that, it must not have been renewed.
+        const spared = queue ? [hold] : [hold, place, contender.place]
+        const put = yield* putOnLease(contender, ttl, [hold, place], spared, request)
         if (put) {
           const { lease, revision } = put
           contender.hold = { slot, permits, ttl, created: revision, modified: revision, lease }
