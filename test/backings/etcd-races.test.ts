@@ -1,7 +1,7 @@
 /** The interleavings of the protocol in etcd, each driven: what another process does just before a request takes effect. */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Stream } from "effect"
-import type { Etcd3, ITxnRequest } from "etcd3"
+import type { Etcd3, ITxnRequest, IWatchResponse } from "etcd3"
 import { inject } from "vitest"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import { DistributedSemaphoreBacking } from "../../src/index.ts"
@@ -26,7 +26,7 @@ const setting = Effect.gen(function*() {
       tries: ask(false),
       queues: ask(true),
       releases: (id: string, permits: number) => backing.release(key, id, permits),
-      /** Whether a waiter has been told that it can go. */
+      /** Whether a waiter has been told, since the last time, that it can go. */
       hears: (id: string) =>
         Effect.gen(function*() {
           let count = 0
@@ -36,7 +36,7 @@ const setting = Effect.gen(function*() {
           )
           yield* until(Effect.sync(() => count > 0))
           count = 0
-          return until(Effect.sync(() => count > 0))
+          return Effect.andThen(until(Effect.sync(() => count > 0)), Effect.sync(() => count = 0))
         })
     }
   })
@@ -79,6 +79,19 @@ const beforeEach = (
 /** The same, before the first only. */
 const before = (client: Etcd3, kind: (request: ITxnRequest) => boolean, effect: Effect.Effect<unknown, unknown>) =>
   beforeEach(client, kind, (count) => count === 1 ? effect : Effect.void)
+
+/** Sends the first request of a kind twice, as the client does when the reply is lost, and does something in between. */
+const repeat = (client: Etcd3, kind: (request: ITxnRequest) => boolean, between: Effect.Effect<unknown, unknown>) => {
+  const txn = client.kv.txn.bind(client.kv)
+  let isDone = false
+  client.kv.txn = async (request, options) => {
+    if (isDone || !kind(request)) return txn(request, options)
+    isDone = true
+    await txn(request, options)
+    await Effect.runPromise(between)
+    return txn(request, options)
+  }
+}
 
 /** On which lease each hold, place and note of a key is: `hold/a`, `line/a`, `note/a`. */
 const leasesOf = (client: Etcd3, key: string) =>
@@ -368,6 +381,46 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 1"] })
     }))
 
+  it.live("of a part that is repeated, when it was carried out, frees that part once", () =>
+    Effect.gen(function*() {
+      const { one, state } = yield* setting
+      yield* one.tries("a", 3, 3)
+      repeat(one.client, removes("/line/a"), Effect.void)
+      expect(yield* one.releases("a", 1)).toBe(1)
+      expect(yield* state).toEqual({ holders: ["a 2"], line: [] })
+      expect(yield* one.releases("a", 2)).toBe(2)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+
+  it.live("that is repeated, when it was carried out, frees nothing that another process acquired since", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.tries("a", 2, 3)
+      repeat(one.client, removes("/line/a"), other.tries("a", 2, 3))
+      expect(yield* one.releases("a", 2)).toBe(2)
+      expect(yield* state).toEqual({ holders: ["a 2"], line: [] })
+    }))
+
+  it.live("of a place that is repeated, when it was carried out, leaves that of another process alone", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 3, 3)
+      yield* one.queues("a", 1, 3)
+      repeat(one.client, removes("/line/a"), other.queues("a", 1, 3))
+      expect(yield* one.releases("a", 1)).toBe(0)
+      expect(yield* state).toEqual({ holders: ["holder 3"], line: ["a 1"] })
+    }))
+
+  it.live("that is repeated, and was refused at first because of what another process did, is carried out", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      yield* one.tries("a", 2, 3)
+      yield* other.backing.refresh(key, "a", minute, 3, 2)
+      repeat(one.client, removes("/line/a"), Effect.void)
+      expect(yield* one.releases("a", 2)).toBe(2)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+
   it.live("of a part, before which another process gave up a part, frees what is left", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
@@ -379,25 +432,40 @@ describe("a release", () => {
 })
 
 describe("who sees late what happens", () => {
-  /** Keeps the events of a process back from when this is run. */
+  type Listener = (response: IWatchResponse) => void
+
+  /** Keeps the events of a process back from when `stop` is run, until `resume` is: then they come in one response. */
   const keepBack = (client: Etcd3) => {
-    let isKept = false
+    let kept: Array<IWatchResponse> | undefined
+    let deliver: Listener
     const watch = client.watchClient.watch.bind(client.watchClient)
     client.watchClient.watch = async (options) => {
       const stream = await watch(options)
-      const on = stream.on.bind(stream) as (event: string, listener: (value: unknown) => void) => unknown
+      const on = stream.on.bind(stream) as (event: string, listener: Listener) => unknown
       return Object.assign(stream, {
-        on: (event: string, listener: (value: unknown) => void) =>
-          on(event, (value) => event === "data" && isKept ? undefined : listener(value))
+        on: (event: string, listener: Listener) => {
+          if (event === "data") deliver = listener
+          return on(event, (value) => event === "data" && kept ? kept.push(value) : listener(value))
+        }
       })
     }
-    return Effect.sync(() => void (isKept = true))
+    return {
+      stop: Effect.sync(() => void (kept = [])),
+      /** When so many events have come. */
+      resume: (count: number) =>
+        Effect.gen(function*() {
+          yield* until(Effect.sync(() => kept!.flatMap(({ events }) => events).length >= count))
+          const responses = kept!
+          kept = undefined
+          deliver({ ...responses[0]!, events: responses.flatMap(({ events }) => events) })
+        })
+    }
   }
 
   it.live("is not refused what is free by now", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
-      const stop = keepBack(one.client)
+      const { stop } = keepBack(one.client)
       yield* one.hears("a")
       yield* other.tries("holder", 1, 1)
       expect(yield* one.tries("a", 1, 1)).toBe(false)
@@ -407,10 +475,29 @@ describe("who sees late what happens", () => {
       expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
     }))
 
+  it.live("looks for itself where others never stop", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.hears("a")
+      yield* other.tries("holder", 1, 1)
+      let count = 0
+      const compares = beforeEach(one.client, ({ compare, success }) =>
+        compare?.length === 1 && success?.length === 1 && success[0]!.request_range?.count_only === true, () =>
+        Effect.gen(function*() {
+          yield* other.queues(`waiter ${count++}`, 1, 1)
+          yield* Effect.promise(() =>
+            other.client.put("races").value("something else")
+          )
+        }))
+      expect(yield* one.tries("a", 1, 1)).toBe(false)
+      expect(compares.length).toBeGreaterThan(0)
+      expect((yield* state).line).toHaveLength(compares.length)
+    }))
+
   it.live("leaves a hold alone that has another number by now", () =>
     Effect.gen(function*() {
       const { key, one, other, state } = yield* setting
-      const stop = keepBack(one.client)
+      const { stop } = keepBack(one.client)
       yield* other.tries("holder", 3, 5)
       yield* one.tries("a", 2, 5)
       const before = yield* leasesOf(one.client, key)
@@ -422,10 +509,28 @@ describe("who sees late what happens", () => {
       expect(yield* state).toEqual({ holders: ["holder 3", "a 1"], line: [] })
     }))
 
+  it.live("is told that its turn has come again, although it sees at once that it had gone and came", () =>
+    Effect.gen(function*() {
+      const { one, other } = yield* setting
+      const { resume, stop } = keepBack(one.client)
+      yield* other.tries("holder", 3, 3)
+      yield* other.queues("ahead", 1, 3)
+      yield* one.queues("a", 1, 3)
+      const told = yield* one.hears("a")
+      yield* other.releases("holder", 2)
+      yield* told
+      yield* stop
+      yield* other.queues("ahead", 3, 3)
+      expect(yield* one.queues("a", 1, 3)).toMatchObject({ _tag: "Waiting", position: 1 })
+      yield* other.releases("ahead", 3)
+      yield* resume(4)
+      yield* told
+    }))
+
   it.live("does not get what is taken by now", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
-      const stop = keepBack(one.client)
+      const { stop } = keepBack(one.client)
       yield* one.hears("a")
       yield* stop
       yield* other.tries("holder", 1, 2)
@@ -436,6 +541,20 @@ describe("who sees late what happens", () => {
 })
 
 describe("a refresh from another process", () => {
+  it.live("that takes long to move the hold leaves it no less time than it was given meanwhile", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      yield* one.tries("a", 1, 1)
+      before(
+        other.client,
+        puts("/hold/"),
+        Effect.andThen(Effect.sleep("3 seconds"), one.backing.refresh(key, "a", minute, 1, 1))
+      )
+      expect(yield* other.backing.refresh(key, "a", minute, 1, 1)).toMatchObject(acquired)
+      const { holders: [hold] } = yield* one.backing.inspect!(key)
+      expect(Duration.toSeconds(hold!.remaining)).toBeGreaterThan(57)
+    }))
+
   it.live("that moves the hold to a lease of its own resurrects nothing that is released first", () =>
     Effect.gen(function*() {
       const { key, one, other } = yield* setting
@@ -491,6 +610,19 @@ describe("a lease from an earlier use, of whose time much is over", () => {
       expect(yield* one.backing.tryAcquire(key, "a", ttl, 1, 1)).toMatchObject(acquired)
       expect(seen).toHaveLength(1)
       expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+})
+
+describe("who has a place in a long line, and does not watch", () => {
+  it.live("goes without queueing when its turn has come", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 1)
+      for (const id of ["a", "b", "c", "d"]) yield* other.queues(id, 1, 1)
+      yield* other.releases("holder", 1)
+      expect(yield* one.tries("b", 1, 1)).toBe(false)
+      expect(yield* one.tries("a", 1, 1)).toMatchObject(acquired)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: ["b 1", "c 1", "d 1"] })
     }))
 })
 
@@ -585,6 +717,22 @@ describe("who is refused another number", () => {
         expect(yield* state).toEqual({ holders: ["a 2", "b 2"], line: asks === "queues" ? ["a 4"] : [] })
       })
   )
+
+  it.live("namely all, does not prolong a hold that it does not know of", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      const txn = one.client.kv.txn
+      one.client.kv.txn = async (...parameters) => {
+        await txn.apply(one.client.kv, parameters)
+        throw new Error("the reply is lost")
+      }
+      yield* Effect.flip(one.tries("a", 4, 4))
+      one.client.kv.txn = txn
+      yield* other.releases("a", 2)
+      yield* other.tries("b", 2, 4)
+      yield* prolongsNothing(key, one, one.tries("a", 4, 4))
+      expect(yield* state).toEqual({ holders: ["a 2", "b 2"], line: [] })
+    }))
 
   it.live("namely all, does not prolong its place", () =>
     Effect.gen(function*() {

@@ -13,9 +13,11 @@ export const viewOf = (names: SemaphoreNames, answer: ITxnResponse): View.View =
   View.ofRange(names, revisionOf(answer), answer.responses.flatMap(({ response_range }) => response_range?.kvs ?? []))
 
 /** A semaphore as it is now; of a long line only its end, if that is enough. */
-export const look = (store: Store, names: SemaphoreNames, endOfLine?: number): Effect.Effect<View.View, Error> =>
-  Effect.map(store.txn(Requests.look(names, endOfLine)), (answer) => {
-    const [holds, notes, line] = answer.responses.map(({ response_range }) => response_range)
-    const places = endOfLine ? line!.kvs.toReversed() : line!.kvs
-    return View.ofRange(names, revisionOf(answer), [...holds!.kvs, ...notes!.kvs, ...places], !line!.more)
+export const look = (store: Store, names: SemaphoreNames, end?: Requests.EndOfLine): Effect.Effect<View.View, Error> =>
+  Effect.map(store.txn(Requests.look(names, end)), (answer) => {
+    const [holds, notes, line, place] = answer.responses.map(({ response_range }) => response_range)
+    const isComplete = !line!.more
+    const inOrder = end ? line!.kvs.toReversed() : line!.kvs
+    const places = isComplete ? inOrder : [...place!.kvs, ...inOrder]
+    return View.ofRange(names, revisionOf(answer), [...holds!.kvs, ...notes!.kvs, ...places], isComplete)
   })

@@ -79,8 +79,11 @@ export const make = Effect.fnUntraced(function*(
           for (const identifier of listeners.keys()) signal(identifier)
         }
         if (events.length === 0 || view === undefined) return
-        View.apply(view, names, events)
-        tell(view)
+        for (const [index, event] of events.entries()) {
+          View.apply(view, names, event)
+          // Whose turn was taken away, and then came again, has asked in vain between the two.
+          if (event.kv.mod_revision !== events[index + 1]?.kv.mod_revision) tell(view)
+        }
         announce()
       })
       const inTime = Effect.timeout(Deferred.await(stands), startPatience)

@@ -25,10 +25,24 @@ export interface Request {
   readonly queue: boolean
 }
 
+interface Own {
+  readonly hold: View.Hold | undefined
+  readonly place: View.Place | undefined
+}
+
+/** Whether there is no such hold any more, or without one no such place. */
+const isAnother = (now: Own, { hold, place }: Own): boolean =>
+  hold
+    ? now.hold?.created !== hold.created || now.hold.permits !== hold.permits
+    : now.place?.created !== place?.created
+
 type Entries = ReadonlyArray<View.Hold | View.Place | undefined>
 
 /** Of compares in a txn etcd allows 128. */
 const mostBlockers = 100
+
+/** Where others write faster than the watch tells, a mirror is always behind. */
+const mostCompared = 5
 
 /**
  * How often others may get in between, until one takes a place in line first and looks then. Where permits change hands faster
@@ -37,23 +51,27 @@ const mostBlockers = 100
 const mostRefusals = 5
 
 export const make = (store: Store, leases: Leases, contenders: Contenders, mirrors: Mirrors | undefined) => {
-  /** As it is now. A mirror needs only be compared; if it lags behind, the events are on their way. */
+  /**
+   * As it is now. A mirror needs only be compared; if it lags behind, the events are on their way. Of the line only an end, if
+   * that is enough.
+   */
   const lookNow = Effect.fnUntraced(function*(
     names: SemaphoreNames,
     mirror: Mirror | undefined,
-    endOfLine: number | undefined
+    end: Requests.EndOfLine | undefined
   ) {
-    while (true) {
+    for (let compared = 0; compared < mostCompared; compared++) {
       const view = mirror?.view()
-      if (mirror === undefined || view === undefined) return yield* look(store, names, endOfLine)
+      if (mirror === undefined || view === undefined) break
       const { revision } = view
       const size = View.size(view)
       const answer = yield* store.txn(Requests.compareWith(names, view))
       if (answer.succeeded && Number(answer.responses[0]!.response_range.count) === size) return view
-      if (!(yield* mirror.changed(revision))) return yield* look(store, names, endOfLine)
+      if (!(yield* mirror.changed(revision))) break
       const later = mirror.view()
       if (later && later.revision >= revisionOf(answer)) return later
     }
+    return yield* look(store, names, end)
   })
 
   const leaseWith = ({ leases }: Contender, id: string | undefined, ttl: number) =>
@@ -111,10 +129,8 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
       if (hold.lease === lease?.id) return { hold, place }
       // It is on the lease of another process, or on one of another ttl.
       const moved = yield* putOnLease(contender, ttl, [hold], [place], Requests.move(names, view, hold, ttl))
-      if (moved) {
-        contender.hold = { ...hold, ttl, modified: moved.revision, lease: moved.lease }
-        return { hold, place }
-      }
+      // Then it is renewed there: its last lease may have been, meanwhile, after this one.
+      if (moved) contender.hold = { ...hold, ttl, modified: moved.revision, lease: moved.lease }
     }
   })
 
@@ -124,8 +140,9 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
     contender: Contender
   ) {
     const mirror = mirrors?.of(key)
-    // Who wants all permits goes if there is nobody: that needs no look.
-    let view = mirror?.view() ?? (permits === limit ? View.nothing : undefined)
+    // Who wants all permits goes if there is nobody: that needs no look. Nor does what a mirror shows, if we know what we have.
+    const supposed = mirror?.view() ?? (permits === limit ? View.nothing : undefined)
+    let view = contender.isDoubtful ? undefined : supposed
     let isNow = false
     let refusals = 0
     /** Who has a place must see the whole line; for others its end is enough. */
@@ -191,7 +208,7 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
         seesAll = true
       }
 
-      view = yield* lookNow(names.semaphore, mirror, seesAll ? undefined : limit + 1)
+      view = yield* lookNow(names.semaphore, mirror, seesAll ? undefined : { count: limit + 1, place: names.place })
       isNow = true
     }
   })
@@ -202,27 +219,30 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
     names: ContenderNames,
     contender: Contender
   ) {
-    let known: { readonly hold: View.Hold | undefined; readonly place: View.Place | undefined } = contender
-    let isKnown = !contender.isDoubtful && (known.hold ?? known.place) !== undefined
-    while (true) {
-      if (!isKnown) known = own(names, identifier, yield* store.txn(Requests.own(names)))
-      const { hold, place } = known
-      if (hold === undefined && place === undefined) {
-        yield* contenders.forget(contender)
-        return 0
-      }
-      const answer = yield* store.txn(Requests.release(names, hold, place, permits))
-      if (answer.succeeded) {
+    let { hold, place }: Own = contender
+    if (contender.isDoubtful || (hold ?? place) === undefined) {
+      ;({ hold, place } = own(names, identifier, yield* store.txn(Requests.own(names))))
+    }
+    while (hold ?? place) {
+      let isRepeated = false
+      const request = Requests.release(names, hold, place, permits)
+      const answer = yield* store.txn(request, () => void (isRepeated = true))
+      const now = answer.succeeded ? undefined : own(names, identifier, answer)
+      // Of a request that was repeated, the first may have done what the last was refused for: that is not done once more.
+      if (now === undefined || isRepeated && isAnother(now, { hold, place })) {
         const freed = Math.min(hold?.permits ?? 0, permits)
         if (hold === undefined || freed === hold.permits) yield* contenders.forget(contender)
         else {
-          contender.hold = { ...hold, permits: hold.permits - freed, modified: revisionOf(answer) }
-          contender.place = undefined
+          const rest = { ...hold, permits: hold.permits - freed, modified: revisionOf(answer) }
+          contender.hold = now ? now.hold : rest
+          contender.place = now?.place
         }
         return freed
       }
-      isKnown = false
+      ;({ hold, place } = now)
     }
+    yield* contenders.forget(contender)
+    return 0
   })
 
   const refresh = (identifier: string, ttl: number, names: ContenderNames, contender: Contender) =>

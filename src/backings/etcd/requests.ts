@@ -63,20 +63,28 @@ const range = (request: Range | { readonly key: Buffer }, more: object = {}): IR
   request_range: { ...request, ...more }
 })
 
+/** The end of a line, and the place of one who may stand further ahead. */
+export interface EndOfLine {
+  readonly count: number
+  readonly place: Buffer
+}
+
 /**
  * What there is of a semaphore.
  *
- * Answers: the holds in the order of acquisition; the notes; the line in its order, or only its end, last first.
+ * Answers: the holds in the order of acquisition; the notes; the line in its order. Or else of the line its end, last first; and
+ * the place.
  */
-export const look = (names: SemaphoreNames, endOfLine?: number): ITxnRequest => ({
+export const look = (names: SemaphoreNames, end?: EndOfLine): ITxnRequest => ({
   success: [
     range(names.holds, { sort_target: "Create", sort_order: "Ascend" }),
     range(names.notes),
-    range(names.line, {
-      sort_target: "Create",
-      sort_order: endOfLine ? "Descend" : "Ascend",
-      limit: String(endOfLine ?? 0)
-    })
+    ...end
+      ? [
+        range(names.line, { sort_target: "Create", sort_order: "Descend", limit: String(end.count) }),
+        range({ key: end.place })
+      ]
+      : [range(names.line, { sort_target: "Create", sort_order: "Ascend" })]
   ]
 })
 
@@ -93,10 +101,10 @@ export const compareWith = (names: SemaphoreNames, view: View): ITxnRequest => (
 /** B10. Answers: the holds. */
 export const holdsOf = (names: SemaphoreNames): ITxnRequest => ({ success: [range(names.holds)] })
 
+const ownRanges = (names: ContenderNames) => [range(names.holds), range({ key: names.place }), range(names.notes)]
+
 /** Answers: the hold, the place and the notes of one contender. */
-export const own = (names: ContenderNames): ITxnRequest => ({
-  success: [range(names.holds), range({ key: names.place }), range(names.notes)]
-})
+export const own = (names: ContenderNames): ITxnRequest => ({ success: ownRanges(names) })
 
 const isNoted = ({ notes }: View, note: Buffer): boolean => notes.has(note.toString())
 
@@ -193,6 +201,8 @@ export const move = (names: ContenderNames, view: View, hold: Hold, ttl: number)
 /**
  * B4: gives up the place and at most `permits` of the hold; neither is anything that was created later, however late this
  * request takes effect.
+ *
+ * Answers, if they are not as they were: what there is of the contender.
  */
 export const release = (
   names: ContenderNames,
@@ -218,5 +228,6 @@ export const release = (
         }
       }]
       : [remove(names.hold[hold.slot]), remove(names.holdNote)]
-  ]
+  ],
+  failure: ownRanges(names)
 })

@@ -29,7 +29,7 @@ export interface View {
   /** First in line first: a Map leaves an entry that is set again where it is, as etcd does its create_revision. */
   readonly line: Map<string, Place>
   readonly notes: Set<string>
-  /** Whether the whole line is seen, and not only its end: more than could ever go at once. */
+  /** Whether the whole line is seen, and not only its end, more than could ever go at once, and the place of who looked. */
   readonly isComplete: boolean
   /** The largest limit that was seen. */
   largestLimit: number
@@ -89,13 +89,11 @@ export const ofRange = (
   return view
 }
 
-/** Events come in the order of their revisions, and all of a revision at once. */
-export const apply = (view: View, names: SemaphoreNames, events: ReadonlyArray<IEvent>): void => {
-  for (const { kv, type } of events) {
-    if (type === "Put") put(view, names, kv)
-    else remove(view, names, kv.key)
-    view.revision = BigInt(kv.mod_revision)
-  }
+/** Events come in the order of their revisions, and all of a revision in one response. */
+export const apply = (view: View, names: SemaphoreNames, { kv, type }: IEvent): void => {
+  if (type === "Put") put(view, names, kv)
+  else remove(view, names, kv.key)
+  view.revision = BigInt(kv.mod_revision)
 }
 
 /** How many names the semaphore has in the store. */
