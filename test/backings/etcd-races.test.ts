@@ -93,6 +93,10 @@ const repeat = (client: Etcd3, kind: (request: ITxnRequest) => boolean, between:
   }
 }
 
+/** Lets the first request of a kind fail before it is sent; these requests, to send them later. */
+const delay = (client: Etcd3, kind: (request: ITxnRequest) => boolean) =>
+  before(client, kind, Effect.fail(new Error("no reply")))
+
 /** On which lease each hold, place and note of a key is: `hold/a`, `line/a`, `note/a`. */
 const leasesOf = (client: Etcd3, key: string) =>
   Effect.map(Effect.promise(() => client.getAll().exec()), ({ kvs }) =>
@@ -357,6 +361,68 @@ describe("an acquire that is interrupted", () => {
     }))
 })
 
+describe("an acquire that is repeated, and refused", () => {
+  it.live("finds its lease gone when it takes effect late", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const seen = before(one.client, puts("/hold/"), Effect.void)
+      repeat(one.client, puts("/hold/"), Effect.void)
+      yield* other.tries("holder", 1, 1)
+      expect(yield* one.tries("a", 1, 1)).toBe(false)
+      yield* other.releases("holder", 1)
+      expect(seen).toHaveLength(2)
+      const late = yield* Effect.flip(Effect.tryPromise(() => other.client.kv.txn(seen[0]!)))
+      expect(String(late.cause)).toContain("requested lease not found")
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+})
+
+describe("a refresh that finds nothing after an acquire that failed", () => {
+  it.live("leaves it no lease for when it takes effect late", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      const seen = delay(one.client, puts("/hold/"))
+      yield* Effect.flip(one.tries("a", 1, 1))
+      expect(yield* one.backing.refresh(key, "a", minute, 1, 1)).toBe(false)
+      const late = yield* Effect.flip(Effect.tryPromise(() => other.client.kv.txn(seen[0]!)))
+      expect(String(late.cause)).toContain("requested lease not found")
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+})
+
+describe("who acquires again after a release that failed", () => {
+  it.live("holds, when that release takes effect late", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const first = yield* one.tries("a", 1, 1)
+      const seen = delay(one.client, removes("/line/a"))
+      yield* Effect.flip(one.releases("a", 1))
+      expect(yield* one.tries("a", 1, 1)).toEqual(first)
+      expect((yield* Effect.promise(() => other.client.kv.txn(seen[0]!))).succeeded).toBe(false)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+
+  it.live("holds, when the leases of what was released are revoked late", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.tries("a", 1, 1)
+      delay(one.client, removes("/line/a"))
+      yield* Effect.flip(one.releases("a", 1))
+      const revoked: Array<string> = []
+      const { leaseRevoke } = one.client.leaseClient
+      one.client.leaseClient.leaseRevoke = async ({ ID }) => {
+        revoked.push(String(ID))
+        throw new Error("no reply")
+      }
+      yield* Effect.flip(one.releases("a", 1))
+      one.client.leaseClient.leaseRevoke = leaseRevoke
+      expect(yield* one.tries("a", 1, 1)).toMatchObject(acquired)
+      expect(revoked).toHaveLength(1)
+      yield* Effect.promise(() => other.client.leaseClient.leaseRevoke({ ID: revoked[0]! }))
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+})
+
 describe("a release", () => {
   it.live("that takes effect again later frees nothing that was acquired since", () =>
     Effect.gen(function*() {
@@ -421,6 +487,29 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: [], line: [] })
     }))
 
+  it.live("that is repeated, and was refused at first because another gave up a part, frees the rest", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.tries("a", 3, 3)
+      yield* other.releases("a", 1)
+      repeat(one.client, removes("/line/a"), Effect.void)
+      expect(yield* one.releases("a", 3)).toBe(2)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+
+  it.live("that is repeated, and was refused at first because the hold has ended, gives up the place", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      yield* one.tries("a", 1, 3)
+      yield* other.tries("b", 2, 3)
+      yield* one.queues("a", 2, 3)
+      const ID = (yield* leasesOf(one.client, key)).get("hold/a")!
+      yield* Effect.promise(() => other.client.leaseClient.leaseRevoke({ ID }))
+      repeat(one.client, removes("/line/a"), Effect.void)
+      yield* one.releases("a", 3)
+      expect(yield* state).toEqual({ holders: ["b 2"], line: [] })
+    }))
+
   it.live("of a part, before which another process gave up a part, frees what is left", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
@@ -434,23 +523,35 @@ describe("a release", () => {
 describe("who sees late what happens", () => {
   type Listener = (response: IWatchResponse) => void
 
-  /** Keeps the events of a process back from when `stop` is run, until `resume` is: then they come in one response. */
+  /**
+   * Keeps the events of the watches of a process back from when `stop` is run, until `resume` is: then they come in one
+   * response.
+   */
   const keepBack = (client: Etcd3) => {
     let kept: Array<IWatchResponse> | undefined
+    let watches = 0
+    let stopped = 0
     let deliver: Listener
     const watch = client.watchClient.watch.bind(client.watchClient)
     client.watchClient.watch = async (options) => {
       const stream = await watch(options)
       const on = stream.on.bind(stream) as (event: string, listener: Listener) => unknown
+      const number = ++watches
       return Object.assign(stream, {
         on: (event: string, listener: Listener) => {
           if (event === "data") deliver = listener
-          return on(event, (value) => event === "data" && kept ? kept.push(value) : listener(value))
+          return on(
+            event,
+            (value) => event === "data" && kept && number <= stopped ? kept.push(value) : listener(value)
+          )
         }
       })
     }
     return {
-      stop: Effect.sync(() => void (kept = [])),
+      stop: Effect.sync(() => {
+        kept = []
+        stopped = watches
+      }),
       /** When so many events have come. */
       resume: (count: number) =>
         Effect.gen(function*() {
@@ -492,6 +593,23 @@ describe("who sees late what happens", () => {
       expect(yield* one.tries("a", 1, 1)).toBe(false)
       expect(compares.length).toBeGreaterThan(0)
       expect((yield* state).line).toHaveLength(compares.length)
+    }))
+
+  it.live("watches anew when nothing comes any more", () =>
+    Effect.gen(function*() {
+      const { one, other } = yield* setting
+      const { stop } = keepBack(one.client)
+      yield* other.tries("holder", 2, 2)
+      yield* one.queues("a", 1, 2)
+      const told = yield* one.hears("a")
+      yield* stop
+      yield* other.queues("b", 1, 2)
+      expect(yield* one.queues("a", 1, 2)).toMatchObject({ _tag: "Waiting" })
+      // That the new watch stands.
+      yield* told
+      yield* other.releases("holder", 2)
+      yield* told
+      expect(yield* one.queues("a", 1, 2)).toMatchObject(acquired)
     }))
 
   it.live("leaves a hold alone that has another number by now", () =>
@@ -627,14 +745,15 @@ describe("who has a place in a long line, and does not watch", () => {
 })
 
 describe("who asks again for what it holds", () => {
+  /** What it has itself, and nothing of others. */
   const asksFor = (part: string) => ({ success }: ITxnRequest) =>
-    success?.some(({ request_range }) => request_range?.key?.includes(part) && !request_range.range_end) ?? false
+    success?.every(({ request_range }) => request_range?.key?.includes(part)) ?? false
 
   it.live("has it, although another process gives up a part meanwhile", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       const first = yield* one.tries("a", 2, 4)
-      const seen = before(one.client, asksFor("/line/a"), other.releases("a", 1))
+      const seen = before(one.client, asksFor("/a"), other.releases("a", 1))
       expect(yield* one.tries("a", 2, 4)).toEqual(first)
       expect(seen).toHaveLength(1)
       expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
@@ -644,10 +763,30 @@ describe("who asks again for what it holds", () => {
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* one.tries("a", 2, 4)
-      const seen = before(one.client, asksFor("/line/a"), other.tries("a", 3, 4))
+      const seen = before(one.client, asksFor("/a"), other.tries("a", 3, 4))
       expect(yield* one.tries("a", 2, 4)).toMatchObject(acquired)
       expect(seen).toHaveLength(1)
       expect(yield* state).toEqual({ holders: ["a 2"], line: [] })
+    }))
+})
+
+describe("names within a semaphore that somebody else has put there", () => {
+  it.live("are in nobody's way", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 1)
+      yield* one.queues("a", 1, 1)
+      const told = yield* one.hears("a")
+      const names = ["line/C:\\x", "line/b", "hold/c/a", "hold/d/e", "line/f/g", "hold", "else", "note/h/i"]
+      const folder = `semaphore/${key}/`
+      yield* Effect.forEach(names, (name) => Effect.promise(() => other.client.put(folder + name).value("by hand")))
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 1"] })
+      yield* other.releases("holder", 1)
+      yield* told
+      expect(yield* one.queues("a", 1, 1)).toMatchObject(acquired)
+      yield* Effect.promise(() => other.client.delete().prefix(folder))
+      expect(yield* one.tries("b", 1, 1)).toMatchObject(acquired)
+      expect(yield* state).toEqual({ holders: ["b 1"], line: [] })
     }))
 })
 

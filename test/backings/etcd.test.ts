@@ -238,6 +238,23 @@ describe("misuse", () => {
     }))
 })
 
+describe("a lease that is refused", () => {
+  it.live("is not asked for again, nor revoked", () =>
+    Effect.gen(function*() {
+      const { backing, client } = yield* build()
+      const key = freshKey()
+      const { leaseGrant } = client.leaseClient
+      client.leaseClient.leaseGrant = () => Promise.reject(new Error("etcdserver: mvcc: database space exceeded"))
+      for (let i = 0; i < 20; i++) yield* Effect.flip(backing.tryAcquire(key, "a", minute, 1, 1))
+      const revoked: Array<unknown> = []
+      client.leaseClient.leaseRevoke = async (request) => revoked.push(request) as never
+      expect(yield* backing.release(key, "a", 1)).toBe(0)
+      expect(revoked).toEqual([])
+      client.leaseClient.leaseGrant = leaseGrant
+      expect(yield* backing.tryAcquire(key, "a", minute, 1, 1)).toMatchObject({ _tag: "Acquired" })
+    }))
+})
+
 describe("when the layer closes", () => {
   it.live("the leases that were kept for reuse are revoked", () =>
     Effect.gen(function*() {
@@ -257,6 +274,22 @@ describe("when the layer closes", () => {
       // Long before their minute is over.
       yield* until(Effect.map(leases(observer), (all) => all.length === 0))
       expect(yield* keys(observer)).toEqual([])
+    }))
+
+  it.live("and a release ends later, its lease is revoked, too", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server
+      const client = yield* connect(url)
+      const scope = yield* Scope.make()
+      const backing = Context.get(
+        yield* Layer.buildWithScope(EtcdBacking.layer(client), scope),
+        DistributedSemaphoreBacking
+      )
+      yield* backing.tryAcquire("key", "a", minute, 1, 1)
+      yield* Scope.close(scope, Exit.void)
+      expect(yield* leases(client)).toHaveLength(1)
+      expect(yield* backing.release("key", "a", 1)).toBe(1)
+      yield* until(Effect.map(leases(client), ({ length }) => length === 0))
     }))
 
   it.live("a process has nothing left to do, and ends", () =>

@@ -31,7 +31,7 @@ export interface Contenders {
     operation: (contender: Contender) => Effect.Effect<A, Error>
   ) => Effect.Effect<A, Error>
   /**
-   * A lease that the contender has, or takes, which may be yet to be granted: another than those of its hold and of these, which
+   * A lease that the contender has, or takes: another than those of its hold and of these, which
    * the request must not renew.
    */
   readonly leaseOf: (
@@ -102,7 +102,7 @@ export const make = (leases: Leases): Contenders => {
     leaseOf: (contender, ttl, except) => {
       const others = [contender.hold, ...except]
       for (const lease of contender.leases) {
-        if (!lease.isGranted || lease.ttl !== ttl || others.some((entry) => entry?.lease === lease.id)) continue
+        if (!lease.isUsable || lease.ttl !== ttl || others.some((entry) => entry?.lease === lease.id)) continue
         return lease
       }
       const lease = leases.take(ttl)
@@ -115,6 +115,8 @@ export const make = (leases: Leases): Contenders => {
         contender.hold = undefined
         contender.place = undefined
         if (!contender.isDoubtful) return
+        // Nothing more is put on them: a revocation that fails may still be carried out.
+        for (const lease of contender.leases) lease.isUsable = false
         yield* Effect.forEach(contender.leases, leases.revoke, { concurrency: "unbounded", discard: true })
         contender.leases.clear()
         contender.isDoubtful = false

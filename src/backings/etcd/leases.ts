@@ -11,7 +11,8 @@ export interface Lease {
   readonly id: string
   /** Seconds. */
   readonly ttl: number
-  isGranted: boolean
+  /** Whether it is granted, and nobody has begun to revoke it. */
+  isUsable: boolean
   /** When it was granted or renewed last, in milliseconds of the monotonic clock. */
   renewed: number
 }
@@ -38,9 +39,6 @@ export interface Leases {
   readonly revoke: (lease: Lease) => Effect.Effect<void, Error>
 }
 
-/** How many free leases there are at most. */
-const mostFree = 16
-
 const now = () => performance.now()
 
 export const lives = ({ renewed, ttl }: Lease): boolean => now() - renewed < ttl * 1000
@@ -52,15 +50,18 @@ const newId = () => String(crypto.getRandomValues(new BigUint64Array(1))[0]! >> 
 export const make = Effect.fnUntraced(function*(store: Store): Effect.fn.Return<Leases, never, Scope.Scope> {
   /** The one that was freed last is taken first: those that are not needed expire. */
   const free: Array<Lease> = []
+  /** How many of these there are, until the layer closes. */
+  let mostFree = 16
   /** Those that are too many, until they are revoked. */
   const surplus = new Set<Lease>()
 
   const revokeAll = (leases: Iterable<Lease>) =>
     Effect.forEach(leases, ({ id }) => Effect.ignore(store.revoke(id)), { concurrency: "unbounded", discard: true })
 
-  yield* Effect.addFinalizer(() =>
-    Effect.timeoutOption(revokeAll([...free.splice(0).filter(lives), ...surplus]), "1 second")
-  )
+  yield* Effect.addFinalizer(() => {
+    mostFree = 0
+    return Effect.timeoutOption(revokeAll([...free.splice(0).filter(lives), ...surplus]), "1 second")
+  })
 
   const confirm = <A>(lease: Lease, effect: Effect.Effect<A, Error>) =>
     Effect.suspend(() => {
@@ -72,7 +73,7 @@ export const make = Effect.fnUntraced(function*(store: Store): Effect.fn.Return<
     })
 
   const grant = (lease: Lease) =>
-    Effect.map(confirm(lease, Effect.as(store.grant(lease.id, lease.ttl), true)), () => void (lease.isGranted = true))
+    Effect.map(confirm(lease, Effect.as(store.grant(lease.id, lease.ttl), true)), () => void (lease.isUsable = true))
 
   const keepAlive = (lease: Lease) => confirm(lease, store.keepAlive(lease.id))
 
@@ -94,12 +95,12 @@ export const make = Effect.fnUntraced(function*(store: Store): Effect.fn.Return<
   return {
     take: (ttl) => {
       const index = free.findLastIndex((lease) => lease.ttl === ttl && lives(lease))
-      return index >= 0 ? free.splice(index, 1)[0]! : { id: newId(), ttl, isGranted: false, renewed: now() }
+      return index >= 0 ? free.splice(index, 1)[0]! : { id: newId(), ttl, isUsable: false, renewed: now() }
     },
 
     use: (lease, request, first) =>
       Effect.gen(function*() {
-        if (!lease.isGranted) {
+        if (!lease.isUsable) {
           yield* grant(lease)
           return yield* request(lease.id)
         }
@@ -116,7 +117,7 @@ export const make = Effect.fnUntraced(function*(store: Store): Effect.fn.Return<
     renew: (lease) => Effect.map(keepAlive(lease), (renewal) => renewal !== undefined),
 
     keep: (lease) => {
-      if (!lease.isGranted || !lives(lease)) return
+      if (!lease.isUsable || !lives(lease)) return
       free.push(lease)
       if (free.length <= mostFree) return
       const oldest = free.shift()!

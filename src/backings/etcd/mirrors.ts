@@ -13,7 +13,7 @@ import * as View from "./view.ts"
 export interface Mirror {
   /** As it is now, and changes; absent while the watch does not stand. */
   readonly view: () => View.View | undefined
-  /** Waits until the view is another than at a revision. Whether it is, and still stands. */
+  /** For who knows of something later than a revision: waits until it is seen. Whether it is, and the watch still stands. */
   readonly changed: (revision: bigint) => Effect.Effect<boolean>
 }
 
@@ -25,6 +25,9 @@ export interface Mirrors {
 
 /** How long an event may take that is on its way. Then it is better to look. */
 const patience = "250 millis"
+
+/** How long it may be silent when there was something to tell. Then what it is connected with is dead, or frozen. */
+const silencePatience = "2 seconds"
 
 /** How long it may take until a watch stands. Then it is better to try another connection. */
 const startPatience = "5 seconds"
@@ -46,6 +49,7 @@ export const make = Effect.fnUntraced(function*(
     let view: View.View | undefined
     let told: ReadonlySet<string> = new Set()
     let change = Deferred.makeUnsafe<void>()
+    let missed = Deferred.makeUnsafe<void>()
 
     const signal = (identifier: string | undefined) => listeners.get(identifier)?.forEach((listener) => listener())
 
@@ -67,6 +71,14 @@ export const make = Effect.fnUntraced(function*(
       Deferred.doneUnsafe(last, Effect.void)
     }
 
+    /** Ends when there was something to tell, and nothing is heard. */
+    const silence = Effect.gen(function*() {
+      do {
+        missed = Deferred.makeUnsafe()
+        yield* Deferred.await(missed)
+      } while (Option.isSome(yield* Effect.timeoutOption(Deferred.await(change), silencePatience)))
+    })
+
     /** Ends when the watch breaks; fails if it did not come to stand. */
     const watchOnce = Effect.gen(function*() {
       const stands = yield* Deferred.make<void>()
@@ -87,7 +99,7 @@ export const make = Effect.fnUntraced(function*(
         announce()
       })
       const inTime = Effect.timeout(Deferred.await(stands), startPatience)
-      yield* Effect.raceFirst(watch, Effect.andThen(inTime, Effect.never))
+      yield* Effect.raceFirst(watch, Effect.andThen(inTime, silence))
     }).pipe(
       Effect.catchIf(() => view !== undefined, () => Effect.void),
       Effect.ensuring(Effect.sync(() => {
@@ -107,10 +119,10 @@ export const make = Effect.fnUntraced(function*(
       Effect.suspend(() => {
         if (view === undefined) return Effect.succeed(false)
         if (view.revision !== revision) return Effect.succeed(true)
-        return Effect.map(
-          Effect.timeoutOption(Deferred.await(change), patience),
-          (heard) => Option.isSome(heard) && view !== undefined
-        )
+        return Effect.map(Effect.timeoutOption(Deferred.await(change), patience), (heard) => {
+          if (Option.isNone(heard)) Deferred.doneUnsafe(missed, Effect.void)
+          return Option.isSome(heard) && view !== undefined
+        })
       })
 
     const mirror: Listening = { view: () => view, changed, listeners }

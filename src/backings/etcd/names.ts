@@ -39,7 +39,13 @@ export interface ContenderNames {
 /** JSON's escapes also keep lone surrogates apart, which UTF-8 does not. */
 const escape = (text: string): string => JSON.stringify(text).slice(1, -1).replaceAll("/", "\\u002f")
 
-const unescape = (text: string): string => JSON.parse(`"${text}"`)
+const unescape = (text: string): string | undefined => {
+  try {
+    return JSON.parse(`"${text}"`)
+  } catch {
+    return undefined
+  }
+}
 
 const under = (folder: string): Range => ({
   key: Buffer.from(folder),
@@ -77,8 +83,11 @@ export const contender = (prefix: string, key: string, identifier: string): Cont
 export const entry = ({ holds, line }: SemaphoreNames, identifier: string, slot?: Slot): Buffer =>
   Buffer.from(slot ? `${holds.key}${escape(identifier)}/${slot}` : `${line.key}${escape(identifier)}`)
 
-/** What a name within a semaphore stands for. */
+/** What a name within a semaphore stands for: with a slot for a hold, without one for a place, or for neither. */
 export const parse = ({ all }: SemaphoreNames, name: Buffer) => {
-  const [kind, identifier, part] = name.subarray(all.key.length).toString().split("/")
-  return { kind: kind as "hold" | "line" | "note", identifier: unescape(identifier!), part }
+  const [kind, escaped, part, ...rest] = name.subarray(all.key.length).toString().split("/")
+  const identifier = unescape(escaped ?? "")
+  if (identifier === undefined || rest.length > 0) return undefined
+  if (kind === "hold" && (part === "a" || part === "b")) return { identifier, slot: part as Slot }
+  return kind === "line" && part === undefined ? { identifier, slot: undefined } : undefined
 }

@@ -30,11 +30,11 @@ interface Own {
   readonly place: View.Place | undefined
 }
 
-/** Whether there is no such hold any more, or without one no such place. */
-const isAnother = (now: Own, { hold, place }: Own): boolean =>
-  hold
-    ? now.hold?.created !== hold.created || now.hold.permits !== hold.permits
-    : now.place?.created !== place?.created
+/** Whether a release of what was there has left nothing that it should have removed. */
+const isReleased = (now: Own, { hold, place }: Own, permits: number): boolean =>
+  (place === undefined || now.place?.created !== place.created) &&
+  (hold === undefined || now.hold?.created !== hold.created ||
+    permits < hold.permits && now.hold.permits !== hold.permits)
 
 type Entries = ReadonlyArray<View.Hold | View.Place | undefined>
 
@@ -75,7 +75,7 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
   })
 
   const leaseWith = ({ leases }: Contender, id: string | undefined, ttl: number) =>
-    Array.from(leases).find((lease) => lease.id === id && lease.ttl === ttl)
+    Array.from(leases).find((lease) => lease.id === id && lease.ttl === ttl && lease.isUsable)
 
   /**
    * Does a request that puts something on a lease of the contender, instead of what it replaces: not on the lease of what must
@@ -93,7 +93,7 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
       lease,
       (id) => store.txn(request(id), () => void (contender.isDoubtful = true)),
       replaced.some((entry) => entry && entry.lease !== lease.id) ? "first" : undefined
-    )
+    ).pipe(Effect.tapError(() => Effect.sync(() => !lease.isUsable && contender.leases.delete(lease))))
     if (answer === undefined) contender.leases.delete(lease)
     return answer?.succeeded ? { answer, lease: lease.id, revision: revisionOf(answer) } : undefined
   })
@@ -114,6 +114,8 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
     ttl: number,
     token?: bigint
   ) {
+    // Who asks after a failure may have sent a release that is still on its way: that leaves alone what has changed since.
+    let mustMove = token !== undefined && contender.isDoubtful
     while (true) {
       const lease = leaseWith(contender, contender.hold?.lease, ttl)
       const ask = store.txn(Requests.own(names))
@@ -125,12 +127,18 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
       }
       const { hold, place, view } = own(names, identifier, answer)
       contender.hold = hold
-      if (hold === undefined || hold.created !== (token ?? hold.created)) return undefined
-      if (hold.lease === lease?.id) return { hold, place }
-      // It is on the lease of another process, or on one of another ttl.
+      if (hold === undefined || hold.created !== (token ?? hold.created)) {
+        if ((hold ?? place) === undefined) yield* contenders.forget(contender)
+        return undefined
+      }
+      if (hold.lease === lease?.id && !mustMove) return { hold, place }
+      // It may be on the lease of another process, or on one of another ttl.
       const moved = yield* putOnLease(contender, ttl, [hold], [place], Requests.move(names, view, hold, ttl))
       // Then it is renewed there: its last lease may have been, meanwhile, after this one.
-      if (moved) contender.hold = { ...hold, ttl, modified: moved.revision, lease: moved.lease }
+      if (moved) {
+        contender.hold = { ...hold, ttl, modified: moved.revision, lease: moved.lease }
+        mustMove = false
+      }
     }
   })
 
@@ -179,7 +187,10 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
         }
         refusals++
       } else if (view && (view.isComplete || place === undefined)) {
-        if (isNow && !queue) return false
+        if (isNow && !queue) {
+          if ((hold ?? place) === undefined) yield* contenders.forget(contender)
+          return false
+        }
         if (isNow && keepsPlace) {
           const answer = waiting(view, identifier, View.ahead(view, identifier).length, ttl, mirror)
           if (yield* leases.renew(lease)) return answer
@@ -204,7 +215,7 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
             seesAll ||= !view.isComplete
           }
         }
-      } else {
+      } else if (view) {
         seesAll = true
       }
 
@@ -229,7 +240,7 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
       const answer = yield* store.txn(request, () => void (isRepeated = true))
       const now = answer.succeeded ? undefined : own(names, identifier, answer)
       // Of a request that was repeated, the first may have done what the last was refused for: that is not done once more.
-      if (now === undefined || isRepeated && isAnother(now, { hold, place })) {
+      if (now === undefined || isRepeated && isReleased(now, { hold, place }, permits)) {
         const freed = Math.min(hold?.permits ?? 0, permits)
         if (hold === undefined || freed === hold.permits) yield* contenders.forget(contender)
         else {

@@ -106,7 +106,7 @@ const ownRanges = (names: ContenderNames) => [range(names.holds), range({ key: n
 /** Answers: the hold, the place and the notes of one contender. */
 export const own = (names: ContenderNames): ITxnRequest => ({ success: ownRanges(names) })
 
-const isNoted = ({ notes }: View, note: Buffer): boolean => notes.has(note.toString())
+const isNoted = ({ others }: View, note: Buffer): boolean => others.has(note.toString())
 
 /** Where a new hold goes. */
 export const freeSlot = ({ holds }: View, identifier: string): Slot => holds.get(identifier)?.slot === "a" ? "b" : "a"

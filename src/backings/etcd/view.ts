@@ -28,7 +28,8 @@ export interface View {
   readonly holds: Map<string, Hold>
   /** First in line first: a Map leaves an entry that is set again where it is, as etcd does its create_revision. */
   readonly line: Map<string, Place>
-  readonly notes: Set<string>
+  /** The names of notes, and of what somebody else has put there. */
+  readonly others: Set<string>
   /** Whether the whole line is seen, and not only its end, more than could ever go at once, and the place of who looked. */
   readonly isComplete: boolean
   /** The largest limit that was seen. */
@@ -40,7 +41,7 @@ const make = (revision: bigint, isComplete: boolean): View => ({
   isComplete,
   holds: new Map(),
   line: new Map(),
-  notes: new Set(),
+  others: new Set(),
   largestLimit: 0
 })
 
@@ -50,28 +51,36 @@ export const placeValue = (permits: number, ttl: number, limit: number): Buffer 
   Buffer.from(`${permits} ${ttl} ${limit}`)
 
 const put = (view: View, names: SemaphoreNames, kv: IKeyValue): void => {
-  const { identifier, kind, part } = parse(names, kv.key)
-  const [permits, ttl, limit] = kv.value.toString().split(" ").map(Number)
+  const name = parse(names, kv.key)
+  const numbers = kv.value.toString().split(" ").map(Number)
+  if (name === undefined || !numbers.every(Number.isSafeInteger) || numbers.length !== (name.slot ? 2 : 3)) {
+    view.others.add(kv.key.toString())
+    return
+  }
+  const [permits, ttl, limit] = numbers as [number, number, number]
+  const { identifier, slot } = name
   const entry: Entry = {
-    permits: permits!,
-    ttl: ttl!,
+    permits,
+    ttl,
     created: BigInt(kv.create_revision),
     modified: BigInt(kv.mod_revision),
     lease: kv.lease
   }
-  if (kind === "hold") view.holds.set(identifier, { ...entry, slot: part as Slot })
-  else if (kind === "line") {
-    view.line.set(identifier, { ...entry, limit: limit! })
-    view.largestLimit = Math.max(view.largestLimit, limit!)
-  } else view.notes.add(kv.key.toString())
+  if (slot) view.holds.set(identifier, { ...entry, slot })
+  else {
+    view.line.set(identifier, { ...entry, limit })
+    view.largestLimit = Math.max(view.largestLimit, limit)
+  }
 }
 
 const remove = (view: View, names: SemaphoreNames, key: Buffer): void => {
-  const { identifier, kind, part } = parse(names, key)
-  if (kind === "line") view.line.delete(identifier)
-  else if (kind === "note") view.notes.delete(key.toString())
+  if (view.others.delete(key.toString())) return
+  const name = parse(names, key)
+  if (name === undefined) return
+  const { identifier, slot } = name
+  if (slot === undefined) view.line.delete(identifier)
   // Who acquires another number has the new hold already.
-  else if (view.holds.get(identifier)?.slot === part) view.holds.delete(identifier)
+  else if (view.holds.get(identifier)?.slot === slot) view.holds.delete(identifier)
 }
 
 /** What is known before a look. */
@@ -97,7 +106,7 @@ export const apply = (view: View, names: SemaphoreNames, { kv, type }: IEvent): 
 }
 
 /** How many names the semaphore has in the store. */
-export const size = ({ holds, line, notes }: View): number => holds.size + line.size + notes.size
+export const size = ({ holds, line, others }: View): number => holds.size + line.size + others.size
 
 export const held = ({ holds }: View): number => {
   let sum = 0
