@@ -93,7 +93,10 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
       lease,
       (id) => store.txn(request(id), () => void (contender.isDoubtful = true)),
       replaced.some((entry) => entry && entry.lease !== lease.id) ? "first" : undefined
-    ).pipe(Effect.tapError(() => Effect.sync(() => !lease.isUsable && contender.leases.delete(lease))))
+    ).pipe(
+      // One that could not be granted has nothing on it; interrupted, it may be granted yet, and is for the release to revoke.
+      Effect.tapError(() => Effect.sync(() => lease.isUsable || contender.leases.delete(lease)))
+    )
     if (answer === undefined) contender.leases.delete(lease)
     return answer?.succeeded ? { answer, lease: lease.id, revision: revisionOf(answer) } : undefined
   })
@@ -230,17 +233,18 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
     names: ContenderNames,
     contender: Contender
   ) {
-    let { hold, place }: Own = contender
-    if (contender.isDoubtful || (hold ?? place) === undefined) {
-      ;({ hold, place } = own(names, identifier, yield* store.txn(Requests.own(names))))
+    let known: Own = contender
+    if (contender.isDoubtful || (known.hold ?? known.place) === undefined) {
+      known = own(names, identifier, yield* store.txn(Requests.own(names)))
     }
-    while (hold ?? place) {
+    while (known.hold ?? known.place) {
+      const { hold, place } = known
       let isRepeated = false
       const request = Requests.release(names, hold, place, permits)
       const answer = yield* store.txn(request, () => void (isRepeated = true))
       const now = answer.succeeded ? undefined : own(names, identifier, answer)
       // Of a request that was repeated, the first may have done what the last was refused for: that is not done once more.
-      if (now === undefined || isRepeated && isReleased(now, { hold, place }, permits)) {
+      if (now === undefined || isRepeated && isReleased(now, known, permits)) {
         const freed = Math.min(hold?.permits ?? 0, permits)
         if (hold === undefined || freed === hold.permits) yield* contenders.forget(contender)
         else {
@@ -250,7 +254,7 @@ export const make = (store: Store, leases: Leases, contenders: Contenders, mirro
         }
         return freed
       }
-      ;({ hold, place } = now)
+      known = now
     }
     yield* contenders.forget(contender)
     return 0
