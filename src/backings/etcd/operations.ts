@@ -42,7 +42,7 @@ type Entries = ReadonlyArray<View.Hold | View.Place | undefined>
 const mostBlockers = 100
 
 /** Where others write faster than the watch tells, a mirror is always behind. */
-const mostCompared = 5
+const mostCompared = 100
 
 /**
  * How often others may get in between, until one takes a place in line first and looks then. Where permits change hands faster
