@@ -43,6 +43,18 @@ const growth = <A, E, R, E2, R2>(count: Effect.Effect<number, E, R>, effect: Eff
     return (yield* count) - before
   })
 
+/** Waits until a count is at rest, but for the few looks of the first in line. */
+const settled = <E, R>(count: Effect.Effect<number, E, R>) =>
+  Effect.suspend(() => {
+    let last = 0
+    const isAtRest = Effect.map(Effect.delay(count, "500 millis"), (now) => {
+      const growth = now - last
+      last = now
+      return growth < 10
+    })
+    return until(isAtRest, "60 seconds")
+  })
+
 const cycles = 100
 
 describe("in the steady state", () => {
@@ -114,7 +126,8 @@ describe("a hand-off", () => {
           // Each asks once to join, and once more when it is notified: then it renews its lease.
           yield* until(Effect.map(counts.keepAlives, (count) => count >= size), "60 seconds")
           const inLine = Effect.map(keys(observer), (names) => names.filter((name) => name.includes("/line/")).length)
-          yield* until(Effect.map(inLine, (count) => count === size), "30 seconds")
+          yield* until(Effect.map(inLine, (count) => count === size), "60 seconds")
+          yield* settled(counts.ranges)
           expect(yield* counts.watchers).toBe(1)
 
           const [rangesBefore, proposalsBefore] = [yield* counts.ranges, yield* counts.proposals]
