@@ -126,7 +126,7 @@ describe("a hand-off", () => {
           // Each asks once to join, and once more when it is notified: then it renews its lease.
           yield* until(Effect.map(counts.keepAlives, (count) => count >= size), "60 seconds")
           const inLine = Effect.map(keys(observer), (names) => names.filter((name) => name.includes("/line/")).length)
-          yield* until(Effect.map(inLine, (count) => count === size), "60 seconds")
+          yield* until(Effect.map(inLine, (count) => count === size), "30 seconds")
           yield* settled(counts.ranges)
           expect(yield* counts.watchers).toBe(1)
 

@@ -97,6 +97,13 @@ const repeat = (client: Etcd3, kind: (request: ITxnRequest) => boolean, between:
 const delay = (client: Etcd3, kind: (request: ITxnRequest) => boolean) =>
   before(client, kind, Effect.fail(new Error("no reply")))
 
+/** Sends a request late: its lease must be gone. */
+const findsNoLease = (client: Etcd3, request: ITxnRequest) =>
+  Effect.map(
+    Effect.flip(Effect.tryPromise(() => client.kv.txn(request))),
+    ({ cause }) => expect(String(cause)).toContain("requested lease not found")
+  )
+
 /** On which lease each hold, place and note of a key is: `hold/a`, `line/a`, `note/a`. */
 const leasesOf = (client: Etcd3, key: string) =>
   Effect.map(Effect.promise(() => client.getAll().exec()), ({ kvs }) =>
@@ -354,8 +361,7 @@ describe("an acquire that is interrupted", () => {
       yield* Deferred.await(isOnItsWay)
       yield* Fiber.interrupt(acquiring)
       expect(yield* one.releases("a", 1)).toBe(0)
-      const late = yield* Effect.flip(Effect.tryPromise(() => one.client.kv.txn(seen[0]!)))
-      expect(String(late.cause)).toContain("requested lease not found")
+      yield* findsNoLease(one.client, seen[0]!)
       yield* Deferred.succeed(sent, undefined)
       expect(yield* state).toEqual({ holders: [], line: [] })
     }))
@@ -371,8 +377,7 @@ describe("an acquire that is repeated, and refused", () => {
       expect(yield* one.tries("a", 1, 1)).toBe(false)
       yield* other.releases("holder", 1)
       expect(seen).toHaveLength(2)
-      const late = yield* Effect.flip(Effect.tryPromise(() => other.client.kv.txn(seen[0]!)))
-      expect(String(late.cause)).toContain("requested lease not found")
+      yield* findsNoLease(other.client, seen[0]!)
       expect(yield* state).toEqual({ holders: [], line: [] })
     }))
 })
@@ -384,8 +389,7 @@ describe("a refresh that finds nothing after an acquire that failed", () => {
       const seen = delay(one.client, puts("/hold/"))
       yield* Effect.flip(one.tries("a", 1, 1))
       expect(yield* one.backing.refresh(key, "a", minute, 1, 1)).toBe(false)
-      const late = yield* Effect.flip(Effect.tryPromise(() => other.client.kv.txn(seen[0]!)))
-      expect(String(late.cause)).toContain("requested lease not found")
+      yield* findsNoLease(other.client, seen[0]!)
       expect(yield* state).toEqual({ holders: [], line: [] })
     }))
 })
@@ -822,8 +826,10 @@ describe("a note", () => {
 })
 
 describe("who is refused another number", () => {
-  /** Does something when what `a` has, a hold or else a place, has lasted for a second, and sees that it goes on to end. */
-  const prolongsNothing = (key: string, { backing }: Process, operation: Effect.Effect<unknown, unknown>) =>
+  /**
+   * Does something when what `a` has, a hold or else a place, has lasted for a second, and sees that it goes on to end. Its answer.
+   */
+  const prolongsNothing = <A, E>(key: string, { backing }: Process, operation: Effect.Effect<A, E>) =>
     Effect.gen(function*() {
       const remaining = Effect.map(
         backing.inspect!(key),
@@ -832,8 +838,9 @@ describe("who is refused another number", () => {
       )
       const first = yield* remaining
       yield* until(Effect.map(remaining, (now) => now < first - 1000))
-      yield* operation
+      const answer = yield* operation
       expect(yield* remaining).toBeLessThan(first)
+      return answer
     })
 
   it.live("because another acquires first does not prolong its hold", () =>
@@ -841,7 +848,7 @@ describe("who is refused another number", () => {
       const { key, one, other, state } = yield* setting
       yield* one.tries("a", 2, 4)
       before(one.client, puts("/hold/"), other.tries("b", 2, 4))
-      yield* prolongsNothing(key, one, one.tries("a", 3, 4))
+      expect(yield* prolongsNothing(key, one, one.tries("a", 3, 4))).toBe(false)
       expect(yield* state).toEqual({ holders: ["a 2", "b 2"], line: [] })
     }))
 
@@ -852,7 +859,9 @@ describe("who is refused another number", () => {
         const { key, one, other, state } = yield* setting
         yield* one.tries("a", 2, 4)
         yield* other.tries("b", 2, 4)
-        yield* prolongsNothing(key, one, one[asks]("a", 4, 4))
+        const answer = yield* prolongsNothing(key, one, one[asks]("a", 4, 4))
+        if (asks === "queues") expect(answer).toMatchObject({ _tag: "Waiting", position: 0 })
+        else expect(answer).toBe(false)
         expect(yield* state).toEqual({ holders: ["a 2", "b 2"], line: asks === "queues" ? ["a 4"] : [] })
       })
   )
@@ -869,7 +878,7 @@ describe("who is refused another number", () => {
       one.client.kv.txn = txn
       yield* other.releases("a", 2)
       yield* other.tries("b", 2, 4)
-      yield* prolongsNothing(key, one, one.tries("a", 4, 4))
+      expect(yield* prolongsNothing(key, one, one.tries("a", 4, 4))).toBe(false)
       expect(yield* state).toEqual({ holders: ["a 2", "b 2"], line: [] })
     }))
 
@@ -878,7 +887,7 @@ describe("who is refused another number", () => {
       const { key, one, other, state } = yield* setting
       yield* other.tries("b", 4, 4)
       yield* one.queues("a", 2, 4)
-      yield* prolongsNothing(key, one, one.tries("a", 4, 4))
+      expect(yield* prolongsNothing(key, one, one.tries("a", 4, 4))).toBe(false)
       expect(yield* state).toEqual({ holders: ["b 4"], line: ["a 2"] })
     }))
 })

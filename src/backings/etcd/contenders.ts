@@ -31,8 +31,7 @@ export interface Contenders {
     operation: (contender: Contender) => Effect.Effect<A, Error>
   ) => Effect.Effect<A, Error>
   /**
-   * A lease that the contender has, or takes: another than those of its hold and of these, which
-   * the request must not renew.
+   * A lease that the contender has, or takes: another than those of its hold and of these, which the request must not renew.
    */
   readonly leaseOf: (
     contender: Contender,
