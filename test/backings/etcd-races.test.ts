@@ -5,7 +5,7 @@ import type { Etcd3, ITxnRequest, IWatchResponse } from "etcd3"
 import { inject } from "vitest"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import { DistributedSemaphoreBacking } from "../../src/index.ts"
-import { connect, keys } from "../utils/etcd.ts"
+import { connect, findsNoLease, keys } from "../utils/etcd.ts"
 import { until } from "../utils/until.ts"
 
 const minute = Duration.minutes(1)
@@ -96,13 +96,6 @@ const repeat = (client: Etcd3, kind: (request: ITxnRequest) => boolean, between:
 /** Lets the first request of a kind fail before it is sent; these requests, to send them later. */
 const delay = (client: Etcd3, kind: (request: ITxnRequest) => boolean) =>
   before(client, kind, Effect.fail(new Error("no reply")))
-
-/** Sends a request late: its lease must be gone. */
-const findsNoLease = (client: Etcd3, request: ITxnRequest) =>
-  Effect.map(
-    Effect.flip(Effect.tryPromise(() => client.kv.txn(request))),
-    ({ cause }) => expect(String(cause)).toContain("requested lease not found")
-  )
 
 /** On which lease each hold, place and note of a key is: `hold/a`, `line/a`, `note/a`. */
 const leasesOf = (client: Etcd3, key: string) =>

@@ -1,7 +1,8 @@
 /** etcd servers and clients for tests. */
 import { Effect } from "effect"
 import { Etcd3 } from "etcd3"
-import type { IOptions } from "etcd3"
+import type { IOptions, ITxnRequest } from "etcd3"
+import { expect } from "vitest"
 import { startOwn } from "../servers/find.ts"
 import { stores } from "../servers/stores.ts"
 
@@ -24,6 +25,13 @@ export const leases = (client: Etcd3) =>
   Effect.map(
     Effect.promise(() => client.leaseClient.leaseLeases()),
     ({ leases }) => leases.map(({ ID }) => ID)
+  )
+
+/** Sends a request late: its lease must be gone. */
+export const findsNoLease = (client: Etcd3, request: ITxnRequest) =>
+  Effect.map(
+    Effect.flip(Effect.tryPromise(() => client.kv.txn(request))),
+    ({ cause }) => expect(String(cause)).toContain("requested lease not found")
   )
 
 /** What a server counts, by the names of its metrics. */
