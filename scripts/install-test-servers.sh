@@ -11,4 +11,4 @@ if [ ! -e "$policy" ]; then
 fi
 
 apt-get update -q
-apt-get install -q -y --no-install-recommends redis-server postgresql etcd-server
+apt-get install -q -y --no-install-recommends redis-server postgresql etcd-server pgbouncer faketime
