@@ -3,9 +3,11 @@
  *
  * **Details**
  *
- * A *holder* is one acquisition, named by its identifier; its *hold* lasts until its lease expires, `ttl` after the last
- * acquire or refresh, by the store's clock. A *waiter* has a place in the *line* of its key, which expires in the same way.
- * Keys and identifiers are arbitrary non-empty strings; no two different pairs may ever collide (B8).
+ * A semaphore is one line. Whoever asks joins its end and gets a number, its *fencing token*. Those at the front whose permits
+ * fit are *holders*, the others are *waiters*; both are *contenders*, each named by its identifier. Whatever frees permits
+ * *grants* in the same step: it moves the border between holders and waiters, and notifies those it passes. A *hold* or a
+ * *place* in the line expires `ttl` after the last `tryAcquire` or `refresh`, by the store's clock. Keys and identifiers are
+ * arbitrary non-empty strings; no two different pairs may ever collide (B8).
  *
  * @since 0.1.0
  */
@@ -16,7 +18,8 @@ import type { SemaphoreBackingError } from "./Errors.ts"
 export { SemaphoreBackingError } from "./Errors.ts"
 
 /**
- * The number of an acquisition. Within a key, later acquisitions have larger numbers, and none is issued twice (B11).
+ * The number that a contender gets when it joins the line: its place, and the token of its hold. Within a key, later
+ * acquisitions have larger numbers, and none is issued twice (B11).
  *
  * @category models
  * @since 0.1.0
@@ -41,21 +44,41 @@ export interface Acquired {
 }
 
 /**
- * The holder has a place in line.
+ * The holder-to-be has a place in line.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Waiting {
   readonly _tag: "Waiting"
+  /**
+   * The number of the place, and of the hold that it becomes when the store grants it. Absent from a backing that does not
+   * grant, whose waiters ask again.
+   */
+  readonly fencingToken?: FencingToken | undefined
   /** How many waiters are ahead: 0 for the first in line. */
   readonly position: number
   /**
-   * When to ask again if nothing is heard: at the earliest expiry, of a hold or of a place ahead, that could free the
+   * When to refresh the place if nothing is heard: at the earliest expiry, of a hold or of a place ahead, that could free the
    * way; at most 1 s for the first in line and `ttl / 3` for the others. Absent while notifications are off or down: the
    * semaphore then polls.
    */
   readonly retryAfter?: Duration.Duration | undefined
+}
+
+/**
+ * One of the requests of `refreshAll`, with the parameters of `refresh`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RefreshRequest {
+  readonly key: string
+  readonly holderId: string
+  readonly ttl: Duration.Duration
+  readonly limit: number
+  readonly permits: number
+  readonly fencingToken?: FencingToken | undefined
 }
 
 /**
@@ -77,6 +100,8 @@ export interface SemaphoreState {
   readonly line: ReadonlyArray<{
     readonly identifier: string
     readonly permits: number
+    /** The number of the place. Absent from a backing that does not grant. */
+    readonly fencingToken?: FencingToken | undefined
     /** Time left until the place expires, by the store's clock. */
     readonly remaining: Duration.Duration
   }>
@@ -88,8 +113,9 @@ export interface SemaphoreState {
  * **Details**
  *
  * Each operation takes effect atomically, and all operations on one key are linearizable (B9). Expired holds and places
- * count for nothing in any of them, from the moment of expiry by the store's clock, and each hold keeps its own ttl (B6).
- * Every operation may be repeated after its reply was lost.
+ * count for nothing in any of them, from the moment of expiry by the store's clock; an operation that finds some grants what
+ * they leave. Each keeps its own ttl, and a granted hold expires when its place would have (B6). Every operation may be
+ * repeated after its reply was lost.
  *
  * A backing may stop at the boolean answers of `tryAcquire`, `release`, `refresh` and `getCount`: it gets polling, and no
  * order among its waiters.
@@ -99,17 +125,20 @@ export interface SemaphoreState {
  */
 export interface DistributedSemaphoreBacking {
   /**
-   * Makes the holder hold exactly `permits`, or changes nothing about what it holds (B1). Called again by a holder that
-   * holds that number it succeeds, extends the lease and answers with the same token.
+   * Makes the holder hold exactly `permits` (B1).
    *
    * **Details**
    *
-   * Whoever asks is thought of as standing at the end of the line, or at its place if it has one. It succeeds exactly when
-   * its permits and those of everyone ahead of it fit into what is free (B2); what it holds itself counts as free. If it
-   * can't succeed, it joins the line with `queue: true`, or keeps its place there, for `ttl` from now (B3); without `queue`
-   * nothing changes.
+   * Asked again with the number it holds or waits for, it keeps its hold or place, extends it to `ttl` from now, and answers with
+   * the same token. Asked with another number, it starts over: its hold or place is given up first, and it asks like anybody else.
    *
-   * `true` and `false` are the answers of a backing without tokens and line; `false` is also the answer without `queue`.
+   * Holders and waiters stand in one line, in the order in which they asked. One holds exactly when its permits and those of
+   * everyone before it fit into the smallest limit that it or any of them asked with (B2). If it can't hold, it joins the line with
+   * `queue: true`, or keeps its place there (B3). Without `queue` it succeeds or changes nothing.
+   *
+   * A request that would take effect later than `within` after it was sent has no effect (B12): the caller has given it up, and
+   * may have released already. `true` and `false` are the answers of a backing without tokens and line; `false` is also the
+   * answer without `queue`.
    */
   readonly tryAcquire: (
     key: string,
@@ -117,42 +146,64 @@ export interface DistributedSemaphoreBacking {
     ttl: Duration.Duration,
     limit: number,
     permits: number,
-    options?: { readonly queue?: boolean | undefined }
+    options?: { readonly queue?: boolean | undefined; readonly within?: Duration.Duration | undefined }
   ) => Effect.Effect<boolean | Acquired | Waiting, SemaphoreBackingError>
 
   /**
-   * Gives up at most `permits` of the holder's permits, and its place in line; wakes whoever can go now (B4).
+   * Gives up at most `permits` of the holder's permits *and its place in line*, and grants what they leave (B4).
    *
-   * @returns how many permits were freed: 0 for an unknown holder.
+   * **Details**
+   *
+   * With a token it means that one acquisition: one that comes late touches no newer hold or place of the same identifier.
+   *
+   * @returns how many permits were freed: 0 for an unknown holder and for a place.
    */
-  readonly release: (key: string, holderId: string, permits: number) => Effect.Effect<number, SemaphoreBackingError>
+  readonly release: (
+    key: string,
+    holderId: string,
+    permits: number,
+    options?: { readonly fencingToken?: FencingToken | undefined }
+  ) => Effect.Effect<number, SemaphoreBackingError>
 
   /**
-   * Extends the lease to `ttl` from now, or answers `false` if the hold has expired or is gone (B5). It never creates,
-   * never resurrects, and leaves the number of permits alone.
+   * Extends a hold or a place to `ttl` from now and says which it is, or answers `false` if there is neither (B5). It never
+   * creates, never resurrects, and leaves the number of permits alone. With a token it means that one acquisition.
    */
   readonly refresh: (
     key: string,
     holderId: string,
     ttl: Duration.Duration,
     limit: number,
-    permits: number
-  ) => Effect.Effect<boolean | Acquired, SemaphoreBackingError>
+    permits: number,
+    options?: { readonly fencingToken?: FencingToken | undefined }
+  ) => Effect.Effect<boolean | Acquired | Waiting, SemaphoreBackingError>
 
   /**
-   * The number of permits held. Changes nothing (B10).
+   * Refreshes many holds and places, of any keys, by as few requests to the store as possible, and answers in order (B5). Without
+   * it, each is refreshed by itself.
+   */
+  readonly refreshAll?:
+    | ((
+      requests: ReadonlyArray<RefreshRequest>
+    ) => Effect.Effect<ReadonlyArray<boolean | Acquired | Waiting>, SemaphoreBackingError>)
+    | undefined
+
+  /**
+   * The number of permits held. A granted hold counts, whether its holder knows of it yet or not. Changes nothing (B10).
    */
   readonly getCount: (key: string, ttl: Duration.Duration) => Effect.Effect<number, SemaphoreBackingError>
 
   /**
-   * Emits once when the subscription stands, again after every reconnect, and whenever that holder may be able to go; if no
-   * holder is named, whenever anyone may who waits in this process (B7). It reconnects by itself.
+   * One subscription for all waiters of a key in this process (B7). It emits `undefined` once when it stands, and again after every
+   * reconnect, because something may have been missed; and the tokens of this process's waiters as they are granted. It
+   * reconnects by itself.
    *
-   * **Gotchas**
+   * **Details**
    *
-   * Whoever waits is told where it asked last, with `queue`. So ask again after the first emission.
+   * A backing that does not grant emits `undefined` when permits were released; if it is given a holder, only when that one
+   * may be able to go.
    */
-  readonly onPermitsReleased?: ((key: string, holderId?: string) => Stream.Stream<void>) | undefined
+  readonly onPermitsReleased?: ((key: string, holderId?: string) => Stream.Stream<void | FencingToken>) | undefined
 
   /**
    * Who holds and who waits. Changes nothing (B10).

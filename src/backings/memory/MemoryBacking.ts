@@ -12,143 +12,90 @@
  * @since 0.1.0
  */
 import { Clock, Duration, Effect, Layer, Queue, Stream } from "effect"
-import type { Acquired, SemaphoreState, Waiting } from "../../core/Backing.ts"
+import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
-
-/** Times are nanoseconds of the monotonic clock. */
-interface Hold {
-  readonly permits: number
-  readonly token: bigint
-  readonly expiry: bigint
-}
-
-interface Place {
-  readonly permits: number
-  readonly limit: number
-  readonly expiry: bigint
-}
-
-interface Semaphore {
-  /** In the order of acquisition. */
-  readonly holds: Map<string, Hold>
-  /** In the order of arrival: setting an entry that a Map has already leaves it where it is. */
-  readonly line: Map<string, Place>
-}
+import type { Contender } from "./semaphore.ts"
+import { Semaphore } from "./semaphore.ts"
 
 const second = 1_000_000_000n
 
-const permitsOf = (entries: Iterable<{ readonly permits: number }>): number => {
-  let sum = 0
-  for (const { permits } of entries) sum += permits
-  return sum
-}
-
-const min = (first: bigint, ...others: ReadonlyArray<bigint>) => others.reduce((a, b) => a < b ? a : b, first)
-
 const nanos = (duration: Duration.Duration) => Duration.toNanosUnsafe(duration)
 
+/** By the monotonic clock. An operation takes effect when it runs, so none comes late (B12). */
 const atNow = <A>(f: (now: bigint) => A): Effect.Effect<A> =>
   Clock.clockWith((clock) => Effect.sync(() => f(clock.monotonicTimeNanosUnsafe())))
 
 const make = (): DistributedSemaphoreBacking => {
   const semaphores = new Map<string, Semaphore>()
-  const listeners = new Map<string, Set<(holderId: string) => void>>()
+  const listeners = new Map<string, Set<(token: bigint) => void>>()
   let lastToken = 0n
 
-  /** Drops what has expired, does the operation, and wakes those who can go if anything was freed. */
-  const operate = <A>(key: string, operation: (semaphore: Semaphore, now: bigint) => A): Effect.Effect<A> =>
-    atNow((now) => {
-      const semaphore = semaphores.get(key) ?? { holds: new Map<string, Hold>(), line: new Map<string, Place>() }
-      const demand = () => permitsOf(semaphore.holds.values()) + permitsOf(semaphore.line.values())
-      const before = demand()
-      for (const entries of [semaphore.holds, semaphore.line]) {
-        for (const [id, { expiry }] of entries) {
-          if (expiry <= now) entries.delete(id)
-        }
-      }
-      const live = demand()
-      const result = operation(semaphore, now)
-      if (live < before || demand() < live) wake(key, semaphore)
-      if (semaphore.holds.size + semaphore.line.size > 0) semaphores.set(key, semaphore)
-      else semaphores.delete(key)
-      return result
-    })
-
-  const wake = (key: string, { holds, line }: Semaphore) => {
-    let demand = permitsOf(holds.values())
-    for (const [id, { limit, permits }] of line) {
-      demand += permits
-      if (demand - (holds.get(id)?.permits ?? 0) > limit) continue
-      for (const listener of listeners.get(key) ?? []) listener(id)
-    }
+  const operate = <A>(key: string, now: bigint, operation: (semaphore: Semaphore) => A): A => {
+    const semaphore = semaphores.get(key) ??
+      new Semaphore((token) => listeners.get(key)?.forEach((listener) => listener(token)))
+    semaphore.expire(now)
+    const result = operation(semaphore)
+    if (semaphore.isEmpty) semaphores.delete(key)
+    else semaphores.set(key, semaphore)
+    return result
   }
+
+  const answer = (
+    semaphore: Semaphore,
+    contender: Contender,
+    ttl: Duration.Duration,
+    now: bigint
+  ): Acquired | Waiting => {
+    const fencingToken = FencingToken(contender.token)
+    if (semaphore.holds(contender)) return { _tag: "Acquired", fencingToken }
+    const position = semaphore.position(contender)
+    const bounds = [nanos(ttl) / 3n, semaphore.nextExpiry() - now, ...position === 0 ? [second] : []]
+    const retryAfter = Duration.nanos(bounds.reduce((a, b) => a < b ? a : b))
+    return { _tag: "Waiting", fencingToken, position, retryAfter }
+  }
+
+  const refresh = ({ fencingToken, holderId, key, ttl }: RefreshRequest, now: bigint) =>
+    operate(key, now, (semaphore) => {
+      const own = semaphore.find(holderId, fencingToken)
+      if (own === undefined) return false
+      semaphore.extend(own, now + nanos(ttl))
+      return answer(semaphore, own, ttl, now)
+    })
 
   const look = (key: string) =>
     atNow((now) => {
       const semaphore = semaphores.get(key)
-      const live = <A extends { readonly expiry: bigint }>(entries: Map<string, A> | undefined) =>
-        Array.from(entries ?? []).filter(([, { expiry }]) => expiry > now)
-      return { holds: live(semaphore?.holds), line: live(semaphore?.line), now }
+      const live = (contenders: Map<string, Contender> | undefined) =>
+        Array.from(contenders?.values() ?? []).filter(({ expiry }) => expiry > now)
+      return { holders: live(semaphore?.holders), line: live(semaphore?.waiters), now }
     })
 
   return DistributedSemaphoreBacking.of({
     tryAcquire: (key, holderId, ttl, limit, permits, options) =>
-      operate(key, ({ holds, line }, now): false | Acquired | Waiting => {
-        const expiry = now + nanos(ttl)
-        const own = holds.get(holderId)
-        const waiters = Array.from(line.keys())
-        const rank = waiters.indexOf(holderId)
-        const position = rank < 0 ? waiters.length : rank
-        const ahead = waiters.slice(0, position).map((id) => line.get(id)!)
-        const free = limit - permitsOf(holds.values()) + (own?.permits ?? 0)
+      atNow((now) =>
+        operate(key, now, (semaphore) => {
+          const request = { id: holderId, permits, limit, expiry: now + nanos(ttl) }
+          const contender = semaphore.ask(request, () => ++lastToken, options?.queue ?? false)
+          return contender !== undefined && answer(semaphore, contender, ttl, now)
+        })
+      ),
 
-        if (own?.permits === permits || permitsOf(ahead) + permits <= free) {
-          const token = own?.permits === permits ? own.token : ++lastToken
-          if (own?.token !== token) holds.delete(holderId)
-          holds.set(holderId, { permits, token, expiry })
-          line.delete(holderId)
-          return { _tag: "Acquired", fencingToken: FencingToken(token) }
-        }
-        if (!options?.queue) return false
-        line.set(holderId, { permits, limit, expiry })
-        const expiries = [...holds.values(), ...ahead].map((entry) => entry.expiry - now)
-        const renewal = nanos(ttl) / 3n
-        return {
-          _tag: "Waiting",
-          position,
-          retryAfter: Duration.nanos(min(renewal, ...expiries, ...position === 0 ? [second] : []))
-        }
-      }),
+    release: (key, holderId, permits, options) =>
+      atNow((now) => operate(key, now, (semaphore) => semaphore.release(holderId, permits, options?.fencingToken))),
 
-    release: (key, holderId, permits) =>
-      operate(key, ({ holds, line }) => {
-        line.delete(holderId)
-        const own = holds.get(holderId)
-        if (own === undefined) return 0
-        if (own.permits > permits) holds.set(holderId, { ...own, permits: own.permits - permits })
-        else holds.delete(holderId)
-        return Math.min(own.permits, permits)
-      }),
+    refresh: (key, holderId, ttl, limit, permits, options) =>
+      atNow((now) => refresh({ key, holderId, ttl, limit, permits, ...options }, now)),
 
-    refresh: (key, holderId, ttl) =>
-      operate(key, ({ holds }, now) => {
-        const own = holds.get(holderId)
-        if (own === undefined) return false
-        holds.set(holderId, { ...own, expiry: now + nanos(ttl) })
-        return { _tag: "Acquired" as const, fencingToken: FencingToken(own.token) }
-      }),
+    refreshAll: (requests) => atNow((now) => requests.map((request) => refresh(request, now))),
 
-    getCount: (key) => Effect.map(look(key), ({ holds }) => permitsOf(holds.map(([, hold]) => hold))),
+    getCount: (key) => Effect.map(look(key), ({ holders }) => holders.reduce((sum, { permits }) => sum + permits, 0)),
 
-    onPermitsReleased: (key, holderId) =>
-      Stream.callback<void>((queue) =>
+    onPermitsReleased: (key) =>
+      Stream.callback<void | FencingToken>((queue) =>
         Effect.acquireRelease(
           Effect.sync(() => {
-            const listener = (id: string) => {
-              if (holderId === undefined || id === holderId) Queue.offerUnsafe(queue, undefined)
-            }
-            const ofKey = listeners.get(key) ?? new Set()
-            listeners.set(key, ofKey.add(listener))
+            const listener = (token: bigint) => void Queue.offerUnsafe(queue, FencingToken(token))
+            listeners.set(key, (listeners.get(key) ?? new Set()).add(listener))
             Queue.offerUnsafe(queue, undefined)
             return listener
           }),
@@ -157,22 +104,19 @@ const make = (): DistributedSemaphoreBacking => {
               const ofKey = listeners.get(key)
               if (ofKey?.delete(listener) && ofKey.size === 0) listeners.delete(key)
             })
-        ), { bufferSize: 1, strategy: "sliding" }),
+        )
+      ),
 
     inspect: (key) =>
-      Effect.map(look(key), ({ holds, line, now }): SemaphoreState => ({
-        holders: holds.map(([identifier, { expiry, permits, token }]) => ({
-          identifier,
+      Effect.map(look(key), ({ holders, line, now }): SemaphoreState => {
+        const describe = ({ expiry, id, permits, token }: Contender) => ({
+          identifier: id,
           permits,
           fencingToken: FencingToken(token),
           remaining: Duration.nanos(expiry - now)
-        })),
-        line: line.map(([identifier, { expiry, permits }]) => ({
-          identifier,
-          permits,
-          remaining: Duration.nanos(expiry - now)
-        }))
-      }))
+        })
+        return { holders: holders.map(describe), line: line.map(describe) }
+      })
   })
 }
 

@@ -1,0 +1,180 @@
+/**
+ * One semaphore in memory: the contract in its plainest form, without a store. Times are nanoseconds.
+ *
+ * Each operation takes the same time with one contender and with ten thousand: sums, the smallest limit, the earliest expiry and
+ * the seats in the line are kept, and counted anew only after what makes them wrong.
+ */
+
+export interface Contender {
+  readonly id: string
+  readonly token: bigint
+  permits: number
+  limit: number
+  expiry: bigint
+  /** Rises along the line. Without gaps, unless somebody left the line from its middle. */
+  seat: number
+}
+
+const never = 2n ** 63n
+
+const min = (a: bigint, b: bigint) => a < b ? a : b
+
+export class Semaphore {
+  /** In the order of the line, ahead of the waiters. */
+  readonly holders = new Map<string, Contender>()
+  /** First come, first served. */
+  readonly waiters = new Map<string, Contender>()
+  private held = 0
+  /** The limits that holders asked with, and how many holders each has. Usually there is one. */
+  private readonly limits = new Map<number, number>()
+  /** No contender expires earlier. */
+  private earliestExpiry = never
+  private firstSeat = 0
+  private nextSeat = 0
+  private seatsHaveGaps = false
+  private readonly granted: (token: bigint) => void
+
+  constructor(granted: (token: bigint) => void) {
+    this.granted = granted
+  }
+
+  get isEmpty(): boolean {
+    return this.holders.size + this.waiters.size === 0
+  }
+
+  /** B6: what has expired is gone, and what it leaves is granted. */
+  expire(now: bigint): void {
+    if (now < this.earliestExpiry) return
+    this.earliestExpiry = never
+    for (const contenders of [this.holders, this.waiters]) {
+      for (const contender of contenders.values()) {
+        if (contender.expiry <= now) this.remove(contender)
+        else this.earliestExpiry = min(this.earliestExpiry, contender.expiry)
+      }
+    }
+    this.grant()
+  }
+
+  /** B1 to B3. */
+  ask(
+    request: Pick<Contender, "id" | "permits" | "limit" | "expiry">,
+    nextToken: () => bigint,
+    queue: boolean
+  ): Contender | undefined {
+    const own = this.find(request.id)
+    if (own?.permits === request.permits) {
+      if (!queue && !this.holds(own)) return undefined
+      const limit = Math.min(own.limit, request.limit)
+      if (this.holds(own)) this.countLimits(own.limit, limit)
+      own.limit = limit
+      this.extend(own, request.expiry)
+      return own
+    }
+    if (!queue && !this.fits(request, own)) return undefined
+    if (own !== undefined) this.remove(own)
+    const contender: Contender = { ...request, token: nextToken(), seat: this.nextSeat++ }
+    this.waiters.set(contender.id, contender)
+    this.earliestExpiry = min(this.earliestExpiry, contender.expiry)
+    this.grant(contender)
+    return contender
+  }
+
+  /** B4. */
+  release(id: string, permits: number, token: bigint | undefined): number {
+    const own = this.find(id, token)
+    if (own === undefined) return 0
+    const freed = this.holds(own) ? Math.min(own.permits, permits) : 0
+    if (freed > 0 && freed < own.permits) {
+      own.permits -= freed
+      this.held -= freed
+    } else {
+      this.remove(own)
+    }
+    this.grant()
+    return freed
+  }
+
+  find(id: string, token?: bigint): Contender | undefined {
+    const own = this.holders.get(id) ?? this.waiters.get(id)
+    return token === undefined || own?.token === token ? own : undefined
+  }
+
+  holds(contender: Contender): boolean {
+    return this.holders.get(contender.id) === contender
+  }
+
+  extend(contender: Contender, expiry: bigint): void {
+    contender.expiry = expiry
+    this.earliestExpiry = min(this.earliestExpiry, expiry)
+  }
+
+  /** How many waiters are ahead. */
+  position(waiter: Contender): number {
+    if (this.seatsHaveGaps) {
+      this.firstSeat = this.nextSeat = 0
+      for (const other of this.waiters.values()) other.seat = this.nextSeat++
+      this.seatsHaveGaps = false
+    }
+    return waiter.seat - this.firstSeat
+  }
+
+  /** When to look if nothing is heard: nobody who could be in the way expires earlier. */
+  nextExpiry(): bigint {
+    return this.earliestExpiry
+  }
+
+  /** The smallest limit of the holders, and of one that comes after them. */
+  private smallestLimit(limit: number): number {
+    let smallest = limit
+    for (const other of this.limits.keys()) smallest = Math.min(smallest, other)
+    return smallest
+  }
+
+  private countLimits(before: number | undefined, after: number | undefined): void {
+    if (after !== undefined) this.limits.set(after, (this.limits.get(after) ?? 0) + 1)
+    if (before === undefined) return
+    const count = this.limits.get(before)!
+    if (count > 1) this.limits.set(before, count - 1)
+    else this.limits.delete(before)
+  }
+
+  /** Whether a request fits behind everyone but its own earlier one. */
+  private fits(request: Pick<Contender, "permits" | "limit">, own: Contender | undefined): boolean {
+    if (own === undefined) {
+      // The first waiter does not fit, so nobody behind it does.
+      return this.waiters.size === 0 && this.held + request.permits <= this.smallestLimit(request.limit)
+    }
+    let { limit, permits: sum } = request
+    for (const contenders of [this.holders, this.waiters]) {
+      for (const other of contenders.values()) {
+        if (other === own) continue
+        sum += other.permits
+        limit = Math.min(limit, other.limit)
+        if (sum > limit) return false
+      }
+    }
+    return sum <= limit
+  }
+
+  private remove(contender: Contender): void {
+    if (this.holders.delete(contender.id)) {
+      this.held -= contender.permits
+      this.countLimits(contender.limit, undefined)
+    } else if (this.waiters.delete(contender.id)) {
+      if (contender.seat === this.firstSeat) this.firstSeat++
+      else this.seatsHaveGaps = true
+    }
+  }
+
+  /** Moves the border between holders and waiters. Notifies those it passes, except the one that asks just now. */
+  private grant(asker?: Contender): void {
+    for (const waiter of this.waiters.values()) {
+      if (this.held + waiter.permits > this.smallestLimit(waiter.limit)) return
+      this.remove(waiter)
+      this.holders.set(waiter.id, waiter)
+      this.held += waiter.permits
+      this.countLimits(undefined, waiter.limit)
+      if (waiter !== asker) this.granted(waiter.token)
+    }
+  }
+}
