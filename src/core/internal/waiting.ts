@@ -1,93 +1,100 @@
-/**
- * Waiting for permits: the only place where it is written.
- *
- * Ask; if the answer is to wait, subscribe, and ask again at the first of: a signal, the time by which the place in line
- * must be renewed, the next poll. The first question comes before the subscription, because an uncontended acquire needs
- * none. What is released between the two is not missed: the subscription signals once when it stands, and so leads to
- * another look.
- */
-import { Clock, Duration, Effect, Fiber, Latch, Option, Pull, Schedule, Stream } from "effect"
-import type { DistributedSemaphoreBacking, Waiting } from "../Backing.ts"
+/** Waiting for permits: once for a store that grants, once for one that does not, and nowhere else. */
+import { Duration, Effect, Latch, Option, Stream } from "effect"
 import { LockNotAcquiredError } from "../Errors.ts"
-import type { Answer, Holder, Refused } from "./holder.ts"
-import * as Instant from "./instant.ts"
-import type { ResolvedConfig } from "./options.ts"
+import type { SemaphoreBackingError } from "../Errors.ts"
+import type { Acquisition, Refused, Waits } from "./acquisition.ts"
+import type { Contender } from "./contender.ts"
+import * as Delays from "./delays.ts"
+import * as Subscriptions from "./subscriptions.ts"
 
-export const acquire = Effect.fnUntraced(function*(backing: DistributedSemaphoreBacking, holder: Holder) {
-  const answer = yield* holder.ask({ queue: true })
-  return answer._tag === "Granted" ? answer : yield* wait(backing, holder, answer)
-})
+type Errors = LockNotAcquiredError | SemaphoreBackingError
 
-const wait = Effect.fnUntraced(function*(
-  backing: DistributedSemaphoreBacking,
-  holder: Holder,
-  firstAnswer: Waiting | Refused
-) {
-  const { config, acquisition: { identifier } } = holder
+/** Asks, and waits until the permits are granted. */
+export const acquire = (acquisition: Acquisition): Effect.Effect<Contender, Errors> =>
+  Effect.flatMap(acquisition.ask(true), (answer) => {
+    if (answer._tag === "Granted") return Effect.succeed(acquisition.contender(answer))
+    return answer._tag === "Waiting" && answer.fencingToken !== undefined
+      ? inLine(acquisition, answer)
+      : byAsking(acquisition, answer)
+  })
+
+const notAcquired = ({ config: { key }, request: { identifier } }: Acquisition) =>
+  Effect.fail(new LockNotAcquiredError({ key, identifier }))
+
+/** The store grants the place, and the keeper keeps it. If it is lost, a new one is taken. */
+const inLine = (acquisition: Acquisition, answer: Waits): Effect.Effect<Contender, Errors> => {
+  const { config: { acquireRetryPolicy }, keeper } = acquisition
+  const contender = acquisition.contender(answer)
+  const turn = Effect.callback<"granted" | "gone", SemaphoreBackingError>((resume) => {
+    contender.wait(answer, (turn) => {
+      Subscriptions.leave(keeper, contender)
+      resume(turn)
+    })
+    Subscriptions.join(keeper, contender)
+    return Effect.sync(() => {
+      Subscriptions.leave(keeper, contender)
+      keeper.drop(contender)
+    })
+  })
+  const polled = acquireRetryPolicy === undefined ? turn : Effect.raceFirst(
+    turn,
+    Effect.flatMap(Delays.make(acquireRetryPolicy), (next) =>
+      next(undefined).pipe(
+        Effect.flatMap((millis) => millis === undefined ? notAcquired(acquisition) : Effect.sleep(millis)),
+        Effect.andThen(Effect.sync(() => contender.look())),
+        Effect.forever
+      ))
+  )
+  return Effect.flatMap(polled, (turn) => turn === "granted" ? Effect.succeed(contender) : acquire(acquisition))
+}
+
+/** Asks again at the first of: a signal, the time by which a place must be renewed, the next poll. */
+const byAsking = Effect.fnUntraced(function*(acquisition: Acquisition, firstAnswer: Waits | Refused) {
+  const { config, keeper, request: { identifier } } = acquisition
+  const next = config.acquireRetryPolicy && (yield* Delays.make(config.acquireRetryPolicy))
   const signal = Latch.makeUnsafe(false)
 
   const listening = Effect.suspend(() =>
-    backing.onPermitsReleased === undefined
-      ? Effect.void
-      : Stream.runForEach(backing.onPermitsReleased(config.key, identifier), () => signal.open)
+    Stream.runForEach(keeper.backing.onPermitsReleased?.(config.key, identifier) ?? Stream.empty, () => signal.open)
   )
 
-  const looking = Effect.gen(function*() {
-    const policy = yield* Effect.transposeOption(Option.map(config.acquireRetryPolicy, Schedule.toStep))
-    let answer: Answer = firstAnswer
-    /** The time until the next poll. A policy's step lasts until then; otherwise each answer decides anew. */
-    let poll: { readonly start: Instant.Instant; readonly millis: number } | undefined
-
-    while (answer._tag !== "Granted") {
-      poll ??= {
-        start: yield* Instant.now,
-        millis: Option.isSome(policy) ? yield* step(policy.value) : pollMillis(config, answer)
+  const asking = Effect.gen(function*() {
+    let answer = firstAnswer
+    /** A policy's pause lasts until the next poll, whatever is heard meanwhile; otherwise each answer decides anew. */
+    let pollAt: number | undefined
+    while (true) {
+      if (pollAt === undefined) {
+        const pause = next === undefined ? pollMillis(acquisition, answer) : yield* next(undefined)
+        if (pause === undefined) return yield* notAcquired(acquisition)
+        pollAt = keeper.now() + pause
       }
-      const untilPoll = poll.millis - (yield* Instant.millisSince(poll.start))
-      const untilRenewal = renewalMillis(config, answer)
+      const untilPoll = Math.max(0, pollAt - keeper.now())
+      const untilRenewal = renewalMillis(acquisition, answer)
       const heard = yield* Effect.timeoutOption(signal.await, Math.min(untilPoll, untilRenewal))
-      if (Option.isNone(policy) || Option.isNone(heard) && untilPoll <= untilRenewal) poll = undefined
+      if (next === undefined || Option.isNone(heard) && untilPoll <= untilRenewal) pollAt = undefined
       signal.closeUnsafe()
-      answer = yield* holder.ask({ queue: true })
+      const asked = yield* acquisition.ask(true)
+      if (asked._tag === "Granted") return acquisition.contender(asked)
+      answer = asked
     }
-    return answer
   })
 
-  /** Milliseconds that the policy wants to pass until the next poll. */
-  const step = (next: (now: number, input: unknown) => Pull.Pull<[unknown, Duration.Duration], never, unknown>) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      Pull.matchEffect(next(now, undefined), {
-        onSuccess: ([, delay]) => Effect.succeed(Duration.toMillis(delay)),
-        onFailure: Effect.failCause,
-        onDone: () => Effect.fail(new LockNotAcquiredError({ key: config.key, identifier }))
-      }))
-
-  return yield* alongside(listening, looking)
+  // It is not waited for: a subscription may hang on a store that does not answer.
+  const listener = keeper.run(Effect.ignoreCause(listening))
+  return yield* Effect.ensuring(asking, Effect.sync(() => listener.interruptUnsafe()))
 })
 
 /** Milliseconds until a waiter that nobody notifies asks again: the further back it stands, the less often. */
-const pollMillis = ({ acquireRetryInterval }: ResolvedConfig, answer: Waiting | Refused): number => {
+const pollMillis = ({ config }: Acquisition, answer: Waits | Refused): number => {
   if (answer._tag === "Waiting" && answer.retryAfter !== undefined) return Number.POSITIVE_INFINITY
-  return Duration.toMillis(acquireRetryInterval) * (answer._tag === "Waiting" ? answer.position + 1 : 1)
+  return Duration.toMillis(config.acquireRetryInterval) * (answer._tag === "Waiting" ? answer.position + 1 : 1)
 }
 
 /** Keeps a backing that rounds down to nothing from being asked without a pause. */
 const leastRenewalMillis = 10
 
-/** Milliseconds until a place in line must be renewed, or its backing wants to be asked. */
-const renewalMillis = ({ ttl }: ResolvedConfig, answer: Waiting | Refused): number => {
+/** Milliseconds until a place must be renewed, or its backing wants to be asked. */
+const renewalMillis = ({ config: { ttl } }: Acquisition, answer: Waits | Refused): number => {
   if (answer._tag === "Refused") return Number.POSITIVE_INFINITY
   return Math.max(leastRenewalMillis, Duration.toMillis(answer.retryAfter ?? Duration.divideUnsafe(ttl, 3)))
 }
-
-/**
- * Runs `helper` while `main` runs. It is interrupted when that ends, and not waited for: a subscription may hang on a store
- * that does not answer.
- */
-const alongside = <A, E, R>(helper: Effect.Effect<void>, main: Effect.Effect<A, E, R>) =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(
-      Effect.forkDetach(Effect.ignoreCause(helper), { startImmediately: true }),
-      (fiber: Fiber.Fiber<void>) => Effect.ensuring(restore(main), Effect.sync(() => fiber.interruptUnsafe()))
-    )
-  )

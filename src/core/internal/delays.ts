@@ -1,0 +1,17 @@
+/** A schedule as a source of pauses. */
+import { Clock, Duration, Effect, Pull, Schedule } from "effect"
+
+/** Milliseconds to pause, or `undefined` when the schedule has ended. */
+export type Delays<Input> = (input: Input) => Effect.Effect<number | undefined>
+
+export const make = <Input>(schedule: Schedule.Schedule<unknown, Input>): Effect.Effect<Delays<Input>> =>
+  Effect.map(
+    Schedule.toStep(schedule),
+    (step) => (input) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        Pull.matchEffect(step(now, input), {
+          onSuccess: ([, delay]) => Effect.succeed(Duration.toMillis(delay)),
+          onFailure: Effect.failCause,
+          onDone: () => Effect.succeed(undefined)
+        }))
+  )
