@@ -24,13 +24,12 @@ import type { SemaphoreState } from "./Backing.ts"
 import { DistributedSemaphoreBacking } from "./Backing.ts"
 import type { LockLostError } from "./Errors.ts"
 import { LockNotAcquiredError, SemaphoreBackingError } from "./Errors.ts"
-import { Acquisition } from "./internal/acquisition.ts"
 import * as Attempt from "./internal/attempt.ts"
-import type { Contender } from "./internal/contender.ts"
+import { Contender, isWaiting } from "./internal/contender.ts"
 import { Keeper } from "./internal/keeper.ts"
 import { Held, leasesOf } from "./internal/lease.ts"
 import { refuse, resolveConfig, resolveRequest } from "./internal/options.ts"
-import * as Waiting from "./internal/waiting.ts"
+import * as Requests from "./internal/requests.ts"
 import type { Lease } from "./Lease.ts"
 import type { AcquireOptions, DistributedSemaphoreConfig } from "./Options.ts"
 
@@ -139,50 +138,47 @@ export const make = (
     const config = resolveConfig(key, options)
     const keeper = yield* Keeper.of(backing)
 
-    /** Acquiring is interruptible; what was acquired is the caller's to release, in the same uninterruptible step. */
+    /** Asking is interruptible; what was acquired is released, whatever happens. */
     const acquire = <E>(
       permits: number,
       options: AcquireOptions | undefined,
-      restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>,
-      ask: (acquisition: Acquisition, owner: Fiber.Fiber<unknown, unknown>) => Effect.Effect<Contender | undefined, E>
+      restore: Restore,
+      ask: Ask<E>
     ): Effect.Effect<Held | undefined, E> =>
       Effect.withFiber((owner: Fiber.Fiber<unknown, unknown>) => {
-        const acquisition = new Acquisition(keeper, config, resolveRequest(config.limit, permits, options))
-        const asked = Effect.suspend(() => ask(acquisition, owner))
-        return Effect.flatMap(Effect.onError(restore(asked), () => acquisition.giveBackBriefly()), (contender) => {
-          if (contender === undefined) return Effect.as(acquisition.giveBackBriefly(), undefined)
+        const contender = new Contender(keeper, config, resolveRequest(config.limit, permits, options))
+        const asked = restore(Effect.suspend(() => ask(contender, owner)))
+        return Effect.flatMap(Effect.onError(asked, () => Requests.giveBackBriefly(contender)), (acquired) => {
+          if (!acquired) return Effect.as(Requests.giveBackBriefly(contender), undefined)
+          contender.mayHave = true
           contender.hold()
-          return Effect.succeed(new Held(acquisition, contender, owner))
+          return Effect.succeed(new Held(contender, owner))
         })
       })
 
-    const confirm = (acquisition: Acquisition) =>
-      Effect.map(acquisition.confirm, (answer) => answer._tag === "Granted" ? acquisition.contender(answer) : undefined)
-
-    const take = (acquisition: Acquisition, owner: Fiber.Fiber<unknown, unknown>) => {
-      const { acquiredExternally, identifier } = acquisition.request
+    const take: Ask<LockNotAcquiredError | SemaphoreBackingError> = (contender, owner) => {
+      const { name, request: { acquiredExternally, identifier } } = contender
       if (acquiredExternally) {
-        return Effect.flatMap(confirm(acquisition), (contender) =>
-          contender === undefined
-            ? Effect.fail(new LockNotAcquiredError({ key, identifier }))
-            : Effect.succeed(contender))
+        return Effect.flatMap(Requests.confirm(contender), (confirmed) =>
+          confirmed ? Effect.succeed(true) : Effect.fail(new LockNotAcquiredError({ key, identifier })))
       }
-      refuseToWaitForItself(acquisition, leasesOf(owner, acquisition))
-      const acquired = Waiting.acquire(acquisition)
-      return acquisition.name.claimIfUnused() ? acquired : Effect.andThen(acquisition.name.claim, acquired)
+      refuseToWaitForItself(contender, leasesOf(owner, contender))
+      const acquired = Effect.as(Requests.acquire(contender), true)
+      return name.claimIfUnused() ? acquired : Effect.andThen(name.claim, acquired)
     }
 
-    const tryTake = (acquisition: Acquisition) => {
-      if (acquisition.request.acquiredExternally) return confirm(acquisition)
+    const tryTake: Ask<SemaphoreBackingError> = (contender) => {
+      const { name, request } = contender
+      if (request.acquiredExternally) {
+        return Requests.confirm(contender)
+      }
       return Effect.andThen(
-        acquisition.name.givenBack,
+        name.givenBack,
         Effect.suspend(() =>
-          acquisition.name.claimIfUnused()
-            ? Effect.map(
-              acquisition.ask(false),
-              (answer) => answer._tag === "Granted" ? acquisition.contender(answer) : undefined
-            )
-            : Effect.undefined
+          name.claimIfUnused()
+            ? Effect.map(Requests.ask(contender), (answer) =>
+              answer !== false && !isWaiting(answer))
+            : Effect.succeed(false)
         )
       )
     }
@@ -191,13 +187,13 @@ export const make = (
     const underLease = <A, E, R>(
       lease: Held,
       effect: Effect.Effect<A, E, R>,
-      restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+      restore: Restore
     ) => Effect.onExit(restore(lease.use(effect)), () => lease.close)
 
     const scoped = <E>(
       permits: number,
       options: AcquireOptions | undefined,
-      ask: (acquisition: Acquisition, owner: Fiber.Fiber<unknown, unknown>) => Effect.Effect<Contender | undefined, E>
+      ask: Ask<E>
     ): Effect.Effect<Held | undefined, E, Scope.Scope> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.tap(
@@ -249,8 +245,13 @@ export const make = (
     }
   })
 
+/** Asks the store, and waits if need be; whether the permits were given. */
+type Ask<E> = (contender: Contender, owner: Fiber.Fiber<unknown, unknown>) => Effect.Effect<boolean, E>
+
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
 /** Dies if a fiber would wait for permits that only it could give back. */
-const refuseToWaitForItself = ({ config: { limit }, request }: Acquisition, own: ReadonlyArray<Held>): void => {
+const refuseToWaitForItself = ({ config: { limit }, request }: Contender, own: ReadonlyArray<Held>): void => {
   const { identifier, permits } = request
   if (own.some((lease) => lease.identifier === identifier)) {
     refuse(

@@ -14,54 +14,46 @@ export interface Attempt<A> {
   readonly name: keyof DistributedSemaphoreBacking
   readonly operation: () => Effect.Effect<A, SemaphoreBackingError>
   readonly limit: Duration.Duration
-  /** Called once: with the answer, or with a failure when the time limit has passed. */
-  readonly done: (exit: Exit.Exit<A, SemaphoreBackingError>) => void
 }
 
-/** Starts an attempt. Its fiber may go on after its time limit, if it does not answer the interruption. */
-export const launch = <A>(
+/**
+ * Starts an attempt. `done` is called once: with the answer, or with a failure when the time limit has passed. The fiber may go on
+ * after that, if it does not answer the interruption.
+ */
+export const start = <A>(
   keeper: Keeper,
   context: Context.Context<never>,
-  { done, limit, name, operation }: Attempt<A>
+  { limit, name, operation }: Attempt<A>,
+  done: (exit: Exit.Exit<A, SemaphoreBackingError>, fiber: Fiber.Fiber<A, SemaphoreBackingError>) => void
 ): Fiber.Fiber<A, SemaphoreBackingError> => {
   const failure = (cause: unknown) => Exit.fail(new SemaphoreBackingError({ operation: name, cause }))
-  const end = (exit: Exit.Exit<A, SemaphoreBackingError>) =>
-    // Only the operation itself can have been interrupted here, as by a client that shuts down.
-    done(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? failure(Cause.squash(exit.cause)) : exit)
-
   const fiber = Effect.runForkWith(context)(Effect.suspend(operation))
-  const exit = fiber.pollUnsafe()
-  if (exit !== undefined) {
-    end(exit)
-    return fiber
+  const end = (exit: Exit.Exit<A, SemaphoreBackingError>) => {
+    if (alarm !== undefined) keeper.cancel(alarm)
+    // Only the operation itself can have been interrupted here, as by a client that shuts down.
+    const interrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+    done(interrupted ? failure(Cause.squash(exit.cause)) : exit, fiber)
   }
-  const forget = fiber.addObserver((exit) => {
-    keeper.cancel(alarm)
-    end(exit)
-  })
-  const alarm = keeper.setAlarm(Duration.toMillis(limit), () => {
+  const alarm = fiber.pollUnsafe() !== undefined ? undefined : keeper.setAlarm(Duration.toMillis(limit), () => {
     forget()
     fiber.interruptUnsafe()
-    done(failure(new Cause.TimeoutError(`No answer within ${Duration.format(limit)}`)))
+    done(failure(new Cause.TimeoutError(`No answer within ${Duration.format(limit)}`)), fiber)
   })
+  const forget = fiber.addObserver(end)
   return fiber
 }
 
-/** An attempt to wait for. `abandoned` is called if nobody waits for its answer any more, or if it failed. */
+/** An attempt to wait for. `abandoned` is called if it failed, or nobody waits for its answer any more. */
 export const run = <A>(
   keeper: Keeper,
-  attempt: Omit<Attempt<A>, "done">,
-  abandoned: (fiber: Fiber.Fiber<unknown, unknown> | undefined) => void
+  attempt: Attempt<A>,
+  abandoned: (fiber: Fiber.Fiber<unknown, unknown>) => void
 ): Effect.Effect<A, SemaphoreBackingError> =>
   Effect.withFiber((parent: Fiber.Fiber<unknown, unknown>) =>
     Effect.callback<A, SemaphoreBackingError>((resume) => {
-      let fiber: Fiber.Fiber<unknown, unknown> | undefined
-      fiber = launch(keeper, parent.context, {
-        ...attempt,
-        done: (exit) => {
-          if (Exit.isFailure(exit)) abandoned(fiber)
-          resume(exit)
-        }
+      const fiber = start(keeper, parent.context, attempt, (exit, fiber) => {
+        if (Exit.isFailure(exit)) abandoned(fiber)
+        resume(exit)
       })
       return Effect.sync(() => abandoned(fiber))
     })

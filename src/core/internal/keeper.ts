@@ -6,12 +6,12 @@
  * comes and goes arms no timer.
  */
 import { Clock, Context, Duration, Effect, Exit, Fiber } from "effect"
-import type { Acquired, DistributedSemaphoreBacking, Waiting } from "../Backing.ts"
-import { SemaphoreBackingError } from "../Errors.ts"
-import { launch } from "./attempt.ts"
+import type { DistributedSemaphoreBacking, SemaphoreBackingError } from "../Backing.ts"
+import { start } from "./attempt.ts"
 import { inBackground } from "./background.ts"
-import type { Contender } from "./contender.ts"
-import * as Delays from "./delays.ts"
+import type { Answer, Contender } from "./contender.ts"
+import { abandon, tryAcquire } from "./requests.ts"
+import type { Subscription } from "./subscriptions.ts"
 import type { LocalTime } from "./time.ts"
 import * as Time from "./time.ts"
 
@@ -31,6 +31,7 @@ const keepers = new WeakMap<DistributedSemaphoreBacking, Keeper>()
 export class Keeper {
   readonly backing: DistributedSemaphoreBacking
   readonly now: LocalTime
+  readonly subscriptions = new Map<string, Subscription>()
   private readonly context: Context.Context<never>
   private readonly contenders = new Set<Contender>()
   private readonly alarms = new Set<Alarm>()
@@ -46,13 +47,14 @@ export class Keeper {
 
   private constructor(backing: DistributedSemaphoreBacking, context: Context.Context<never>) {
     this.backing = backing
-    this.context = context
+    this.context = inBackground(context)
     this.now = Time.make(Context.get(context, Clock.Clock))
   }
 
   /** Runs an effect that does not keep the process alive. */
-  readonly run = <A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> =>
-    Effect.runForkWith(this.context)(inBackground(effect))
+  run<A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> {
+    return Effect.runForkWith(this.context)(effect)
+  }
 
   /** Rings once, when a time has passed. */
   setAlarm(millis: number, ring: () => void): Alarm {
@@ -70,6 +72,10 @@ export class Keeper {
   keep(contender: Contender): void {
     this.contenders.add(contender)
     this.wakeBy(contender.nextDue())
+  }
+
+  keeps(contender: Contender): boolean {
+    return this.contenders.has(contender)
   }
 
   drop(contender: Contender): void {
@@ -99,7 +105,7 @@ export class Keeper {
       if (contender.deadline <= now) contender.runOut()
       else if (contender.isDue(now)) somethingIsDue = true
     }
-    if (somethingIsDue) this.refresh(Array.from(this.contenders).filter((contender) => contender.isNearlyDue(now)))
+    if (somethingIsDue) this.renew(Array.from(this.contenders).filter((contender) => contender.isNearlyDue(now)))
 
     let next = Number.POSITIVE_INFINITY
     for (const alarm of this.alarms) next = Math.min(next, alarm.due)
@@ -108,55 +114,46 @@ export class Keeper {
   }
 
   /** One request, as far as the backing can, for those whose attempts may last about as long. */
-  private refresh(due: ReadonlyArray<Contender>): void {
+  private renew(due: ReadonlyArray<Contender>): void {
     const groups = new Map<unknown, Array<Contender>>()
     for (const contender of due) {
-      const group = this.backing.refreshAll === undefined
-        ? contender
-        : Math.ceil(Math.log2(Duration.toMillis(contender.config.attemptLimit)))
+      const alone = contender.asksAgain || this.backing.refreshAll === undefined
+      const group = alone ? contender : Math.ceil(Math.log2(Duration.toMillis(contender.config.attemptLimit)))
       const members = groups.get(group)
       if (members === undefined) groups.set(group, [contender])
       else members.push(contender)
     }
-    for (const group of groups.values()) this.refreshGroup(group)
+    for (const group of groups.values()) this.renewTogether(group)
   }
 
-  private refreshGroup(group: ReadonlyArray<Contender>): void {
+  private renewTogether(group: ReadonlyArray<Contender>): void {
     const { backing } = this
-    const sent = this.now()
-    for (const contender of group) contender.extended = sent
-    const { fencingToken, holderId, key, limit, permits, ttl } = group[0]!.request
-    const operation = group.length > 1
-      ? () => backing.refreshAll!(group.map(({ request }) => request))
-      : () => Effect.map(backing.refresh(key, holderId, ttl, limit, permits, { fencingToken }), (answer) => [answer])
-    const fiber = launch(this, this.context, {
-      name: "refresh",
-      operation,
-      limit: group.map(({ config }) => config.attemptLimit).reduce(Duration.min),
-      done: (exit: Exit.Exit<ReadonlyArray<boolean | Acquired | Waiting>, SemaphoreBackingError>) => {
+    const [first] = group as [Contender]
+    const { asksAgain, refreshRequest: { fencingToken, holderId, key, limit, permits, ttl } } = first
+    const operation = (): Effect.Effect<ReadonlyArray<Answer>, SemaphoreBackingError> => {
+      if (group.length > 1) return backing.refreshAll!(group.map(({ refreshRequest }) => refreshRequest))
+      return Effect.map(
+        asksAgain ? tryAcquire(first, true) : backing.refresh(key, holderId, ttl, limit, permits, { fencingToken }),
+        (answer) => [answer]
+      )
+    }
+    const limitOfAll = group.map(({ config }) => config.attemptLimit).reduce(Duration.min)
+    const now = this.now()
+    for (const contender of group) contender.sent = now
+    const fiber = start(
+      this,
+      this.context,
+      { name: asksAgain ? "tryAcquire" : "refresh", operation, limit: limitOfAll },
+      (exit, fiber) => {
+        if (Exit.isFailure(exit) && asksAgain) abandon(first, fiber)
         for (const [index, contender] of group.entries()) {
-          contender.refreshing = undefined
-          if (!this.contenders.has(contender)) continue
-          if (Exit.isSuccess(exit)) contender.refreshed(exit.value[index]!, sent)
-          else this.failed(contender, Exit.failCause(exit.cause))
+          contender.renewing = undefined
+          if (!this.keeps(contender)) continue
+          if (Exit.isSuccess(exit)) contender.answered(exit.value[index]!)
+          else contender.failed(Exit.failCause(exit.cause))
         }
       }
-    })
-    if (fiber.pollUnsafe() === undefined) { for (const contender of group) contender.refreshing = fiber }
-  }
-
-  /** Tries again when the policy says so; ends the contender when the policy has ended. */
-  private failed(contender: Contender, exit: Exit.Exit<never, SemaphoreBackingError>): void {
-    const error = Exit.findErrorOption(exit)
-    if (error._tag === "None") return contender.fail(exit)
-    contender.failure = error.value
-    contender.refreshIn(Number.POSITIVE_INFINITY, 0)
-    this.run(Effect.gen({ self: this }, function*() {
-      contender.delays ??= yield* Delays.make(contender.config.backingFailureRetryPolicy)
-      const millis = yield* contender.delays(error.value)
-      if (!this.contenders.has(contender)) return
-      if (millis === undefined) contender.fail(exit)
-      else contender.refreshIn(millis, 0)
-    }))
+    )
+    if (fiber.pollUnsafe() === undefined) { for (const contender of group) contender.renewing = fiber }
   }
 }

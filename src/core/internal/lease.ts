@@ -3,8 +3,8 @@ import { Context, Duration, Effect, Exit, Fiber, Option } from "effect"
 import type { FencingToken } from "../Backing.ts"
 import type { LockLostError, SemaphoreBackingError } from "../Errors.ts"
 import { Lease } from "../Lease.ts"
-import type { Acquisition } from "./acquisition.ts"
 import type { Contender } from "./contender.ts"
+import { giveBack, giveBackBriefly } from "./requests.ts"
 
 type KeepAlive = Fiber.Fiber<never, LockLostError | SemaphoreBackingError>
 
@@ -15,7 +15,6 @@ export class Held {
   readonly identifier: string
   readonly permits: number
   readonly fencingToken: Option.Option<FencingToken>
-  readonly acquisition: Acquisition
   readonly contender: Contender
   /** The lease that the acquiring fiber worked under. */
   readonly outer: Held | undefined
@@ -24,12 +23,11 @@ export class Held {
   private innerFiber: number | undefined
   private fiber: KeepAlive | undefined
 
-  constructor(acquisition: Acquisition, contender: Contender, owner: AnyFiber) {
-    this.key = acquisition.config.key
-    this.identifier = acquisition.request.identifier
-    this.permits = acquisition.request.permits
-    this.fencingToken = Option.fromUndefinedOr(contender.request.fencingToken)
-    this.acquisition = acquisition
+  constructor(contender: Contender, owner: AnyFiber) {
+    this.key = contender.config.key
+    this.identifier = contender.request.identifier
+    this.permits = contender.request.permits
+    this.fencingToken = Option.fromUndefinedOr(contender.token)
     this.contender = contender
     this.outer = leaseOf(owner)
     this.outerFiber = owner.id
@@ -37,12 +35,12 @@ export class Held {
 
   /** Nobody needs a fiber until somebody asks for it. Its interruption ends the refreshes. */
   get keepAlive(): KeepAlive {
-    return this.fiber ??= this.acquisition.keeper.run(
+    return this.fiber ??= this.contender.keeper.run(
       Effect.callback<never, LockLostError | SemaphoreBackingError>((resume) => {
-        const forget = this.contender.onEnd(resume)
+        const forget = this.contender.listen(resume)
         return Effect.sync(() => {
           forget()
-          this.acquisition.keeper.drop(this.contender)
+          this.contender.keeper.drop(this.contender)
         })
       })
     )
@@ -70,7 +68,7 @@ export class Held {
         const child = Effect.runForkWith(context)(work)
         const exit = child.pollUnsafe()
         if (exit !== undefined) return resume(exit)
-        const forget = this.contender.onEnd((end) => {
+        const forget = this.contender.listen((end) => {
           forgetChild()
           child.addObserver(() => resume(end))
           child.interruptUnsafe(owner.id)
@@ -90,14 +88,16 @@ export class Held {
   /** Ends the keepalive, then gives the permits back. If the hold was lost, nobody waits for that: the store is in trouble. */
   get close(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const { acquisition, contender } = this
-      const lost = contender.lost()
+      const { contender } = this
+      const { loss } = contender
       contender.end(Exit.interrupt())
-      if (lost === undefined) return acquisition.giveBackBriefly(contender)
-      const error = Option.getOrUndefined(Exit.findErrorOption(lost))
-      const knownToBeGone = error?._tag === "LockLostError" && error.reason !== "unreachable"
-      if (knownToBeGone && !acquisition.isUnsettled) acquisition.name.leave()
-      else acquisition.giveBack(contender)
+      if (loss === undefined) return giveBackBriefly(contender)
+      const error = Option.getOrUndefined(Exit.findErrorOption(loss))
+      // What the store does not know, it can't take back.
+      if (error?._tag === "LockLostError" && error.reason !== "unreachable") {
+        contender.mayHave = Boolean(contender.late?.size)
+      }
+      giveBack(contender)
       return Effect.void
     })
   }
@@ -112,11 +112,11 @@ const leaseOf = (fiber: AnyFiber): Held | undefined => {
  * The leases of a key that a fiber works under, by `withPermits`. Only the fiber itself is looked at: what it forks may wait for
  * it to end, and a time limit runs its effect in a fiber of its own.
  */
-export const leasesOf = (fiber: AnyFiber, acquisition: Acquisition): ReadonlyArray<Held> => {
+export const leasesOf = (fiber: AnyFiber, { config: { key }, keeper }: Contender): ReadonlyArray<Held> => {
   const found: Array<Held> = []
   let runsIn = fiber.id
   for (let lease = leaseOf(fiber); lease !== undefined && lease.isUsedBy(runsIn); lease = lease.outer) {
-    if (lease.key === acquisition.config.key && lease.acquisition.keeper === acquisition.keeper) found.push(lease)
+    if (lease.key === key && lease.contender.keeper === keeper) found.push(lease)
     runsIn = lease.outerFiber
   }
   return found

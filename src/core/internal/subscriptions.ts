@@ -1,82 +1,81 @@
 /**
  * Hears which waiters the store has granted: one subscription per key and process, shared by all its waiters. It outlives the last
  * of them by a while, because a key that was contended once will be contended again.
+ *
+ * A store that does not grant notifies each waiter by itself, and that asks again.
  */
-import { Effect, Fiber, Stream } from "effect"
+import { Effect, Stream } from "effect"
+import type { Fiber } from "effect"
 import type { FencingToken } from "../Backing.ts"
 import type { Contender } from "./contender.ts"
-import type { Alarm, Keeper } from "./keeper.ts"
+import type { Alarm } from "./keeper.ts"
 
 const idleMillis = 60_000
 
 /** A grant may arrive before the answer that tells the number. As many are remembered. */
 const mostEarly = 1000
 
-interface Subscription {
-  readonly waiters: Map<FencingToken, Contender>
+export interface Subscription {
+  readonly waiters: Map<FencingToken | undefined, Contender>
   readonly early: Set<FencingToken>
-  fiber: Fiber.Fiber<void>
+  readonly fiber: Fiber.Fiber<void>
   /** When it stood last: what was granted before may have been missed. */
   stoodAt: number
   idle: Alarm | undefined
 }
 
-const subscriptionsOf = new WeakMap<Keeper, Map<string, Subscription>>()
-
-/** Grants a waiter when it is its turn. */
-export const join = (keeper: Keeper, waiter: Contender): void => {
-  const { backing: { onPermitsReleased } } = keeper
-  const { fencingToken, key } = waiter.request
-  if (onPermitsReleased === undefined) return
-  const subscriptions = subscriptionsOf.get(keeper) ?? new Map<string, Subscription>()
-  subscriptionsOf.set(keeper, subscriptions)
-  const subscription = subscriptions.get(key) ?? open(keeper, key)
-  subscriptions.set(key, subscription)
-
+/** Tells a waiter of its grant. Returns how to stop that. */
+export const join = (waiter: Contender): () => void => {
+  const { config: { key }, keeper, request: { identifier }, token } = waiter
+  if (keeper.backing.onPermitsReleased === undefined) return () => {}
+  const name = token === undefined ? `${key.length}:${key}${identifier}` : key
+  const subscription = keeper.subscriptions.get(name) ?? open(waiter)
+  keeper.subscriptions.set(name, subscription)
   if (subscription.idle !== undefined) keeper.cancel(subscription.idle)
   subscription.idle = undefined
-  subscription.waiters.set(fencingToken!, waiter)
-  if (subscription.early.delete(fencingToken!)) waiter.grant()
+  subscription.waiters.set(token, waiter)
+  if (token !== undefined && subscription.early.delete(token)) waiter.grant()
   else if (waiter.renewed <= subscription.stoodAt) waiter.look()
-}
 
-export const leave = (keeper: Keeper, waiter: Contender): void => {
-  const { fencingToken, key } = waiter.request
-  const subscriptions = subscriptionsOf.get(keeper)
-  const subscription = subscriptions?.get(key)
-  if (subscriptions === undefined || subscription === undefined) return
-  subscription.waiters.delete(fencingToken!)
-  if (subscription.waiters.size > 0) return
-  subscription.idle = keeper.setAlarm(idleMillis, () => {
-    subscriptions.delete(key)
-    subscription.fiber.interruptUnsafe()
-  })
-}
-
-const open = (keeper: Keeper, key: string): Subscription => {
-  const waiters = new Map<FencingToken, Contender>()
-  const early = new Set<FencingToken>()
-  const subscription: Subscription = {
-    waiters,
-    early,
-    fiber: undefined!,
-    stoodAt: Number.NEGATIVE_INFINITY,
-    idle: undefined
+  return () => {
+    if (!subscription.waiters.delete(token) || subscription.waiters.size > 0) return
+    const close = () => {
+      keeper.subscriptions.delete(name)
+      // It is not waited for: it may hang on a store that does not answer.
+      subscription.fiber.interruptUnsafe()
+    }
+    if (token === undefined) close()
+    else subscription.idle = keeper.setAlarm(idleMillis, close)
   }
-  const hear = (token: void | FencingToken) => {
-    if (token === undefined) {
+}
+
+const open = ({ config: { key }, keeper, request: { identifier }, token }: Contender): Subscription => {
+  const waiters: Subscription["waiters"] = new Map()
+  const early: Subscription["early"] = new Set()
+  const hear = (granted: void | FencingToken) => {
+    if (granted === undefined) {
       subscription.stoodAt = keeper.now()
       for (const waiter of waiters.values()) waiter.look()
       return
     }
-    const waiter = waiters.get(token)
+    const waiter = waiters.get(granted)
     if (waiter !== undefined) return waiter.grant()
-    early.add(token)
+    early.add(granted)
     if (early.size > mostEarly) early.delete(early.values().next().value!)
   }
-  const listening = Effect.suspend(() =>
-    Stream.runForEach(keeper.backing.onPermitsReleased!(key), (token) => Effect.sync(() => hear(token)))
+  const signals = Effect.suspend(() =>
+    Stream.runForEach(
+      keeper.backing.onPermitsReleased!(key, token === undefined ? identifier : undefined),
+      (granted) => Effect.sync(() => hear(granted))
+    )
   )
-  subscription.fiber = keeper.run(Effect.ignoreCause(listening))
+  const subscription: Subscription = {
+    waiters,
+    early,
+    // Not before this is there to hear.
+    fiber: keeper.run(Effect.ignoreCause(Effect.andThen(Effect.yieldNow, signals))),
+    stoodAt: Number.NEGATIVE_INFINITY,
+    idle: undefined
+  }
   return subscription
 }
