@@ -11,17 +11,11 @@ import { until } from "../utils/until.ts"
 
 const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8")
 
-/** The user that the README describes. */
-const documented = /^ACL SETUSER app (.*)$/m.exec(readme)![1]!.split(" ")
-
-/** What the README adds for a Cluster, and takes away. */
-const cluster = /A Cluster needs `([^`]*)` instead of `([^`]*)`, and `([^`]*)`/.exec(readme)!
-const [added, removed, forClient] = cluster.slice(1).map((rules) => rules.split(/\s+/)) as [
-  string[],
-  string[],
-  string[]
-]
-const documentedForCluster = [...documented.filter((rule) => !removed.includes(rule)), ...added, ...forClient]
+/** The users that the README describes: of a server, and of a Cluster. */
+const [documented, documentedForCluster] = Array.from(
+  readme.matchAll(/^ACL SETUSER app (.*)$/gm),
+  ([, rules]) => rules!.split(" ")
+) as [Array<string>, Array<string>]
 
 const change = (admin: Redis, ...rules: ReadonlyArray<string>) =>
   Effect.promise(() => admin.call("ACL", "SETUSER", "app", ...rules))
@@ -42,9 +36,9 @@ const limited = Effect.gen(function*() {
 })
 
 /** The backing over a client of its own, like another process. */
-const build = (url: string, options: RedisBacking.RedisBackingOptions = {}) =>
+const build = (url: string) =>
   Effect.gen(function*() {
-    const context = yield* Layer.build(RedisBacking.layer(yield* connect(url), options))
+    const context = yield* Layer.build(RedisBacking.layer(yield* connect(url)))
     return { context, backing: Context.get(context, DistributedSemaphoreBacking) }
   })
 
@@ -158,7 +152,7 @@ describe("a user who may not use one of the commands", () => {
             () => Effect.sleep("1 millis"),
             () => Effect.sync(() => void (out -= permits))
           )
-        const worker = (name: string, { context }: typeof healthy, permits: number) =>
+        const worker = ({ context }: typeof healthy, permits: number) =>
           Effect.gen(function*() {
             const semaphore = yield* DistributedSemaphore.make("key", {
               limit,
@@ -174,7 +168,7 @@ describe("a user who may not use one of the commands", () => {
               }),
               Effect.repeat({ while: () => !stop })
             )
-          }).pipe(Effect.provide(context), Effect.withSpan(name))
+          }).pipe(Effect.provide(context))
         /** Holders and waiters who crash: what they had expires under the hands of the others. */
         const crash = (backing: DistributedSemaphoreBacking, permits: number) =>
           Effect.gen(function*() {
@@ -186,8 +180,8 @@ describe("a user who may not use one of the commands", () => {
           }).pipe(Effect.repeat({ while: () => !stop }))
 
         const running = yield* Effect.forkScoped(Effect.all([
-          ...[1, 2, 1].map((permits) => worker("limited", limitedUser, permits)),
-          ...[1, 2, 3].map((permits) => worker("healthy", healthy, permits)),
+          ...[1, 2, 1].map((permits) => worker(limitedUser, permits)),
+          ...[1, 2, 3].map((permits) => worker(healthy, permits)),
           ...[limitedUser, healthy].flatMap(({ backing }) => [crash(backing, 1), crash(backing, 2)])
         ], { concurrency: "unbounded" }))
         yield* until(Effect.sync(() => cycles > 30))
