@@ -164,7 +164,7 @@ export const make = (
       }
       refuseToWaitForItself(contender, leasesOf(owner, contender))
       const acquired = Effect.as(Requests.acquire(contender), true)
-      return name.claimIfUnused() ? acquired : Effect.andThen(name.claim, acquired)
+      return name.claimIfUnused() ? acquired : Effect.andThen(name.claim(), acquired)
     }
 
     const tryTake: Ask<SemaphoreBackingError> = (contender) => {
@@ -173,7 +173,7 @@ export const make = (
         return Requests.confirm(contender)
       }
       return Effect.andThen(
-        name.givenBack,
+        name.givenBack(),
         Effect.suspend(() =>
           name.claimIfUnused()
             ? Effect.map(Requests.ask(contender), (answer) =>

@@ -85,7 +85,7 @@ export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreB
   const { config: { key, limit, ttl }, keeper: { backing }, name, request: { identifier, permits } } = contender
   const refresh = question(contender, "refresh", () => backing.refresh(key, identifier, ttl, limit, permits))
   return Effect.andThen(
-    name.givenBack,
+    name.givenBack(),
     Effect.flatMap(refresh, (answer) => {
       if (answer === false || isWaiting(answer)) return Effect.succeed(false)
       return name.takeOver() ? Effect.succeed(true) : confirm(contender)
