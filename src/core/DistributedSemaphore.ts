@@ -123,8 +123,8 @@ export interface DistributedSemaphore {
  *
  * **Details**
  *
- * Semaphores of one key should agree on `limit` and `ttl`. While they differ, as during a deployment, each acquisition goes
- * by its own.
+ * Semaphores of one key should agree on `limit` and `ttl`. While they differ, as during a deployment, the smallest limit of those
+ * who hold or wait counts; each acquisition has its own ttl.
  *
  * @category constructors
  * @since 0.1.0
