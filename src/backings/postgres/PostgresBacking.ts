@@ -75,7 +75,8 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   const name = options.schema ?? "effect_distributed_lock"
   const schema = quote(name)
 
-  const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<unknown>) =>
+  // A number binds as int4, int8 or float8, by its value, and an array by its elements': bind what is of one type always.
+  const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<Parameter>) =>
     client.unsafe<A>(statement, parameters).withoutTransform.pipe(
       // Not in a transaction of the caller's: it might be rolled back, and would keep the key locked until it ends.
       Effect.updateContext((context: Context.Context<never>) =>
@@ -95,7 +96,7 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
 
   yield* inBackground(
     Effect.schedule(
-      Effect.ignoreCause(run("sweep", `select ${schema}.sweep('10 seconds')`)),
+      Effect.ignoreCause(run("sweep", `select ${schema}.sweep(interval '10 seconds')`)),
       Schedule.spaced("30 seconds")
     )
   )
@@ -103,10 +104,10 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   const refresh = Refreshes.make((refreshes) =>
     run<{ index: bigint; token: bigint }>(
       "refresh",
-      `select index, token from ${schema}.refresh($1, $2, $3)`,
+      `select index, token from ${schema}.refresh($1::text[], $2::text[], $3::bigint[])`,
       refreshes.map(({ key }) => encode(key)),
       refreshes.map(({ holderId }) => encode(holderId)),
-      refreshes.map(({ ttlMillis }) => ttlMillis)
+      refreshes.map(({ ttlMillis }) => BigInt(ttlMillis))
     ).pipe(Effect.map((rows) => {
       const tokens = new Map(rows.map(({ index, token }) => [Number(index), token]))
       return refreshes.map((_, index) => {
@@ -123,12 +124,12 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
         return Effect.map(
           run<{ answer: "acquired" | "waiting" | "refused"; number: bigint; retry_after: bigint }>(
             "tryAcquire",
-            `select answer, number, retry_after from ${schema}.try_acquire($1, $2, $3, $4, $5, $6)`,
+            `select answer, number, retry_after from ${schema}.try_acquire($1::text, $2::text, $3::bigint, $4::bigint, $5::bigint, $6::boolean)`,
             encode(key),
             encode(holderId),
-            millis(ttl),
-            limit,
-            permits,
+            BigInt(millis(ttl)),
+            BigInt(limit),
+            BigInt(permits),
             options?.queue ?? false
           ),
           ([row]) => {
@@ -153,10 +154,10 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
       Effect.map(
         run<{ freed: bigint }>(
           "release",
-          `select ${schema}.release($1, $2, $3) as freed`,
+          `select ${schema}.release($1::text, $2::text, $3::bigint) as freed`,
           encode(key),
           encode(holderId),
-          permits
+          BigInt(permits)
         ),
         ([row]) => Number(row!.freed)
       ),
@@ -165,7 +166,7 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
 
     getCount: (key) =>
       Effect.map(
-        run<{ count: bigint }>("getCount", `select ${schema}.get_count($1) as count`, encode(key)),
+        run<{ count: bigint }>("getCount", `select ${schema}.get_count($1::text) as count`, encode(key)),
         ([row]) => Number(row!.count)
       ),
 
@@ -175,13 +176,15 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
       Effect.map(
         run<InspectRow>(
           "inspect",
-          `select holder, permits, token, ticket, micros from ${schema}.inspect($1)`,
+          `select holder, permits, token, ticket, micros from ${schema}.inspect($1::text)`,
           encode(key)
         ),
         stateOf
       )
   })
 })
+
+type Parameter = string | bigint | boolean | ReadonlyArray<string> | ReadonlyArray<bigint>
 
 interface InspectRow {
   readonly holder: string
