@@ -156,6 +156,9 @@ begin
       return;
     end if;
     own_token := nextval('"effect_distributed_lock".tokens');
+    -- What counts as expired now must not count again after the clock has gone back.
+    delete from "effect_distributed_lock".holds x where x.key = k and x.expires <= t;
+    delete from "effect_distributed_lock".places x where x.key = k and x.expires <= t;
   end if;
 
   insert into "effect_distributed_lock".holds as x (key, holder, permits, token, expires, key_name, holder_name)
@@ -237,8 +240,12 @@ end $semaphore$;
 
 create function "effect_distributed_lock".sweep(p_age interval) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $semaphore$
 begin
-  delete from "effect_distributed_lock".holds x where x.expires < clock_timestamp() - p_age;
-  delete from "effect_distributed_lock".places x where x.expires < clock_timestamp() - p_age;
+  delete from "effect_distributed_lock".holds x where x.ctid = any (array(
+    select y.ctid from "effect_distributed_lock".holds y where y.expires < clock_timestamp() - p_age for update skip locked
+  ));
+  delete from "effect_distributed_lock".places x where x.ctid = any (array(
+    select y.ctid from "effect_distributed_lock".places y where y.expires < clock_timestamp() - p_age for update skip locked
+  ));
 end $semaphore$;
 
 insert into "effect_distributed_lock".migrations (id, name) values (1, 'initial');

@@ -173,6 +173,9 @@ begin
       return;
     end if;
     own_token := nextval('${text}.tokens');
+    -- What counts as expired now must not count again after the clock has gone back.
+    delete from ${s}.holds x where x.key = k and x.expires <= t;
+    delete from ${s}.places x where x.key = k and x.expires <= t;
   end if;
 
   insert into ${s}.holds as x (key, holder, permits, token, expires, key_name, holder_name)
@@ -255,11 +258,16 @@ begin
   return (select max(m.id) from ${s}.migrations m);
 end $semaphore$`,
 
-  // C5: removes what has expired a while ago. Nobody counts it any more; it only takes room.
+  // C5: removes what has expired a while ago. Nobody counts it any more; it only takes room. It waits for no operation,
+  // because it has no key to itself: what another has locked is left for the next time.
   `create function ${s}.sweep(p_age interval) returns void ${header} as $semaphore$
 begin
-  delete from ${s}.holds x where x.expires < clock_timestamp() - p_age;
-  delete from ${s}.places x where x.expires < clock_timestamp() - p_age;
+  delete from ${s}.holds x where x.ctid = any (array(
+    select y.ctid from ${s}.holds y where y.expires < clock_timestamp() - p_age for update skip locked
+  ));
+  delete from ${s}.places x where x.ctid = any (array(
+    select y.ctid from ${s}.places y where y.expires < clock_timestamp() - p_age for update skip locked
+  ));
 end $semaphore$`
 ]
 
