@@ -23,11 +23,12 @@ import type { SemaphoreState } from "./Backing.ts"
 import { DistributedSemaphoreBacking } from "./Backing.ts"
 import type { LockLostError } from "./Errors.ts"
 import { LockNotAcquiredError, SemaphoreBackingError } from "./Errors.ts"
+import * as Enclosing from "./internal/enclosing.ts"
 import type { Granted } from "./internal/holder.ts"
 import * as Holder from "./internal/holder.ts"
 import * as Keeping from "./internal/lease.ts"
 import * as Operations from "./internal/operations.ts"
-import { resolveAcquisition, resolveConfig } from "./internal/options.ts"
+import { refuse, resolveAcquisition, resolveConfig } from "./internal/options.ts"
 import * as Waiting from "./internal/waiting.ts"
 import { Lease } from "./Lease.ts"
 import type { AcquireOptions, DistributedSemaphoreConfig } from "./Options.ts"
@@ -139,7 +140,7 @@ export const make = Effect.fnUntraced(function*(
     const holder = Holder.make(backing, config, yield* resolveAcquisition(config.limit, permits, options))
     const cleanUp = Effect.suspend(() => holder.mayHold() ? Holder.giveBackBriefly(holder) : holder.abandon)
     return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-      const granted = yield* Effect.onError(restore(Effect.andThen(holder.ready, ask(holder))), () => cleanUp)
+      const granted = yield* Effect.onError(restore(ask(holder)), () => cleanUp)
       if (Option.isNone(granted)) {
         yield* cleanUp
         return Option.none()
@@ -150,6 +151,29 @@ export const make = Effect.fnUntraced(function*(
     }))
   })
 
+  /** Dies if the calling fiber would wait for permits that it holds itself. */
+  const refuseOwnPermits = Effect.fnUntraced(function*({ acquisition }: Holder.Holder) {
+    const { identifier, permits } = acquisition
+    const own = yield* Enclosing.leases(backing, key)
+    if (own.some((lease) => lease.identifier === identifier)) {
+      return yield* refuse(
+        "identifier",
+        identifier,
+        "another than that of a hold that this fiber works under: it would wait for itself"
+      )
+    }
+    const held = own.reduce((sum, lease) => sum + lease.permits, 0)
+    if (held + permits > config.limit) {
+      return yield* refuse(
+        "permits",
+        permits,
+        `at most the ${
+          config.limit - held
+        } of ${config.limit} that this fiber does not hold itself already: it would wait for itself`
+      )
+    }
+  })
+
   const takeLease = (permits: number, options?: AcquireOptions) =>
     acquire(permits, options, (holder) =>
       Effect.asSome(
@@ -158,15 +182,24 @@ export const make = Effect.fnUntraced(function*(
             answer._tag === "Granted"
               ? Effect.succeed(answer)
               : new LockNotAcquiredError({ key, identifier: holder.acquisition.identifier }))
-          : Waiting.acquire(backing, holder)
+          : refuseOwnPermits(holder).pipe(
+            Effect.andThen(holder.name.claim),
+            Effect.andThen(Waiting.acquire(backing, holder))
+          )
       )).pipe(Effect.map(Option.getOrThrow))
 
   const tryTakeLease = (permits: number, options?: AcquireOptions) =>
-    acquire(permits, options, (holder) =>
-      Effect.map(
-        holder.acquisition.acquiredExternally ? holder.confirm : holder.ask({ queue: false }),
-        (answer) => answer._tag === "Granted" ? Option.some(answer) : Option.none()
-      ))
+    acquire(permits, options, (holder) => {
+      const unlessRefused = Effect.map((answer: Holder.Answer) =>
+        answer._tag === "Granted" ? Option.some(answer) : Option.none()
+      )
+      return holder.acquisition.acquiredExternally
+        ? unlessRefused(holder.confirm)
+        : Effect.flatMap(
+          holder.name.claimIfUnused,
+          (claimed) => claimed ? unlessRefused(holder.ask({ queue: false })) : Effect.succeedNone
+        )
+    })
 
   const read = <A>(
     name: keyof DistributedSemaphoreBacking,
@@ -177,11 +210,19 @@ export const make = Effect.fnUntraced(function*(
       return Effect.ensuring(operations.run(name, operation), operations.abandon)
     }).pipe(Effect.map(({ value }) => value))
 
+  const underLease = <A, E, R>(effect: Effect.Effect<A, E, R>, lease: Lease["Service"]) =>
+    Effect.withFiber((fiber: Fiber.Fiber<unknown, unknown>) =>
+      Effect.raceFirst(
+        Enclosing.provide(Effect.provideService(effect, Lease, lease), backing, lease, fiber.id),
+        Fiber.join(lease.keepAlive)
+      )
+    )
+
   return {
     key,
     limit: config.limit,
+    // Not Effect.scoped: what the effect itself puts into a scope is for its caller's.
     withPermits: (permits, options) => (effect) =>
-      // Not Effect.scoped: what the effect itself puts into a scope is for its caller's.
       Effect.scopedWith((scope) =>
         Effect.flatMap(Scope.provide(takeLease(permits, options), scope), (lease) => underLease(effect, lease))
       ),
@@ -204,6 +245,3 @@ export const make = Effect.fnUntraced(function*(
       : read("inspect", () => backing.inspect!(key))
   }
 })
-
-const underLease = <A, E, R>(effect: Effect.Effect<A, E, R>, lease: Lease["Service"]) =>
-  Effect.raceFirst(Effect.provideService(effect, Lease, lease), Fiber.join(lease.keepAlive))

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { Data } from "effect"
+import { Data, Formatter } from "effect"
 
 /**
  * The lease of a hold ended while its holder still worked under it. The work has been interrupted.
@@ -11,7 +11,8 @@ import { Data } from "effect"
  * **Details**
  *
  * - `"expired"`: the store answered, and no longer knows the hold.
- * - `"unreachable"`: the store has not confirmed the lease for so long that it may give the permits to others.
+ * - `"unreachable"`: the store has not confirmed the lease for so long that it may give the permits to others. `cause` is
+ *   the last failure of a refresh, if one failed: the store may be out of reach, read-only, full, or may refuse the client.
  *
  * @category errors
  * @since 0.1.0
@@ -20,11 +21,14 @@ export class LockLostError extends Data.TaggedError("LockLostError")<{
   readonly key: string
   readonly identifier: string
   readonly reason: "expired" | "unreachable"
+  readonly cause?: SemaphoreBackingError | undefined
 }> {
   override get message(): string {
-    return this.reason === "expired"
-      ? `Holder "${this.identifier}" lost its permits of "${this.key}": its lease expired`
-      : `Holder "${this.identifier}" gave up its permits of "${this.key}": the store did not renew its lease in time`
+    if (this.reason === "expired") {
+      return `Holder "${this.identifier}" lost its permits of "${this.key}": its lease expired`
+    }
+    const why = this.cause === undefined ? "" : `. ${this.cause.message}`
+    return `Holder "${this.identifier}" gave up its permits of "${this.key}": the store did not renew its lease in time${why}`
   }
 }
 
@@ -60,6 +64,7 @@ export class SemaphoreBackingError extends Data.TaggedError("SemaphoreBackingErr
   readonly cause: unknown
 }> {
   override get message(): string {
-    return `Backing store error during "${this.operation}": ${this.cause}`
+    const why = typeof this.cause === "string" ? this.cause : Formatter.format(this.cause)
+    return `Backing store error during "${this.operation}": ${why}`
   }
 }

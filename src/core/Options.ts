@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type { Duration, Schedule } from "effect"
+import type { SemaphoreBackingError } from "./Errors.ts"
 
 /**
  * @category options
@@ -27,11 +28,11 @@ export interface DistributedSemaphoreConfig {
   /** When to ask again, instead of `acquireRetryInterval`. When it ends, `take` fails with `LockNotAcquiredError`. */
   readonly acquireRetryPolicy?: Schedule.Schedule<unknown> | undefined
   /**
-   * When to repeat an operation that the store failed or did not answer. When it ends, the `SemaphoreBackingError` is the
+   * When to repeat an operation that the store failed or did not answer; its input is the failure. When it ends, the `SemaphoreBackingError` is the
    * caller's. A holder stops at the end of its lease, whatever the policy says. By default: from 100 milliseconds on,
    * doubling up to 5 seconds, ±20 %, for as long as `ttl`.
    */
-  readonly backingFailureRetryPolicy?: Schedule.Schedule<unknown> | undefined
+  readonly backingFailureRetryPolicy?: Schedule.Schedule<unknown, SemaphoreBackingError> | undefined
 }
 
 /**
@@ -40,13 +41,15 @@ export interface DistributedSemaphoreConfig {
  */
 export interface AcquireOptions {
   /**
-   * The name of the holder, a random UUID by default. Whoever uses the same name at the same time is the same holder; whoever
-   * uses it again waits until its earlier hold has been given back.
+   * The name of the holder, a random UUID by default. Processes that use the same name at the same time are the same holder.
+   * In one process, an acquisition under a name in use waits until the earlier one has been given back; `tryTake` answers
+   * `None`.
    */
   readonly identifier?: string | undefined
   /**
    * The permits are held already under this `identifier`, by an earlier run or another process: verify that, and go on as
-   * their holder. If they are not held (any more), `tryTake` answers `None` and `take` fails with `LockNotAcquiredError`.
+   * their holder. If they are not held (any more), `tryTake` answers `None` and `take` fails with `LockNotAcquiredError`. If
+   * an acquisition of this process holds them, they are taken over from it: it no longer gives them back.
    */
   readonly acquiredExternally?: boolean | undefined
 }

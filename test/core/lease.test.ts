@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Schedule, Stream } from "effect"
+import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Logger, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import type { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { DistributedSemaphore, LockLostError, SemaphoreBackingError } from "../../src/index.ts"
@@ -39,6 +39,9 @@ const hold = (
 }
 
 const unreachable = new LockLostError({ key: "key", identifier: "me", reason: "unreachable" })
+/** With the last failure of the store. */
+const unreachableFor = (cause: unknown) =>
+  expect.objectContaining({ _tag: "LockLostError", key: "key", identifier: "me", reason: "unreachable", cause })
 const failure = new SemaphoreBackingError({ operation: "refresh", cause: "connection refused" })
 
 describe("a lease", () => {
@@ -64,13 +67,17 @@ describe("a lease", () => {
         })
     ))
 
-  const refreshes: ReadonlyArray<readonly [string, DistributedSemaphoreBacking["refresh"]]> = [
-    ["fails", () => Effect.fail(failure)],
-    ["never answers", () => FakeBacking.hangs]
+  const refreshes: ReadonlyArray<readonly [string, DistributedSemaphoreBacking["refresh"], cause: unknown]> = [
+    ["fails", () => Effect.fail(failure), failure],
+    [
+      "never answers",
+      () => FakeBacking.hangs,
+      expect.objectContaining({ operation: "refresh", cause: expect.any(Cause.TimeoutError) })
+    ]
   ]
   it.effect.each(refreshes)(
     "is lost as unreachable in time when every refresh %s, for a policy that retries for ever too",
-    ([, refresh]) =>
+    ([, refresh, cause]) =>
       hold(
         () => ({ refresh }),
         { backingFailureRetryPolicy: Schedule.spaced("100 millis") },
@@ -80,10 +87,43 @@ describe("a lease", () => {
             expect(run.interruptedAt()).toBeUndefined()
             yield* TestClock.adjust(1)
             expect(run.interruptedAt()).toBe(trusted)
-            expect(yield* Effect.flip(Fiber.join(run.fiber))).toEqual(unreachable)
+            expect(yield* Effect.flip(Fiber.join(run.fiber))).toEqual(unreachableFor(cause))
           })
       )
   )
+
+  it.effect("is lost with a warning that says why", () => {
+    const logs: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => void logs.push(`${logLevel} ${String(message)}`))
+    return hold(
+      () => ({ refresh: () => Effect.fail(failure) }),
+      { backingFailureRetryPolicy: Schedule.spaced("100 millis") },
+      ({ fiber }) =>
+        Effect.gen(function*() {
+          yield* TestClock.adjust(trusted)
+          const { message } = (yield* Effect.flip(Fiber.join(fiber))) as LockLostError
+          expect(message).toContain("connection refused")
+          expect(logs).toEqual([`Warn ${message}`])
+        })
+    ).pipe(Effect.provide(Logger.layer([logger])))
+  })
+
+  it.effect("has no cause when the store had answered since it failed", () => {
+    let refreshes = 0
+    return hold(
+      (real) => ({
+        refresh: (...args) =>
+          ++refreshes === 1 ? Effect.fail(failure) : refreshes === 2 ? real.refresh(...args) : FakeBacking.hangs
+      }),
+      { refreshInterval: "18 seconds" },
+      ({ fiber }) =>
+        Effect.gen(function*() {
+          yield* TestClock.adjust("1 minute")
+          const error = (yield* Effect.flip(Fiber.join(fiber))) as LockLostError
+          expect([error.reason, error.cause]).toEqual(["unreachable", undefined])
+        })
+    )
+  })
 
   it.effect("counts from when the last successful refresh was sent, not from its reply", () => {
     let refreshes = 0
@@ -110,6 +150,60 @@ describe("a lease", () => {
           expect(calls.some(({ operation }) => operation === "release")).toBe(true)
         })
     ))
+
+  it.effect("is released again and again while it may still last, and not any more once it is over", () => {
+    const times = { refresh: [0], release: [0] }
+    const fails = (operation: "refresh" | "release") => () =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        times[operation].push(now)
+        return Effect.fail(failure)
+      })
+    return hold(
+      () => ({ refresh: fails("refresh"), release: fails("release") }),
+      { backingFailureRetryPolicy: Schedule.spaced("100 millis") },
+      ({ fiber }) =>
+        Effect.gen(function*() {
+          yield* TestClock.adjust("5 minutes")
+          expect(Exit.hasFails(fiber.pollUnsafe()!)).toBe(true)
+          // Each refresh may have succeeded, and lost its reply.
+          const over = times.refresh.at(-1)! + Duration.toMillis(ttl)
+          expect(times.release.at(-1)).toBeLessThan(over)
+          expect(times.release.at(-1)).toBeGreaterThan(over - 200)
+        })
+    )
+  })
+
+  it.effect("is not released when it was over before its scope closed", () => {
+    const calls: Array<Call> = []
+    return Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { ttl })
+      yield* Effect.scoped(Effect.andThen(semaphore.take(1), TestClock.adjust("1 minute")))
+      yield* TestClock.adjust("1 minute")
+      expect(calls.filter(({ operation }) => operation === "release")).toEqual([])
+    }).pipe(Effect.provide(FakeBacking.layer(calls, () => ({ refresh: () => FakeBacking.hangs }))))
+  })
+
+  it.effect("is refreshed again by a policy that looks at the failure", () => {
+    let refreshes = 0
+    const isPassing = (error: SemaphoreBackingError) => error.cause === "loading"
+    const policy = Schedule.spaced("100 millis").pipe(
+      Schedule.setInputType<SemaphoreBackingError>(),
+      Schedule.while(({ input }) => isPassing(input))
+    )
+    const causes = ["loading", "loading", "refused"]
+    return hold(
+      () => ({
+        refresh: () => Effect.fail(new SemaphoreBackingError({ operation: "refresh", cause: causes[refreshes++] }))
+      }),
+      { backingFailureRetryPolicy: policy },
+      ({ fiber }) =>
+        Effect.gen(function*() {
+          yield* TestClock.adjust("10 seconds")
+          expect(yield* Effect.flip(Fiber.join(fiber))).toMatchObject({ operation: "refresh", cause: "refused" })
+          expect(refreshes).toBe(3)
+        })
+    )
+  })
 
   it.effect("is kept with a refreshInterval close to the ttl", () =>
     hold(() => ({}), { refreshInterval: "19900 millis" }, ({ fiber }) =>

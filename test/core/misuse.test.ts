@@ -19,6 +19,10 @@ const configs: ReadonlyArray<readonly [message: string, config: Config]> = [
     ttl: "10 seconds",
     refreshInterval: "10 seconds"
   }],
+  ["ttl is {}, but must be a positive, finite duration", { ttl: Object.create(null) }],
+  ["ttl is [object Object], but must be a positive, finite duration", { ttl: { toString: () => ({}) } as never }],
+  ["ttl is Symbol(soon), but must be a positive, finite duration", { ttl: Symbol("soon") as never }],
+  ["limit is {}, but must be a positive integer", { limit: Object.create(null) }],
   ["refreshInterval is 0, but must be a positive, finite duration", { refreshInterval: 0 }],
   ["acquireRetryInterval is 0, but must be a positive, finite duration", { acquireRetryInterval: 0 }]
 ]
@@ -29,6 +33,8 @@ const acquisitions: ReadonlyArray<
   ["permits is 0, but must be a positive integer", 0],
   ["permits is 0.5, but must be a positive integer", 0.5],
   ["permits is 4, but must be at most the limit of 3", 4],
+  ["permits is {}, but must be a positive integer", Object.create(null)],
+  ["identifier is {}, but must be a non-empty string", 1, { identifier: Object.create(null) }],
   ["identifier is \"\", but must be a non-empty string", 1, { identifier: "" }],
   ["identifier is undefined, but must be given with acquiredExternally: it names the hold", 1, {
     acquiredExternally: true

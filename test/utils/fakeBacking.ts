@@ -1,6 +1,6 @@
 /** The memory backing with members replaced, and a record of what was called. */
 import { Effect, Layer } from "effect"
-import { DistributedSemaphoreBacking, MemoryBacking } from "../../src/index.ts"
+import { DistributedSemaphoreBacking, MemoryBacking, SemaphoreBackingError } from "../../src/index.ts"
 
 type Backing = DistributedSemaphoreBacking
 
@@ -46,3 +46,6 @@ export const layer = (
 
 /** A store, or a driver, that does not answer and can't be interrupted. */
 export const hangs: Effect.Effect<never> = Effect.uninterruptible(Effect.never)
+
+/** What a store that is down answers. */
+export const failure = (operation: keyof Backing) => new SemaphoreBackingError({ operation, cause: "down" })

@@ -2,26 +2,33 @@
 import { Duration, Effect, Fiber, Option } from "effect"
 import type { Acquired, DistributedSemaphoreBacking, FencingToken, Waiting } from "../Backing.ts"
 import type { SemaphoreBackingError } from "../Errors.ts"
+import { inBackground } from "./background.ts"
 import * as Instant from "./instant.ts"
+import * as Names from "./names.ts"
 import * as Operations from "./operations.ts"
 import type { Acquisition, ResolvedConfig } from "./options.ts"
 
 export interface Holder {
   readonly config: ResolvedConfig
   readonly acquisition: Acquisition
-  /** Waits until earlier holders of the same name have given back: their release would free what this one gets. */
-  readonly ready: Effect.Effect<void>
+  /** The use of its identifier in this process. */
+  readonly name: Names.Name
   /** Asks for the permits; with `queue`, takes or keeps a place in line. */
   readonly ask: (options: { readonly queue: boolean }) => Effect.Effect<Answer, SemaphoreBackingError>
   /** Extends the lease. `Refused` if there is no hold. */
   readonly refresh: Effect.Effect<Granted | Refused, SemaphoreBackingError>
-  /** Like `ask`, for permits that were acquired externally. */
+  /** Like `ask`, for permits that were acquired externally: takes them over. */
   readonly confirm: Effect.Effect<Granted | Refused, SemaphoreBackingError>
   /** Whether the store may have given this holder something, or may yet do so. */
   readonly mayHold: () => boolean
   /** Whether an acquire may still take effect. */
   readonly inFlight: () => boolean
-  /** Starts to give back, in the background, what the store may have given; ends within two ttl. */
+  /** The last failure of the store, unless it has answered since. */
+  readonly lastFailure: () => SemaphoreBackingError | undefined
+  /**
+   * Starts to give back, in the background, what the store may have given; ends within two ttl. Nothing is released when the
+   * lease is over, or when another acquisition has taken the hold over.
+   */
   readonly giveBack: Effect.Effect<Fiber.Fiber<void>>
   /** Forgets what is in flight, of a holder that has nothing to give back. */
   readonly abandon: Effect.Effect<void>
@@ -49,9 +56,6 @@ const granted = (value: true | Acquired, sent: Instant.Instant): Granted => ({
   sent
 })
 
-/** Of each backing, the holders that are giving their permits back. */
-const givingBack = new WeakMap<DistributedSemaphoreBacking, Map<string, Set<Fiber.Fiber<void>>>>()
-
 export const make = (
   backing: DistributedSemaphoreBacking,
   config: ResolvedConfig,
@@ -60,6 +64,7 @@ export const make = (
   const { key, limit, ttl } = config
   const { identifier, permits } = acquisition
   const operations = Operations.make(config)
+  const name = Names.make(backing, key, identifier)
   let asked = false
 
   const millisLeft = (sent: Instant.Instant) =>
@@ -92,15 +97,30 @@ export const make = (
     ({ sent, value }): Granted | Refused => value === false ? refused : granted(value, sent)
   )
 
-  const release = operations.run("release", () => backing.release(key, identifier, permits))
+  const confirm: Effect.Effect<Granted | Refused, SemaphoreBackingError> = Effect.andThen(
+    name.givenBack,
+    Effect.flatMap(
+      whileStale(refresh),
+      (answer) => answer._tag === "Refused" || name.takeOver() ? Effect.succeed(answer) : confirm
+    )
+  )
+
+  /** Repeated until a lease counted from `extended` is over. Then there is nothing left to release. */
+  const release = (extended: Instant.Instant) =>
+    Effect.flatMap(Instant.millisSince(extended), (passed) => {
+      const left = Duration.toMillis(ttl) - passed
+      return left > 0
+        ? Effect.timeout(operations.run("release", () => backing.release(key, identifier, permits)), left)
+        : Effect.void
+    })
 
   const settleAndRelease = Effect.gen(function*() {
     yield* operations.settle
-    let released = yield* Effect.exit(release)
+    let released = yield* Effect.exit(release(operations.lastExtension() ?? (yield* Instant.now)))
     // A driver that can't be interrupted may let an acquire land even now, or a release, on the next holder of this name.
     while (operations.inFlight()) {
       yield* operations.landed
-      released = yield* Effect.exit(release)
+      released = yield* Effect.exit(release(yield* Instant.now))
     }
     yield* released
   }).pipe(
@@ -112,35 +132,26 @@ export const make = (
     })
   )
 
-  const name = JSON.stringify([key, identifier])
-  const namesakes = givingBack.get(backing) ?? new Map<string, Set<Fiber.Fiber<void>>>()
-  givingBack.set(backing, namesakes)
-
-  const ready: Effect.Effect<void> = Effect.suspend(() => {
-    const earlier = namesakes.get(name)
-    return earlier === undefined ? Effect.void : Effect.andThen(Fiber.awaitAll(earlier), ready)
-  })
-
-  const giveBack = Effect.map(Effect.forkDetach(settleAndRelease, { startImmediately: true }), (fiber) => {
-    const fibers = namesakes.get(name) ?? new Set()
-    namesakes.set(name, fibers.add(fiber))
-    fiber.addObserver(() => {
-      if (fibers.delete(fiber) && fibers.size === 0) namesakes.delete(name)
-    })
-    return fiber
+  const giveBack = Effect.suspend(() => {
+    name.giveBack()
+    return Effect.tap(
+      Effect.forkDetach(inBackground(name.isOwn() ? settleAndRelease : operations.abandon), { startImmediately: true }),
+      (fiber) => Effect.sync(() => fiber.addObserver(name.leave))
+    )
   })
 
   return {
     config,
     acquisition,
-    ready,
+    name,
     ask: (options) => whileStale(ask(options)),
     refresh,
-    confirm: whileStale(refresh),
+    confirm,
     mayHold: () => asked,
     inFlight: operations.inFlight,
+    lastFailure: operations.lastFailure,
     giveBack,
-    abandon: operations.abandon,
+    abandon: Effect.andThen(operations.abandon, Effect.sync(name.leave)),
     millisLeft
   }
 }

@@ -14,7 +14,11 @@ export const make = Effect.fnUntraced(function*(holder: Holder, granted: Granted
   const { config: { key, refreshInterval }, acquisition: { identifier, permits } } = holder
   let renewed = granted.sent
 
-  const lost = (reason: LockLostError["reason"]) => Effect.fail(new LockLostError({ key, identifier, reason }))
+  const lost = (reason: LockLostError["reason"]) => {
+    const cause = reason === "unreachable" ? holder.lastFailure() : undefined
+    const error = new LockLostError({ key, identifier, reason, ...cause && { cause } })
+    return Effect.andThen(Effect.logWarning(error.message), Effect.fail(error))
+  }
 
   const millisLeft = Effect.suspend(() => holder.millisLeft(renewed))
 
@@ -61,7 +65,7 @@ export const close = (holder: Holder, keepAlive: Lease["Service"]["keepAlive"]):
     Fiber.interrupt(keepAlive),
     Effect.flatMap(Fiber.await(keepAlive), (exit) => {
       if (Exit.hasInterrupts(exit)) return giveBackBriefly(holder)
-      return hasExpired(exit) && !holder.inFlight() ? Effect.void : Effect.asVoid(holder.giveBack)
+      return hasExpired(exit) && !holder.inFlight() ? holder.abandon : Effect.asVoid(holder.giveBack)
     })
   )
 

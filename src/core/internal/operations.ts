@@ -6,7 +6,7 @@
  * one attempt has passed; the operation may then still be *in flight*, and is settled before the permits are given back: an
  * acquire that lands after the release would leave a hold without a holder.
  */
-import { Cause, Duration, Effect, Exit, Fiber } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Option } from "effect"
 import type { DistributedSemaphoreBacking } from "../Backing.ts"
 import { SemaphoreBackingError } from "../Errors.ts"
 import * as Instant from "./instant.ts"
@@ -22,6 +22,10 @@ export interface Operations {
   readonly inFlight: () => boolean
   /** Whether an attempt has failed, and so may have taken effect, or is in flight. */
   readonly uncertain: () => boolean
+  /** When the last attempt that may have created or extended a hold was sent. */
+  readonly lastExtension: () => Instant.Instant | undefined
+  /** The failure of the last attempt, unless that succeeded. */
+  readonly lastFailure: () => SemaphoreBackingError | undefined
   /** Waits until nothing is in flight. */
   readonly landed: Effect.Effect<void>
   /** Lets the attempts that are within their time limit end, and interrupts those that do not. */
@@ -41,6 +45,9 @@ const attemptLimit = (ttl: Duration.Duration) => Duration.min(Duration.divideUns
 
 const failure = (operation: string, cause: unknown) => Effect.fail(new SemaphoreBackingError({ operation, cause }))
 
+/** What creates or extends a hold. */
+const extending = new Set<keyof DistributedSemaphoreBacking>(["tryAcquire", "refresh"])
+
 /** What matters when it takes effect late. A late refresh creates nothing (B5). */
 const landing = new Set<keyof DistributedSemaphoreBacking>(["tryAcquire", "release"])
 
@@ -51,6 +58,8 @@ export const make = (config: Pick<ResolvedConfig, "ttl" | "backingFailureRetryPo
   const withinLimit: Attempts = new Set()
   const inFlight: Attempts = new Set()
   let failed = false
+  let lastExtension: Instant.Instant | undefined
+  let lastFailure: SemaphoreBackingError | undefined
 
   const launch = <A>(
     name: keyof DistributedSemaphoreBacking,
@@ -79,6 +88,7 @@ export const make = (config: Pick<ResolvedConfig, "ttl" | "backingFailureRetryPo
   ) =>
     Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
       const sent = yield* Instant.now
+      if (extending.has(name)) lastExtension = sent
       const fiber = yield* launch(name, operation)
       const exit = fiber.pollUnsafe() ??
         (yield* restore(Effect.timeoutOrElse(Fiber.await(fiber), {
@@ -93,12 +103,20 @@ export const make = (config: Pick<ResolvedConfig, "ttl" | "backingFailureRetryPo
         return yield* failure(name, Cause.squash(exit.cause))
       }
       return { value: yield* exit, sent }
-    }))
+    })).pipe(
+      Effect.onExit((exit) =>
+        Effect.sync(() => {
+          lastFailure = Option.getOrUndefined(Exit.findErrorOption(exit))
+        })
+      )
+    )
 
   return {
     run: (name, operation) => Effect.retry(attempt(name, operation), config.backingFailureRetryPolicy),
     inFlight: () => inFlight.size > 0,
     uncertain: () => failed || inFlight.size > 0,
+    lastExtension: () => lastExtension,
+    lastFailure: () => lastFailure,
     landed: Effect.asVoid(Effect.suspend(() => Fiber.awaitAll(inFlight))),
     settle: Effect.suspend(() =>
       withinLimit.size === 0

@@ -1,5 +1,6 @@
 /** Defaults, and what is refused: misuse is a defect, and no store is touched. */
-import { Cause, Duration, Effect, Option, Schedule } from "effect"
+import { Cause, Duration, Effect, Formatter, Option, Schedule } from "effect"
+import type { SemaphoreBackingError } from "../Errors.ts"
 import type { AcquireOptions, DistributedSemaphoreConfig } from "../Options.ts"
 
 export interface ResolvedConfig {
@@ -14,7 +15,7 @@ export interface ResolvedConfig {
   readonly leaseMillis: number
   readonly acquireRetryInterval: Duration.Duration
   readonly acquireRetryPolicy: Option.Option<Schedule.Schedule<unknown>>
-  readonly backingFailureRetryPolicy: Schedule.Schedule<unknown>
+  readonly backingFailureRetryPolicy: Schedule.Schedule<unknown, SemaphoreBackingError>
 }
 
 export interface Acquisition {
@@ -23,15 +24,10 @@ export interface Acquisition {
   readonly acquiredExternally: boolean
 }
 
-const refuse = (option: string, value: unknown, allowed: string): Effect.Effect<never> =>
+export const refuse = (option: string, value: unknown, allowed: string): Effect.Effect<never> =>
   Effect.die(new Cause.IllegalArgumentError(`${option} is ${show(value)}, but must be ${allowed}`))
 
-const show = (value: unknown): string =>
-  typeof value === "string"
-    ? JSON.stringify(value)
-    : Duration.isDuration(value)
-    ? Duration.format(value)
-    : String(value)
+const show = (value: unknown): string => Duration.isDuration(value) ? Duration.format(value) : Formatter.format(value)
 
 const isName = (value: unknown): value is string => typeof value === "string" && value.length > 0
 

@@ -1,0 +1,118 @@
+/** One identifier in one process: a second acquisition waits, or takes the hold over. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Option, Scope } from "effect"
+import { TestClock } from "effect/testing"
+import { DistributedSemaphore, LockNotAcquiredError } from "../../src/index.ts"
+import type { Call } from "../utils/fakeBacking.ts"
+import * as FakeBacking from "../utils/fakeBacking.ts"
+import { start } from "../utils/start.ts"
+
+const named = { identifier: "cron" }
+
+const test = (
+  name: string,
+  body: (
+    semaphore: DistributedSemaphore.DistributedSemaphore,
+    calls: Array<Call>
+  ) => Effect.Effect<void, unknown, Scope.Scope>
+) =>
+  it.effect(name, () => {
+    const calls: Array<Call> = []
+    return Effect.flatMap(DistributedSemaphore.make("key", { limit: 2 }), (semaphore) => body(semaphore, calls)).pipe(
+      Effect.provide(FakeBacking.layer(calls))
+    )
+  })
+
+describe("an acquisition under a name in use", () => {
+  test("waits until the earlier one has been given back, although there are permits", (semaphore) =>
+    Effect.gen(function*() {
+      let inside = 0
+      let most = 0
+      const work = Effect.acquireUseRelease(
+        Effect.sync(() => most = Math.max(most, ++inside)),
+        () => Effect.sleep("1 minute"),
+        () => Effect.sync(() => inside--)
+      )
+      const fibers = yield* Effect.forEach([1, 2, 3], () => start(semaphore.withPermits(1, named)(work)))
+      yield* TestClock.adjust("90 seconds")
+      expect([most, inside, yield* semaphore.currentCount]).toEqual([1, 1, 1])
+      yield* TestClock.adjust("2 minutes")
+      yield* Fiber.joinAll(fibers)
+      expect(most).toBe(1)
+    }))
+
+  test("does not touch the store while it waits, and can be interrupted", (semaphore, calls) =>
+    Effect.gen(function*() {
+      yield* start(semaphore.withPermits(1, named)(Effect.never))
+      const asked = calls.length
+      const second = yield* start(semaphore.withPermits(1, named)(Effect.never))
+      yield* Fiber.interrupt(second)
+      expect(calls.slice(asked).map(({ operation }) => operation)).toEqual([])
+      expect(yield* semaphore.currentCount).toBe(1)
+    }))
+
+  test("is refused by tryTake", (semaphore) =>
+    Effect.gen(function*() {
+      yield* semaphore.take(1, named)
+      expect(yield* semaphore.tryTake(1, named)).toEqual(Option.none())
+      expect(yield* semaphore.withPermitsIfAvailable(1, named)(Effect.void)).toEqual(Option.none())
+      expect(yield* semaphore.currentCount).toBe(1)
+    }))
+
+  test("can use the name once the earlier acquisition was refused or interrupted", (semaphore) =>
+    Effect.gen(function*() {
+      const all = yield* start(semaphore.withPermits(2)(Effect.never))
+      expect(yield* semaphore.tryTake(1, named)).toEqual(Option.none())
+      const waiter = yield* start(semaphore.withPermits(1, named)(Effect.never))
+      yield* Fiber.interrupt(waiter)
+      yield* Fiber.interrupt(all)
+      expect(Option.isSome(yield* semaphore.tryTake(1, named))).toBe(true)
+    }))
+
+  test("shares nothing with the same name of another key", (semaphore) =>
+    Effect.gen(function*() {
+      yield* semaphore.take(1, named)
+      expect(semaphore.key).toBe("key")
+      const other = yield* DistributedSemaphore.make("other")
+      expect(Option.isSome(yield* other.tryTake(1, named))).toBe(true)
+    }).pipe(Effect.provide(FakeBacking.layer([]))))
+})
+
+describe("acquiredExternally in the process that holds the permits", () => {
+  const resume = { ...named, acquiredExternally: true }
+
+  test("takes the hold over: only the second acquisition releases it", (semaphore) =>
+    Effect.gen(function*() {
+      const [first, second] = [yield* Scope.make(), yield* Scope.make()]
+      yield* Scope.provide(semaphore.take(1, named), first)
+      yield* Scope.provide(semaphore.take(1, resume), second)
+      yield* Scope.close(first, Exit.void)
+      expect(yield* semaphore.currentCount).toBe(1)
+      yield* TestClock.adjust("10 minutes")
+      expect(yield* semaphore.currentCount).toBe(1)
+      yield* Scope.close(second, Exit.void)
+      expect(yield* semaphore.currentCount).toBe(0)
+    }))
+
+  test("lets those who wait for the name wait for the second acquisition", (semaphore) =>
+    Effect.gen(function*() {
+      const [first, second] = [yield* Scope.make(), yield* Scope.make()]
+      yield* Scope.provide(semaphore.take(1, named), first)
+      const third = yield* start(semaphore.withPermits(1, named)(Effect.void))
+      yield* Scope.provide(semaphore.take(1, resume), second)
+      yield* Scope.close(first, Exit.void)
+      yield* TestClock.adjust("1 second")
+      expect(third.pollUnsafe()).toBeUndefined()
+      yield* Scope.close(second, Exit.void)
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(third)
+    }))
+
+  test("finds nothing to take over once the hold has been given back", (semaphore) =>
+    Effect.gen(function*() {
+      yield* Effect.scoped(semaphore.take(1, named))
+      expect(yield* Effect.flip(semaphore.take(1, resume))).toEqual(
+        new LockNotAcquiredError({ key: "key", identifier: "cron" })
+      )
+    }))
+})
