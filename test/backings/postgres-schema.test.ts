@@ -1,6 +1,6 @@
 /** The schema: who creates it and when, and how it may be called. */
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Scope } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Scope } from "effect"
 import { readFileSync } from "node:fs"
 import { inject } from "vitest"
 import { PostgresBacking } from "../../src/backings/postgres/index.ts"
@@ -68,9 +68,21 @@ describe("the schema", () => {
 
   it.live("may have any name, and is different from others", () =>
     Effect.gen(function*() {
-      const one = yield* build({ schema: `${freshName()} "'; $1 é` })
-      const other = yield* build({ schema: freshName() })
-      for (const { context } of [one, other]) {
+      const strange = [
+        "",
+        ` "'; $1 é`,
+        "$semaphore$",
+        "$semaphore",
+        "$semaphore$$semaphore_$",
+        "$$",
+        "\\",
+        "\\'",
+        "%s\n"
+      ]
+      // 63 bytes, as many as a name may have.
+      const long = freshName().padEnd(61, "_").concat("я")
+      const schemas = [...strange.map((text) => freshName() + text), long]
+      for (const { context } of yield* Effect.forEach(schemas, (schema) => build({ schema }))) {
         yield* Effect.gen(function*() {
           const mutex = yield* DistributedSemaphore.make("key", { ttl: minute })
           const holder = yield* Scope.make()
@@ -81,6 +93,41 @@ describe("the schema", () => {
           // By notification: the first in line would look after a second.
           yield* Effect.timeout(Fiber.join(waiter), "900 millis")
         }).pipe(Effect.provide(context))
+      }
+    }))
+})
+
+describe("the name of a schema", () => {
+  it.live.each([
+    ["is empty", ""],
+    ["has 64 bytes", "s".repeat(64)],
+    ["has 40 characters and 80 bytes", "я".repeat(40)],
+    ["contains NUL", "a\0b"],
+    ["contains half of a character", "a\ud800"],
+    ["is no string", 1 as unknown as string]
+  ])("that %s is refused as misuse", ([, schema]) =>
+    Effect.gen(function*() {
+      const exit = yield* Effect.exit(build({ schema }))
+      const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+      expect(Cause.isIllegalArgumentError(defect)).toBe(true)
+      expect((defect as Cause.IllegalArgumentError).message).toMatch(
+        /^schema is .*, but must be a non-empty string of at most 63 bytes in UTF-8, without NUL$/
+      )
+    }))
+})
+
+describe("migrations under another isolation level", () => {
+  it.live("that race all name the level, and none a relation that exists", () =>
+    Effect.gen(function*() {
+      const schema = freshName()
+      const startupParameters = { default_transaction_isolation: "repeatable read" }
+      const errors = yield* Effect.forEach(
+        Array.from({ length: 8 }),
+        () => Effect.flip(build({ schema }, { startupParameters })),
+        { concurrency: "unbounded" }
+      )
+      for (const error of errors) {
+        expect(String(error)).toContain("semaphores need the isolation level READ COMMITTED, not REPEATABLE READ")
       }
     }))
 })

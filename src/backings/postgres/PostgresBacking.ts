@@ -9,7 +9,7 @@
  * @since 0.1.0
  */
 import { PgClient } from "@effect/sql-pg"
-import { Config, Context, Duration, Effect, Layer, Schedule } from "effect"
+import { Config, Duration, Effect, Layer, Schedule } from "effect"
 import type { SemaphoreState } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
@@ -20,6 +20,7 @@ import { quote } from "./migrations.ts"
 import { decode, encode } from "./names.ts"
 import * as Notifications from "./notifications.ts"
 import * as Refreshes from "./refreshes.ts"
+import { apart } from "./transactions.ts"
 
 export { type Migration, migrations } from "./migrations.ts"
 
@@ -28,7 +29,10 @@ export { type Migration, migrations } from "./migrations.ts"
  * @since 0.1.0
  */
 export interface PostgresBackingOptions {
-  /** The schema that all is kept in, `"effect_distributed_lock"` by default. Semaphores in different schemas are different. */
+  /**
+   * The schema that all is kept in, `"effect_distributed_lock"` by default. Semaphores in different schemas are different. A
+   * name has at most 63 bytes.
+   */
   readonly schema?: string | undefined
   /** Whether to create the schema, or bring it up to date, when the layer is built: `true` by default. */
   readonly migrate?: boolean | undefined
@@ -73,15 +77,13 @@ export const layerConfig = (
 const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   const client = yield* PgClient.PgClient
   const name = options.schema ?? "effect_distributed_lock"
+  yield* Migrate.checkName(name)
   const schema = quote(name)
 
   // A number binds as int4, int8 or float8, by its value, and an array by its elements': bind what is of one type always.
   const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<Parameter>) =>
     client.unsafe<A>(statement, parameters).withoutTransform.pipe(
-      // Not in a transaction of the caller's: it might be rolled back, and would keep the key locked until it ends.
-      Effect.updateContext((context: Context.Context<never>) =>
-        Context.omit(client.transactionService)(context) as Context.Context<never>
-      ),
+      apart(client),
       Effect.mapError((error) => new SemaphoreBackingError({ operation, cause: serverError(error) }))
     )
 
