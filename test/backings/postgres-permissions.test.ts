@@ -10,7 +10,9 @@ import { buildOn, connect, freshName } from "../utils/postgres.ts"
 const url = inject("postgresUrl")
 const minute = Duration.minutes(1)
 
-const text = readFileSync(new URL("../../docs/postgres.sql", import.meta.url), "utf8")
+const docs = (name: string) => readFileSync(new URL(`../../docs/${name}`, import.meta.url), "utf8")
+
+const text = docs("postgres.sql")
 
 /** The statements of docs/postgres.sql, without comments; bodies are dollar-quoted. */
 const statements = Array.from(
@@ -71,7 +73,13 @@ describe("a role that owns the schema, and may not create one", () => {
 })
 
 describe("an application", () => {
-  it.live("needs what docs/postgres.sql grants, where functions are not for everybody", () =>
+  it("is granted the same by docs/postgres.sql and docs/postgres.md", () => {
+    const names = ["\"effect_distributed_lock\"", "my_application"] as const
+    expect(grants(...names)).toHaveLength(2)
+    for (const grant of grants(...names)) expect(text).toContain(`-- ${grant}\n`)
+  })
+
+  it.live("needs what the docs grant, where functions are not for everybody", () =>
     Effect.gen(function*() {
       const schema = freshName()
       const superuser = yield* connect(url)

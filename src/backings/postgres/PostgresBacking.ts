@@ -41,7 +41,10 @@ export interface PostgresBackingOptions {
    * needs 2. Otherwise they poll.
    */
   readonly pushBasedAcquireEnabled?: boolean | undefined
-  /** When to listen again after the connection was lost: every second by default. When it ends, waiters poll. */
+  /**
+   * When to listen again after the connection was lost, or when what is notified is not heard, as behind a pooler: every
+   * second by default. Meanwhile, and when the schedule has ended, waiters poll.
+   */
   readonly pushStreamRetrySchedule?: Schedule.Schedule<unknown> | undefined
   /** The client to listen with, if the other is behind a pooler that can't: the same by default. */
   readonly listenClient?: PgClient.PgClient | undefined
@@ -91,7 +94,7 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   yield* Migrate.verify(client, name)
 
   const notifications = options.pushBasedAcquireEnabled === false ? undefined : yield* Notifications.make(
-    options.listenClient ?? client,
+    { listening: options.listenClient ?? client, notifying: client },
     name,
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
   )
