@@ -1,7 +1,7 @@
 import { Effect, Layer } from "effect"
 import { afterAll } from "vitest"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
-import { backingSuite } from "../../src/testing/index.ts"
+import { backingSuite } from "./telling/index.ts"
 import * as EtcdCluster from "../servers/etcdCluster.ts"
 import { connect } from "../utils/etcd.ts"
 import { runs } from "./runs.ts"
