@@ -16,12 +16,14 @@ import { resolve } from "./Options.ts"
  * @since 0.1.0
  */
 export interface BackingCase {
-  /** What the case asks for: `"B1"` to `"B11"` of the contract, or one of the promises that are kept by it. */
+  /** What the case asks for: `"B1"` to `"B12"` of the contract, or one of the promises that are kept by it. */
   readonly rule: string
   /** The rule in one sentence, as far as this case tests it. */
   readonly name: string
   /** What the backing must be able to do for it. */
   readonly requires: ReadonlyArray<Requirement>
+  /** Whether it must have the store and the process to itself; the others may run side by side. */
+  readonly alone: boolean
   /**
    * Runs the case. It fails or dies with what is wrong, usually an `AssertionError`; it may take some of the backing's ttl,
    * and does not end in time on a store that does not answer: limit it.
@@ -39,8 +41,15 @@ export const backingCase = (
   rule,
   name,
   requires,
+  alone: requires.includes("restart"),
   run: (options) => {
     const run = Effect.scoped(Effect.flatMap(TheSubject.make(resolve(options)), body))
     return options.virtualTime ? Effect.provide(run, TestClock.layer()) : run
   }
+})
+
+/** A case that disturbs others, or is disturbed by them. */
+export const soloCase = (...args: Parameters<typeof backingCase>): BackingCase => ({
+  ...backingCase(...args),
+  alone: true
 })

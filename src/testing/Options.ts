@@ -12,9 +12,10 @@ import type { DistributedSemaphoreBacking } from "../core/Backing.ts"
  *
  * **Details**
  *
- * - `queue`: keeps a line, and answers `Waiting` (B3).
+ * - `queue`: keeps a line and grants, and answers `Waiting` with the number of the place (B2, B3). It implies `tokens`.
  * - `tokens`: answers `Acquired` with a fencing token (B11).
- * - `push`: `onPermitsReleased` emits when permits are released (B7).
+ * - `push`: `onPermitsReleased` emits (B7): the tokens of waiters that were granted, or without `queue`, when permits were
+ *   released.
  * - `inspect`: has the member `inspect`.
  * - `partialRelease`: can give up a part of a hold (B4). Without it, what is released is always the whole hold.
  *
@@ -81,10 +82,11 @@ export interface ResolvedOptions {
 }
 
 export const resolve = (options: BackingSuiteOptions): ResolvedOptions => {
+  const can = (capability: Capability) => options.capabilities?.includes(capability) ?? false
   const has = (requirement: Requirement) =>
     requirement === "footprint" || requirement === "restart"
       ? options[requirement] !== undefined
-      : options.capabilities?.includes(requirement) ?? false
+      : can(requirement) || requirement === "tokens" && can("queue")
   return {
     layer: options.layer,
     has,

@@ -14,8 +14,10 @@ const timeout = 30 * 60_000
  */
 export const backingSuite = (name: string, options: BackingSuiteOptions): void => {
   describe(name, () => {
-    for (const { name, rule, run } of casesFor(options)) {
-      it(`${rule}: ${name}`, { timeout }, ({ signal }) => Effect.runPromise(run(options), { signal }))
+    for (const { alone, name, rule, run } of casesFor(options)) {
+      // Where time is real, most cases do nothing but wait for leases to end.
+      const concurrent = !alone && !options.virtualTime
+      it(`${rule}: ${name}`, { timeout, concurrent }, ({ signal }) => Effect.runPromise(run(options), { signal }))
     }
   })
 }

@@ -25,12 +25,19 @@ import * as Histories from "./internal/model/histories.ts"
 import * as Sequences from "./internal/model/sequences.ts"
 import * as WholeSemaphore from "./internal/model/wholeSemaphore.ts"
 import * as Acquire from "./internal/rules/acquire.ts"
+import * as Border from "./internal/rules/border.ts"
+import * as Clocks from "./internal/rules/clocks.ts"
 import * as Concurrency from "./internal/rules/concurrency.ts"
+import * as Crashes from "./internal/rules/crashes.ts"
 import * as Expiry from "./internal/rules/expiry.ts"
+import * as Grants from "./internal/rules/grants.ts"
+import * as Late from "./internal/rules/late.ts"
 import * as Line from "./internal/rules/line.ts"
+import * as Looks from "./internal/rules/looks.ts"
 import * as Names from "./internal/rules/names.ts"
 import * as Notifications from "./internal/rules/notifications.ts"
 import * as Refresh from "./internal/rules/refresh.ts"
+import * as RefreshAll from "./internal/rules/refreshAll.ts"
 import * as Release from "./internal/rules/release.ts"
 import * as Repetition from "./internal/rules/repetition.ts"
 import * as Tokens from "./internal/rules/tokens.ts"
@@ -48,15 +55,22 @@ export type { BackingSuiteOptions, Capability, Requirement } from "./Options.ts"
  */
 export const backingCases: ReadonlyArray<BackingCase> = [
   ...Acquire.cases,
+  ...Border.cases,
   ...Line.cases,
+  ...Grants.cases,
   ...Release.cases,
   ...Refresh.cases,
+  ...RefreshAll.cases,
   ...Expiry.cases,
+  ...Clocks.cases,
+  ...Crashes.cases,
+  ...Looks.cases,
   ...Notifications.cases,
   ...Names.cases,
   ...Concurrency.cases,
   ...Tokens.cases,
   ...Repetition.cases,
+  ...Late.cases,
   ...Sequences.cases,
   ...Histories.cases,
   ...WholeSemaphore.cases

@@ -3,11 +3,11 @@ import { Effect, Layer } from "effect"
 import { afterAll } from "vitest"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import * as Names from "../../src/backings/etcd/names.ts"
-import { backingSuite } from "../../src/testing/index.ts"
 import { startOwn } from "../servers/find.ts"
 import { stores } from "../servers/stores.ts"
 import { connect } from "../utils/etcd.ts"
 import { runs } from "./runs.ts"
+import { backingSuite } from "./telling/index.ts"
 
 const server = await startOwn(stores.etcd)
 afterAll(() => server.stop())

@@ -2,11 +2,11 @@ import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer } from "effect"
 import { afterAll } from "vitest"
 import { PostgresBacking } from "../../src/backings/postgres/index.ts"
-import { backingSuite } from "../../src/testing/index.ts"
 import { startOwn } from "../servers/find.ts"
 import { stores } from "../servers/stores.ts"
 import { client } from "../utils/postgres.ts"
 import { runs } from "./runs.ts"
+import { backingSuite } from "./telling/index.ts"
 
 const server = await startOwn(stores.postgres)
 afterAll(() => server.stop())

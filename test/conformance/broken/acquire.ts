@@ -1,6 +1,8 @@
-/** B1, B2 and S1: what a request for permits is answered. */
+/** B1 and S1: one identifier, one request; and never more than the limit. */
 import { Effect } from "effect"
-import { acquired, broken, holdOf, isAcquired, lineOf, takesWhatIsFree, unlessAcquired } from "./broken.ts"
+import { acquired, broken, holdOf, lineOf, unlessAcquired } from "./broken.ts"
+import type { Contender, Request } from "./plain.ts"
+import { Plain, wrong } from "./plain.ts"
 
 export const backings = [
   broken("B1: asking again for what one holds succeeds, and does not count twice", "counts a retry twice", (memory) => {
@@ -35,97 +37,110 @@ export const backings = [
   ),
 
   broken(
-    "B1: a refused request changes nothing about what one holds",
+    "B1: a refused request changes nothing about the hold",
     "gives up the hold for a refused request",
     (memory) =>
       unlessAcquired(memory, (key, id, ttl, limit, permits, options) =>
         Effect.andThen(
-          options?.queue ? Effect.void : memory.release(key, id, permits),
+          options?.queue
+            ? Effect.void
+            : Effect.flatMap(
+              holdOf(memory, key, id),
+              (hold) => hold ? memory.release(key, id, hold.permits) : Effect.void
+            ),
           memory.tryAcquire(key, id, ttl, limit, permits, options)
         ))
   ),
 
   broken(
-    "B1: waiting for another number changes nothing about what one holds",
-    "gives up the hold to wait for another number",
+    "B1: a refused request for another number changes nothing about the place",
+    "gives up the place for a refused request",
     (memory) =>
       unlessAcquired(memory, (key, id, ttl, limit, permits, options) =>
-        Effect.andThen(
-          options?.queue
-            ? Effect.flatMap(
-              holdOf(memory, key, id),
-              (hold) => hold ? memory.release(key, id, hold.permits) : Effect.void
-            )
-            : Effect.void,
-          memory.tryAcquire(key, id, ttl, limit, permits, options)
-        ))
+        Effect.gen(function*() {
+          const place = (yield* lineOf(memory, key)).find(({ identifier }) => identifier === id)
+          if (place && place.permits !== permits && !options?.queue) yield* memory.release(key, id, permits)
+          return yield* memory.tryAcquire(key, id, ttl, limit, permits, options)
+        }))
+  ),
+
+  wrong(
+    "B1: asking again without queue is refused to a waiter, and does not renew its place",
+    "renews the place of a waiter that it refuses",
+    class extends Plain {
+      override keep(own: Contender, request: Request, queue: boolean) {
+        const kept = super.keep(own, request, true)
+        return queue || own.holds ? kept : undefined
+      }
+    }
+  ),
+
+  wrong(
+    "B1: a waiter that asks for another number starts over: at the end of the line, with a new token",
+    "changes the number of a place where it is",
+    class extends Plain {
+      override startOver(own: Contender | undefined, request: Request, queue: boolean) {
+        if (own === undefined || own.holds || !queue) return super.startOver(own, request, queue)
+        Object.assign(own, request)
+        this.grant(own)
+        return own
+      }
+    }
+  ),
+
+  wrong(
+    "B1: a holder that asks for another number gives up its hold first, and what it leaves is granted",
+    "keeps the hold while it has a place for another number",
+    class extends Plain {
+      private startsOver = false
+      override remove(contender: Contender) {
+        if (!this.startsOver || !contender.holds) super.remove(contender)
+      }
+      override startOver(own: Contender | undefined, request: Request, queue: boolean) {
+        this.startsOver = queue
+        const contender = super.startOver(own, request, queue)
+        this.startsOver = false
+        return contender
+      }
+    }
+  ),
+
+  wrong(
+    "B1: a holder that asks for another number overtakes nobody",
+    "makes a hold smaller where it is",
+    class extends Plain {
+      override startOver(own: Contender | undefined, request: Request, queue: boolean) {
+        if (!own?.holds || own.permits < request.permits) return super.startOver(own, request, queue)
+        Object.assign(own, request, { token: this.nextToken() })
+        this.grant(own)
+        return own
+      }
+    }
+  ),
+
+  wrong(
+    "B1: a waiter that lowers its number behind one that can't go starts over, and is granted when it can go",
+    "still counts the larger number of a waiter that lowered it",
+    class extends Plain {
+      override startOver(own: Contender | undefined, request: Request, queue: boolean) {
+        const permits = own && !own.holds ? Math.max(own.permits, request.permits) : request.permits
+        return super.startOver(own, { ...request, permits }, queue)
+      }
+    }
   ),
 
   broken("S1: together, holders never have more than the limit", "ignores the limit", (memory) => ({
     tryAcquire: (key, id, ttl, _limit, ...rest) => memory.tryAcquire(key, id, ttl, Number.MAX_SAFE_INTEGER, ...rest)
   })),
 
-  broken("S1: one request for more than is free gets nothing", "lets the last request overdraw", (memory) => ({
-    tryAcquire: (key, id, ttl, limit, permits, options) =>
-      Effect.flatMap(
-        memory.getCount(key, ttl),
-        (held) => memory.tryAcquire(key, id, ttl, held < limit ? limit + permits - 1 : limit, permits, options)
-      )
-  })),
-
-  broken("B2: succeeds when the permits are free, and only then", "never lets out the last permit", (memory) => ({
-    tryAcquire: (key, id, ttl, limit, ...rest) => memory.tryAcquire(key, id, ttl, limit === 5 ? 4 : limit, ...rest)
-  })),
-
-  broken("B2: each request goes by its own limit", "goes by the first limit it has seen", (memory) => {
-    const limits = new Map<string, number>()
-    return {
-      tryAcquire: (key, id, ttl, limit, ...rest) => {
-        limits.set(key, limits.get(key) ?? limit)
-        return memory.tryAcquire(key, id, ttl, limits.get(key)!, ...rest)
+  wrong(
+    "S1: one request for more than is free gets nothing",
+    "lets the last request overdraw",
+    class extends Plain {
+      override fits(contender: Contender) {
+        const others = this.line.filter(({ holds }) => holds)
+        return others.reduce((sum, { permits }) => sum + permits, 0) < contender.limit
       }
     }
-  }),
-
-  broken("B2: without queue, nobody overtakes those who wait", "lets tryAcquire overtake the line", (memory) => ({
-    tryAcquire: (key, id, ttl, limit, permits, options) =>
-      options?.queue
-        ? memory.tryAcquire(key, id, ttl, limit, permits, options)
-        : takesWhatIsFree(memory)(key, id, ttl, limit, permits)
-  })),
-
-  broken("B2: with queue, nobody overtakes either", "lets whoever joins the line overtake it", (memory) => ({
-    tryAcquire: (key, id, ttl, limit, permits, options) =>
-      options?.queue
-        ? takesWhatIsFree(memory)(key, id, ttl, limit, permits, options)
-        : memory.tryAcquire(key, id, ttl, limit, permits)
-  })),
-
-  broken(
-    "B2: whoever fits along with everyone ahead goes, in any order",
-    "lets only the first in line go",
-    (memory) => ({
-      tryAcquire: (key, id, ttl, limit, permits, options) =>
-        Effect.flatMap(lineOf(memory, key), ([first]) =>
-          memory.tryAcquire(
-            key,
-            id,
-            ttl,
-            first === undefined || first.identifier === id ? limit : 0,
-            permits,
-            options
-          ))
-    })
-  ),
-
-  broken(
-    "B2: a refused request leaves no place in line",
-    "leaves a place for a refused request",
-    (memory) =>
-      unlessAcquired(memory, (key, id, ttl, limit, permits, options) =>
-        Effect.map(
-          memory.tryAcquire(key, id, ttl, limit, permits, { queue: true }),
-          (answer) => !options?.queue && !isAcquired(answer) ? false : answer
-        ))
   )
 ]

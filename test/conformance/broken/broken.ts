@@ -3,11 +3,11 @@
  * that is meant to.
  */
 import { Duration, Effect, Layer, Stream } from "effect"
+import type { Acquired, Waiting } from "../../../src/core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken, MemoryBacking } from "../../../src/index.ts"
 import type { BackingSuiteOptions } from "../../../src/testing/cases.ts"
 
 type Backing = DistributedSemaphoreBacking
-export type Acquired = Extract<Effect.Success<ReturnType<Backing["tryAcquire"]>>, { readonly _tag: "Acquired" }>
 
 export interface Broken {
   readonly fault: string
@@ -16,25 +16,38 @@ export interface Broken {
   readonly options: BackingSuiteOptions
 }
 
-export const broken = (
+export const brokenLayer = (
   meant: string,
   fault: string,
-  alter: (memory: Backing) => Partial<Backing>,
+  layer: BackingSuiteOptions["layer"],
   options: Partial<BackingSuiteOptions> = {}
 ): Broken => ({
   fault,
   meant,
   options: {
-    layer: Layer.effect(
-      DistributedSemaphoreBacking,
-      Effect.map(DistributedSemaphoreBacking, (memory) => ({ ...memory, ...alter(memory) }))
-    ).pipe(Layer.provide(MemoryBacking.layer)),
-    capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
+    layer,
+    capabilities: ["queue", "push", "inspect", "partialRelease"],
     instances: 1,
     virtualTime: true,
     ...options
   }
 })
+
+export const broken = (
+  meant: string,
+  fault: string,
+  alter: (memory: Backing) => Partial<Backing>,
+  options: Partial<BackingSuiteOptions> = {}
+): Broken => {
+  const layer = Layer.effect(
+    DistributedSemaphoreBacking,
+    Effect.map(DistributedSemaphoreBacking, (memory) => {
+      const altered = alter(memory)
+      return { ...memory, ...altered.refresh ? { refreshAll: undefined } : {}, ...altered }
+    })
+  )
+  return brokenLayer(meant, fault, Layer.provide(layer, MemoryBacking.layer), options)
+}
 
 const look = (memory: Backing, key: string) => Effect.orDie(memory.inspect!(key))
 export const holdersOf = (memory: Backing, key: string) => Effect.map(look(memory, key), ({ holders }) => holders)
@@ -47,31 +60,26 @@ export const acquired = (token: bigint): Acquired => ({ _tag: "Acquired", fencin
 export const isAcquired = (answer: unknown): answer is Acquired =>
   typeof answer === "object" && answer !== null && "_tag" in answer && answer._tag === "Acquired"
 
-/** Changes every token. */
-export const withTokens = (memory: Backing, change: (token: bigint) => bigint): Partial<Backing> => ({
-  tryAcquire: (...args) =>
-    Effect.map(
-      memory.tryAcquire(...args),
-      (answer) => isAcquired(answer) ? acquired(change(answer.fencingToken)) : answer
-    ),
-  refresh: (...args) =>
-    Effect.map(
-      memory.refresh(...args),
-      (answer) => isAcquired(answer) ? acquired(change(answer.fencingToken)) : answer
-    ),
-  inspect: (key) =>
-    Effect.map(memory.inspect!(key), ({ holders, line }) => ({
-      holders: holders.map((holder) => ({ ...holder, fencingToken: FencingToken(change(holder.fencingToken)) })),
-      line
-    }))
-})
+/** Changes every token that is answered. */
+export const withTokens = (memory: Backing, change: (token: bigint) => bigint): Partial<Backing> => {
+  const changed = <A extends boolean | Acquired | Waiting>(answer: A): A =>
+    typeof answer === "object" ? { ...answer, fencingToken: FencingToken(change(answer.fencingToken!)) } : answer
+  return {
+    tryAcquire: (...args) => Effect.map(memory.tryAcquire(...args), changed),
+    refresh: (...args) => Effect.map(memory.refresh(...args), changed),
+    inspect: (key) =>
+      Effect.map(memory.inspect!(key), ({ holders, line }) => ({
+        holders: holders.map((one) => ({ ...one, fencingToken: FencingToken(change(one.fencingToken)) })),
+        line: line.map((one) => ({ ...one, fencingToken: FencingToken(change(one.fencingToken!)) }))
+      }))
+  }
+}
 
-/** Changes every name of a holder. */
+/** Changes every name of a contender. */
 export const withNames = (memory: Backing, change: (key: string, id: string) => string): Partial<Backing> => ({
   tryAcquire: (key, id, ...rest) => memory.tryAcquire(key, change(key, id), ...rest),
   refresh: (key, id, ...rest) => memory.refresh(key, change(key, id), ...rest),
-  release: (key, id, permits) => memory.release(key, change(key, id), permits),
-  onPermitsReleased: (key, id) => memory.onPermitsReleased!(key, id && change(key, id))
+  release: (key, id, ...rest) => memory.release(key, change(key, id), ...rest)
 })
 
 /** Changes every ttl of a hold. */
@@ -135,9 +143,14 @@ export const unlessAcquired = (
     )
 })
 
-export const firstSignal = (memory: Backing, key: string, id?: string) =>
-  Stream.take(memory.onPermitsReleased!(key, id), 1)
-
-/** Takes what is free, whoever waits. */
-export const takesWhatIsFree = (memory: Backing): Backing["tryAcquire"] => (key, id, ttl, limit, permits, options) =>
-  Effect.flatMap(lineOf(memory, key), (line) => memory.tryAcquire(key, id, ttl, limit + sum(line), permits, options))
+/** Changes what is heard after the subscription stands. */
+export const withSignals = (
+  memory: Backing,
+  change: (signals: Stream.Stream<void | FencingToken>, key: string) => Stream.Stream<void | FencingToken>
+): Partial<Backing> => ({
+  onPermitsReleased: (key) =>
+    Stream.concat(
+      Stream.take(memory.onPermitsReleased!(key), 1),
+      change(Stream.drop(memory.onPermitsReleased!(key), 1), key)
+    )
+})

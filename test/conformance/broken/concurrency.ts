@@ -13,11 +13,11 @@ export const backings = [
   })),
 
   broken("B9: releases at once free each hold once", "looks what to free first, and frees it then", (memory) => ({
-    release: (key, id, permits) =>
+    release: (key, id, permits, options) =>
       Effect.gen(function*() {
         const hold = yield* holdOf(memory, key, id)
         yield* Effect.yieldNow
-        yield* memory.release(key, id, permits)
+        yield* memory.release(key, id, permits, options)
         return Math.min(permits, hold?.permits ?? 0)
       })
   })),
@@ -28,9 +28,11 @@ export const backings = [
     (memory) => {
       let releases = 0
       return {
-        release: (key, id, permits) =>
+        release: (key, id, permits, options) =>
           // A UUID: the identifiers that the semaphore chooses.
-          /^[\da-f-]{36}$/.test(id) && ++releases % 5 === 0 ? Effect.succeed(permits) : memory.release(key, id, permits)
+          /^[\da-f-]{36}$/.test(id) && ++releases % 5 === 0
+            ? Effect.succeed(permits)
+            : memory.release(key, id, permits, options)
       }
     }
   )

@@ -1,6 +1,6 @@
-/** B6, S4, L2 and B10: expiry by the store's clock, and looks that change nothing. */
+/** B6, S4 and L2: expiry, by the store's clock. */
 import { Clock, Duration, Effect } from "effect"
-import { broken, holdersOf, isAcquired, unlessAcquired, withExpiry, withTtl } from "./broken.ts"
+import { broken, isAcquired, unlessAcquired, withExpiry, withTtl } from "./broken.ts"
 
 export const backings = [
   broken("B6: a hold that has expired counts for nothing", "counts the expired in getCount", (memory) => {
@@ -12,8 +12,8 @@ export const backings = [
           memory.tryAcquire(key, id, ttl, limit, permits, options),
           (answer) => Effect.sync(() => isAcquired(answer) && ofKey(key).set(id, permits))
         ),
-      release: (key, id, permits) =>
-        Effect.tap(memory.release(key, id, permits), (freed) =>
+      release: (key, id, permits, options) =>
+        Effect.tap(memory.release(key, id, permits, options), (freed) =>
           Effect.sync(() => {
             const left = (ofKey(key).get(id) ?? 0) - freed
             if (left > 0) ofKey(key).set(id, left)
@@ -68,29 +68,5 @@ export const backings = [
     "L2: a holder that has crashed delays a waiter by its ttl at most",
     "keeps leases much longer than asked for",
     (memory) => withTtl(memory, (ttl) => Duration.times(ttl, 100))
-  ),
-
-  broken("B10: looking does not extend a lease", "extends leases when they are counted", (memory) => ({
-    getCount: (key, ttl) =>
-      Effect.gen(function*() {
-        for (const { identifier } of yield* holdersOf(memory, key)) yield* memory.refresh(key, identifier, ttl, 1, 1)
-        return yield* memory.getCount(key, ttl)
-      })
-  })),
-
-  broken("B10: looking changes nothing that can be seen", "empties the line when it is inspected", (memory) => ({
-    inspect: (key) =>
-      Effect.tap(
-        memory.inspect!(key),
-        ({ line }) => Effect.forEach(line, ({ identifier }) => memory.release(key, identifier, 1))
-      )
-  })),
-
-  broken("B10: inspect tells the time left of holds and places", "tells half of the time left", (memory) => ({
-    inspect: (key) =>
-      Effect.map(memory.inspect!(key), ({ holders, line }) => ({
-        holders: holders.map((holder) => ({ ...holder, remaining: Duration.divideUnsafe(holder.remaining, 2) })),
-        line
-      }))
-  }))
+  )
 ]

@@ -1,55 +1,66 @@
 /** B3: the line. */
 import { Duration, Effect } from "effect"
-import { broken, holdOf, lineOf, unlessAcquired } from "./broken.ts"
+import { broken } from "./broken.ts"
+import type { Contender, Request } from "./plain.ts"
+import { Plain, wrong } from "./plain.ts"
 
 export const backings = [
-  broken(
-    "B3: who can't go joins the end of the line, and keeps its place",
-    "sends whoever asks again to the end of the line",
-    (memory) =>
-      unlessAcquired(memory, (key, id, ttl, limit, permits, options) =>
-        Effect.gen(function*() {
-          if (options?.queue && !(yield* holdOf(memory, key, id))) yield* memory.release(key, id, 1)
-          return yield* memory.tryAcquire(key, id, ttl, limit, permits, options)
-        }))
+  wrong(
+    "B3: a request that does not fit joins the end of the line, and keeps its place when it is repeated",
+    "sends a waiter that asks again to the end of the line",
+    class extends Plain {
+      override keep(own: Contender, request: Request, queue: boolean) {
+        return own.holds || !queue ? super.keep(own, request, queue) : this.startOver(own, request, queue)
+      }
+    }
   ),
 
-  broken(
-    "B3: positions move up when someone ahead goes or leaves",
-    "tells the position at which one joined",
-    (memory) => {
-      const positions = new Map<string, number>()
-      return {
-        tryAcquire: (key, id, ...rest) =>
-          Effect.map(memory.tryAcquire(key, id, ...rest), (answer) => {
-            const name = JSON.stringify([key, id])
-            if (typeof answer === "boolean" || answer._tag === "Acquired") {
-              positions.delete(name)
-              return answer
-            }
-            positions.set(name, positions.get(name) ?? answer.position)
-            return { ...answer, position: positions.get(name)! }
-          })
+  wrong(
+    "B3: positions move up when someone ahead is granted or leaves",
+    "answers with the position at which one joined",
+    class extends Plain {
+      private readonly positions = new Map<bigint, number>()
+      override answer(contender: Contender, ttl: bigint, now: bigint) {
+        const answer = super.answer(contender, ttl, now)
+        if (answer._tag === "Acquired") return answer
+        const position = this.positions.get(contender.token) ?? answer.position
+        this.positions.set(contender.token, position)
+        return { ...answer, position }
+      }
+    }
+  ),
+
+  wrong(
+    "B3: a waiter that leaves and comes again stands at the end, with a new token",
+    "gives a waiter that comes again its former place",
+    class extends Plain {
+      private readonly left = new Map<string, bigint>()
+      override remove(contender: Contender) {
+        if (!contender.holds) this.left.set(contender.id, contender.token)
+        super.remove(contender)
+      }
+      override join(request: Request) {
+        const contender = super.join(request)
+        contender.token = this.left.get(request.id) ?? contender.token
+        this.line.sort((a, b) => Number(a.token - b.token))
+        return contender
+      }
+    }
+  ),
+
+  wrong(
+    "B3: asking with queue renews the place",
+    "does not renew places",
+    class extends Plain {
+      override keep(own: Contender, request: Request, queue: boolean) {
+        return super.keep(own, { ...request, expiry: own.holds ? request.expiry : own.expiry }, queue)
       }
     }
   ),
 
   broken(
-    "B3: asking with queue renews the place",
-    "does not renew places",
-    (memory) =>
-      unlessAcquired(memory, (key, id, ttl, limit, permits, options) =>
-        Effect.flatMap(lineOf(memory, key), (line) => {
-          const position = line.findIndex(({ identifier }) => identifier === id)
-          return options?.queue && position >= 0 && line[position]!.permits === permits
-            ? Effect.succeed({ _tag: "Waiting" as const, position, retryAfter: Duration.millis(10) })
-            : memory.tryAcquire(key, id, ttl, limit, permits, options)
-        }))
-  ),
-
-  broken(
     "B3: retryAfter is 1 s at most for the first in line, and a third of the ttl for the others",
-    "wants nobody to ask within the hour",
+    "wants nobody to refresh within the hour",
     (memory) => ({
       tryAcquire: (...args) =>
         Effect.map(
@@ -62,17 +73,14 @@ export const backings = [
     })
   ),
 
-  broken(
-    "B3: retryAfter ends with the lease that is in the way, or with the place",
+  wrong(
+    "B3: retryAfter ends with the hold or the place that is in the way",
     "looks at no lease for retryAfter",
-    (memory) => ({
-      tryAcquire: (key, id, ttl, ...rest) =>
-        Effect.map(memory.tryAcquire(key, id, ttl, ...rest), (answer) => {
-          if (typeof answer === "boolean" || answer._tag === "Acquired") return answer
-          const retryAfter = answer.position === 0 ? Duration.seconds(1) : Duration.divideUnsafe(ttl, 3)
-          return { ...answer, retryAfter }
-        })
-    })
+    class extends Plain {
+      override retryAfter(position: number, ttl: bigint) {
+        return position === 0 ? 1_000_000_000n : ttl / 3n
+      }
+    }
   ),
 
   broken(
@@ -80,7 +88,7 @@ export const backings = [
     "gives retryAfter, but does not notify",
     () => ({}),
     {
-      capabilities: ["queue", "tokens", "inspect", "partialRelease"]
+      capabilities: ["queue", "inspect", "partialRelease"]
     }
   )
 ]

@@ -1,6 +1,6 @@
 /** B8: keys and identifiers are arbitrary strings. */
 import { Effect, Stream } from "effect"
-import { broken, firstSignal, withNames } from "./broken.ts"
+import { broken, unlessAcquired, withNames } from "./broken.ts"
 
 export const backings = [
   broken("B8: no two pairs of key and identifier collide", "takes a+b_c for a_b+c", (memory) => {
@@ -12,7 +12,7 @@ export const backings = [
     return {
       tryAcquire: (key, id, ...rest) => memory.tryAcquire(...pairOf(key, id), ...rest),
       refresh: (key, id, ...rest) => memory.refresh(...pairOf(key, id), ...rest),
-      release: (key, id, permits) => memory.release(...pairOf(key, id), permits)
+      release: (key, id, ...rest) => memory.release(...pairOf(key, id), ...rest)
     }
   }),
 
@@ -40,8 +40,17 @@ export const backings = [
     })
   ),
 
-  broken("B8: any string is woken by its own name", "wakes by names in lower case", (memory) => ({
-    onPermitsReleased: (key, id) =>
-      Stream.concat(firstSignal(memory, key, id), Stream.drop(memory.onPermitsReleased!(key, id?.toLowerCase()), 1))
+  broken(
+    "B8: any string may wait, and has a place of its own",
+    "takes identifiers of waiters without case",
+    (memory) => unlessAcquired(memory, (key, id, ...rest) => memory.tryAcquire(key, id.toLowerCase(), ...rest))
+  ),
+
+  broken("B8: a grant under any key, to any identifier, is heard", "notifies by keys in lower case", (memory) => ({
+    onPermitsReleased: (key) =>
+      Stream.concat(
+        Stream.take(memory.onPermitsReleased!(key), 1),
+        Stream.drop(memory.onPermitsReleased!(key.toLowerCase()), 1)
+      )
   }))
 ]

@@ -1,50 +1,154 @@
 /** B7, C2, L1 and L3: notifications. */
 import { Duration, Effect, Stream } from "effect"
-import { broken, firstSignal, lineOf } from "./broken.ts"
+import { FencingToken } from "../../../src/index.ts"
+import { broken, withSignals } from "./broken.ts"
+import type { Contender, Request } from "./plain.ts"
+import { Plain, wrong } from "./plain.ts"
 
 let restarts = 0
 
+/** Notifies of a waiter that was not granted, too. */
+class Talkative extends Plain {
+  notifyWaiters(count: number) {
+    this.line.filter(({ holds }) => !holds).slice(0, count).forEach((waiter) => this.notify(waiter))
+  }
+}
+
 export const backings = [
-  broken("L1: a release tells the first in line", "wakes, but not in order", (memory) => ({
-    onPermitsReleased: (key, id) =>
-      Stream.concat(
-        firstSignal(memory, key, id),
-        Stream.drop(memory.onPermitsReleased!(key), 1).pipe(
-          Stream.filterEffect(() => Effect.map(lineOf(memory, key), (line) => line.at(-1)?.identifier === id))
-        )
-      )
+  broken(
+    "B7: a subscription emits, of a boolean backing when permits are released",
+    "emits nothing",
+    () => ({ onPermitsReleased: () => Stream.never })
+  ),
+
+  broken("B7: emits when the subscription stands", "does not say when the subscription stands", (memory) => ({
+    onPermitsReleased: (key) => Stream.drop(memory.onPermitsReleased!(key), 1)
   })),
 
+  wrong(
+    "B7: one subscription hears the grants of all waiters of its process, also of those that came before it",
+    "notifies only of the first in line",
+    class extends Plain {
+      private behind: ReadonlySet<Contender> = new Set()
+      override release(id: string, permits: number, token?: bigint) {
+        this.behind = new Set(this.line.filter(({ holds }) => !holds).slice(1))
+        const freed = super.release(id, permits, token)
+        this.behind = new Set()
+        return freed
+      }
+      override notify(contender: Contender) {
+        if (!this.behind.has(contender)) super.notify(contender)
+      }
+    }
+  ),
+
+  wrong(
+    "B7: a grant for an earlier place of the same identifier never reaches the later one",
+    "notifies of the first place of an identifier",
+    class extends Plain {
+      private readonly first = new Map<string, bigint>()
+      override join(request: Request) {
+        const contender = super.join(request)
+        this.first.set(request.id, this.first.get(request.id) ?? contender.token)
+        return contender
+      }
+      override notify(contender: Contender) {
+        super.notify({ ...contender, token: this.first.get(contender.id)! })
+      }
+    }
+  ),
+
+  wrong(
+    "B7: what an operation grants because a hold has expired is heard",
+    "notifies of nothing that expiry grants",
+    class extends Plain {
+      private expires = false
+      override expire(now: bigint) {
+        this.expires = true
+        super.expire(now)
+        this.expires = false
+      }
+      override notify(contender: Contender) {
+        if (!this.expires) super.notify(contender)
+      }
+    }
+  ),
+
+  broken("B7: goes on after the store was restarted", "does not subscribe again after a restart", (memory) => {
+    const before = restarts
+    return {
+      onPermitsReleased: (key) => Stream.filter(memory.onPermitsReleased!(key), () => restarts === before)
+    }
+  }, { restart: Effect.sync(() => void restarts++) }),
+
   broken(
-    "C2: a release wakes those at the head of the line who fit together, and nobody else",
-    "wakes everybody",
-    (memory) => ({
-      onPermitsReleased: (key) => memory.onPermitsReleased!(key)
-    })
+    "C2: a release notifies those at the front who fit together, and nobody else",
+    "notifies everybody",
+    (memory) => withSignals(memory, (signals) => Stream.flatMap(signals, (token) => Stream.make(token, undefined)))
+  ),
+
+  wrong(
+    "C2: a release notifies nobody while the first in line does not fit",
+    "notifies the first in line with every release",
+    class extends Talkative {
+      override release(id: string, permits: number, token?: bigint) {
+        const freed = super.release(id, permits, token)
+        this.notifyWaiters(1)
+        return freed
+      }
+    }
+  ),
+
+  wrong(
+    "C2: a waiter that leaves lets those behind it be notified who fit now",
+    "notifies nobody when a waiter leaves",
+    class extends Plain {
+      private leaves = false
+      override release(id: string, permits: number, token?: bigint) {
+        this.leaves = this.find(id, token)?.holds === false
+        const freed = super.release(id, permits, token)
+        this.leaves = false
+        return freed
+      }
+      override notify(contender: Contender) {
+        if (!this.leaves) super.notify(contender)
+      }
+    }
+  ),
+
+  wrong(
+    "C2: of a hundred waiters, a release notifies as many as fit",
+    "notifies of no more than ten at once",
+    class extends Plain {
+      private left = 10
+      override grant(asker?: Contender) {
+        this.left = 10
+        super.grant(asker)
+      }
+      override notify(contender: Contender) {
+        if (this.left-- > 0) super.notify(contender)
+      }
+    }
+  ),
+
+  broken(
+    "L1: a release notifies the first in line",
+    "notifies of the next token instead",
+    (memory) => withSignals(memory, Stream.map((token) => token && FencingToken(token + 1n)))
   ),
 
   broken(
     "L3: a lost notification delays the first in line by 1 s at most",
     "relies on its notifications",
-    (memory) => ({
-      tryAcquire: (...args) =>
-        Effect.map(memory.tryAcquire(...args), (answer) =>
-          typeof answer === "object" && answer._tag === "Waiting"
-            ? { ...answer, retryAfter: Duration.seconds(2) }
-            : answer)
-    })
-  ),
-
-  broken("B7: emits when the subscription stands", "does not say when the subscription stands", (memory) => ({
-    onPermitsReleased: (key, id) => Stream.drop(memory.onPermitsReleased!(key, id), 1)
-  })),
-
-  broken("B7: a release is heard", "emits nothing", () => ({ onPermitsReleased: () => Stream.never })),
-
-  broken("B7: goes on after the store was restarted", "does not subscribe again after a restart", (memory) => {
-    const before = restarts
-    return {
-      onPermitsReleased: (key, id) => Stream.filter(memory.onPermitsReleased!(key, id), () => restarts === before)
+    (memory) => {
+      const late = <A>(answer: A): A =>
+        typeof answer === "object" && answer !== null && "retryAfter" in answer
+          ? { ...answer, retryAfter: Duration.seconds(2) }
+          : answer
+      return {
+        tryAcquire: (...args) => Effect.map(memory.tryAcquire(...args), late),
+        refresh: (...args) => Effect.map(memory.refresh(...args), late)
+      }
     }
-  }, { restart: Effect.sync(() => void restarts++) })
+  )
 ]

@@ -1,11 +1,16 @@
 /** B5: keeping a lease alive. */
 import { Duration, Effect } from "effect"
 import { acquired, broken, holdOf, isAcquired } from "./broken.ts"
+import type { Contender } from "./plain.ts"
+import { Plain, wrong } from "./plain.ts"
 
 export const backings = [
   broken("B5: extends the lease", "does not extend the lease on refresh", (memory) => ({
-    refresh: (key, id) =>
-      Effect.map(holdOf(memory, key, id), (hold) => hold !== undefined && acquired(hold.fencingToken))
+    refresh: (key, id, ...rest) =>
+      Effect.flatMap(
+        holdOf(memory, key, id),
+        (hold) => hold ? Effect.succeed(acquired(hold.fencingToken)) : memory.refresh(key, id, ...rest)
+      )
   })),
 
   broken(
@@ -24,15 +29,15 @@ export const backings = [
     refresh: (key, id, ttl, limit, permits) =>
       Effect.flatMap(
         holdOf(memory, key, id),
-        (hold) => hold ? Effect.map(memory.tryAcquire(key, id, ttl, limit, permits), isAcquired) : Effect.succeed(false)
+        (hold) => hold ? memory.tryAcquire(key, id, ttl, limit, permits) : memory.refresh(key, id, ttl, limit, permits)
       )
   })),
 
-  broken("B5: creates nothing: false for one who never held, or has released", "acquires on refresh", (memory) => ({
+  broken("B5: creates nothing: false for one that never held, or has released", "acquires on refresh", (memory) => ({
     refresh: (key, id, ttl, limit, permits) =>
       Effect.flatMap(memory.refresh(key, id, ttl, limit, permits), (answer) =>
         answer === false
-          ? Effect.map(memory.tryAcquire(key, id, ttl, limit, permits), (again) => isAcquired(again) && again)
+          ? memory.tryAcquire(key, id, ttl, limit, permits)
           : Effect.succeed(answer))
   })),
 
@@ -45,18 +50,122 @@ export const backings = [
           memory.tryAcquire(key, id, ...rest),
           (answer) => Effect.sync(() => isAcquired(answer) && expired.add(nameOf(key, id)))
         ),
-      release: (key, id, permits) => {
+      release: (key, id, ...rest) => {
         expired.delete(nameOf(key, id))
-        return memory.release(key, id, permits)
+        return memory.release(key, id, ...rest)
       },
       refresh: (key, id, ttl, limit, permits) =>
         Effect.flatMap(
           memory.refresh(key, id, ttl, limit, permits),
           (answer) =>
             answer === false && expired.has(nameOf(key, id))
-              ? Effect.map(memory.tryAcquire(key, id, ttl, limit, permits), (again) => isAcquired(again) && again)
+              ? memory.tryAcquire(key, id, ttl, limit, permits)
               : Effect.succeed(answer)
         )
     }
-  })
+  }),
+
+  wrong(
+    "B5: renews a place, and says that it is one",
+    "does not renew a place that is refreshed",
+    class extends Plain {
+      override refresh(id: string, expiry: bigint, token?: bigint) {
+        const own = this.find(id, token)
+        return own?.holds ? super.refresh(id, expiry, token) : own
+      }
+    }
+  ),
+
+  broken(
+    "B5: renews a place, and says that it is one",
+    "knows no place that is refreshed",
+    (memory) => ({
+      refresh: (...args) => Effect.map(memory.refresh(...args), (answer) => isAcquired(answer) && answer)
+    })
+  ),
+
+  broken(
+    "B5: leaves the number that a waiter wants alone",
+    "sets the number of a waiter on refresh",
+    (memory) => ({
+      refresh: (key, id, ttl, limit, permits, options) =>
+        Effect.flatMap(
+          memory.refresh(key, id, ttl, limit, permits, options),
+          (answer) =>
+            typeof answer === "object" && answer._tag === "Waiting"
+              ? memory.tryAcquire(key, id, ttl, limit, permits, { queue: true })
+              : Effect.succeed(answer)
+        )
+    })
+  ),
+
+  wrong(
+    "B5: resurrects no place: false for one that has expired, or was given up",
+    "resurrects the last place that has expired",
+    class extends Plain {
+      private expired: ReadonlyArray<Contender> = []
+      override expire(now: bigint) {
+        const places = this.line.filter(({ expiry, holds }) => !holds && expiry <= now)
+        if (places.length > 0) this.expired = places
+        super.expire(now)
+      }
+      override refresh(id: string, expiry: bigint, token?: bigint) {
+        const place = this.expired.find((one) => one.id === id)
+        if (place && !this.find(id)) this.line.push(place)
+        return super.refresh(id, expiry, token)
+      }
+    }
+  ),
+
+  wrong(
+    "B5: with an old token, extends no newer hold",
+    "looks at no token when it extends a hold",
+    class extends Plain {
+      override refresh(id: string, expiry: bigint, token?: bigint) {
+        const answered = super.refresh(id, expiry, token)
+        if (this.find(id)?.holds) super.refresh(id, expiry)
+        return answered
+      }
+    }
+  ),
+
+  wrong(
+    "B5: with an old token, renews no newer place",
+    "looks at no token when it renews a place",
+    class extends Plain {
+      override refresh(id: string, expiry: bigint, token?: bigint) {
+        const answered = super.refresh(id, expiry, token)
+        if (this.find(id)?.holds === false) super.refresh(id, expiry)
+        return answered
+      }
+    }
+  ),
+
+  broken("B5: with its own token, extends a hold and a place", "takes every token for an old one", (memory) => ({
+    refresh: (key, id, ttl, limit, permits, options) =>
+      options?.fencingToken === undefined ? memory.refresh(key, id, ttl, limit, permits) : Effect.succeed(false)
+  })),
+
+  broken(
+    "B5: refreshAll answers in order, as by single refreshes of any keys",
+    "answers first those that it knows",
+    (memory) => ({
+      refreshAll: (requests) =>
+        Effect.map(
+          memory.refreshAll!(requests),
+          (answers) => [
+            ...answers.filter((answer) => answer !== false),
+            ...answers.filter((answer) => answer === false)
+          ]
+        )
+    })
+  ),
+
+  broken("B5: refreshAll extends all", "extends the first of many only", (memory) => ({
+    refreshAll: (requests) =>
+      Effect.andThen(
+        memory.refreshAll!(requests.slice(0, 1)),
+        memory.refreshAll!(requests.map((request) => ({ ...request, ttl: Duration.millis(50) })))
+      )
+  }))
 ]

@@ -22,10 +22,10 @@ export const backings = [
     (memory) => {
       const released = new Set<string>()
       return {
-        release: (key, id, permits) =>
+        release: (key, id, permits, options) =>
           Effect.gen(function*() {
             const name = JSON.stringify([key, id])
-            const freed = yield* memory.release(key, id, permits)
+            const freed = yield* memory.release(key, id, permits, options)
             if (freed === 0 && released.has(name)) {
               const latest = (yield* holdersOf(memory, key)).at(-1)
               if (latest) return yield* memory.release(key, latest.identifier, permits)

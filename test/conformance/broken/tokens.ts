@@ -1,7 +1,9 @@
 /** B11 and S3: fencing tokens. */
 import { Duration, Effect } from "effect"
+import type { Acquired, Waiting } from "../../../src/core/Backing.ts"
 import { acquired, broken, holdersOf, holdOf, isAcquired, withTokens } from "./broken.ts"
-import type { Acquired } from "./broken.ts"
+import type { Contender } from "./plain.ts"
+import { Plain, wrong } from "./plain.ts"
 
 let restarts = 0
 
@@ -31,7 +33,7 @@ export const backings = [
   ),
 
   broken(
-    "B11: inspect shows the tokens, and holders in the order of acquisition",
+    "B11: inspect shows the tokens, and holders and waiters in the order of the line",
     "shows holders by name",
     (memory) => ({
       inspect: (key) =>
@@ -48,6 +50,21 @@ export const backings = [
     (memory) => withTokens(memory, (token) => 1_000_000n - token)
   ),
 
+  wrong(
+    "S3: tokens rise along the line, with those who wait and leave, too",
+    "issues the number of a place that was given up again",
+    class extends Plain {
+      private next = 0n
+      override nextToken() {
+        return ++this.next
+      }
+      override remove(contender: Contender) {
+        super.remove(contender)
+        if (contender.token === this.next) this.next--
+      }
+    }
+  ),
+
   broken(
     "S3: no token is issued again when the key has vanished",
     "counts tokens anew when the key was released",
@@ -56,6 +73,7 @@ export const backings = [
       return {
         ...withTokens(memory, (token) => token - first),
         release: (key, id, permits) =>
+          // The tokens that it would have to match are others.
           Effect.tap(memory.release(key, id, permits), () =>
             Effect.gen(function*() {
               if ((yield* memory.getCount(key, Duration.minutes(1))) > 0) return
@@ -68,9 +86,8 @@ export const backings = [
 
   broken("S3: no token is issued again after expiry", "counts tokens anew when all has expired", (memory) => {
     const first = new Map<string, bigint>()
-    const after =
-      (key: string) => (answer: boolean | Acquired | { readonly _tag: "Waiting"; readonly position: number }) =>
-        isAcquired(answer) ? acquired(answer.fencingToken - (first.get(key) ?? 0n)) : answer
+    const after = (key: string) => (answer: boolean | Acquired | Waiting) =>
+      isAcquired(answer) ? acquired(answer.fencingToken - (first.get(key) ?? 0n)) : answer
     return {
       tryAcquire: (key, id, ...rest) =>
         Effect.gen(function*() {
@@ -79,8 +96,7 @@ export const backings = [
           if (isIdle && isAcquired(answer)) first.set(key, answer.fencingToken - 1n)
           return after(key)(answer)
         }),
-      refresh: (key, ...rest) =>
-        Effect.map(memory.refresh(key, ...rest), (answer) => after(key)(answer) as boolean | Acquired)
+      refresh: (key, ...rest) => Effect.map(memory.refresh(key, ...rest), after(key))
     }
   }),
 

@@ -3,12 +3,13 @@
  * were answered is recorded, and then it is decided whether the answers can be those of a semaphore.
  */
 import { Arbitrary, Duration, Effect, Fiber } from "effect"
-import { backingCase } from "../../BackingCase.ts"
+import { soloCase } from "../../BackingCase.ts"
 import { fail } from "../assert.ts"
 import type { Subject } from "../subject.ts"
+import { describeAnswer, describeOperation, describeSpan } from "./descriptions.ts"
 import { linearize } from "./linearizability.ts"
 import type { Call } from "./model.ts"
-import { fifoViolation, limitViolation, tokenViolation } from "./order.ts"
+import { fifoViolation, grantViolation, limitViolation, tokenViolation } from "./order.ts"
 import { check } from "./property.ts"
 import type { Step } from "./random.ts"
 import * as Random from "./random.ts"
@@ -24,21 +25,26 @@ export interface Recorded extends Call {
 const record = Effect.fnUntraced(function*(subject: Subject, clients: ReadonlyArray<ReadonlyArray<Step>>) {
   const keys = Random.keysOf(subject)
   const histories = new Map<string, Array<Recorded>>(keys.map((key) => [key, []]))
+  const tokens = Random.makeTokens()
   let moment = 0
 
   const client = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>, index: number) {
     for (const step of steps) {
       yield* Effect.yieldNow
       // With different limits, hardly anything would be certain. Sequences have them.
-      const operation = Random.operationOf(subject, { ...step, limit: 4 })
-      if (operation === undefined) {
+      const planned = Random.operationsOf(subject, { ...step, limit: Random.sharedLimit }, tokens)
+      if (planned.length === 0) {
         yield* Effect.sleep(Random.timeOf(subject, step))
         continue
       }
       const invoked = moment++
       const backing = subject.processes[index % subject.processes.length]!
-      const call = yield* Random.call(backing, keys[step.key], operation)
-      histories.get(keys[step.key])!.push({ ...call, client: index, invoked, returned: moment++ })
+      const calls = yield* Random.calls(backing, keys, planned)
+      const returned = moment++
+      for (const { call, key } of calls) {
+        tokens.remember(key, call)
+        histories.get(keys[key])!.push({ ...call, client: index, invoked, returned })
+      }
     }
   })
 
@@ -62,22 +68,22 @@ const show = (history: ReadonlyArray<Recorded>): string => {
   return history.map((call) => {
     const [from, to] = [columnOf.get(call.invoked)!, columnOf.get(call.returned)!]
     const bar = `${" ".repeat(from)}├${"─".repeat(to - from - 1)}┤`.padEnd(moments.length)
-    return `client ${call.client} ${bar}  ${Random.describeOperation(call.operation)}  →  ${
-      Random.describeAnswer(call.answer)
-    }  ${Random.describeSpan(call.at, history[0]!.at.earliest)}`
+    return `client ${call.client} ${bar}  ${describeOperation(call.operation)}  →  ${describeAnswer(call.answer)}  ${
+      describeSpan(call.at, history[0]!.at.earliest)
+    }`
   }).join("\n")
 }
 
 const examine = Effect.fnUntraced(function*(subject: Subject, clients: ReadonlyArray<ReadonlyArray<Step>>) {
   for (const history of yield* record(subject, clients)) {
     const violation = limitViolation(history) ?? fifoViolation(history) ?? tokenViolation(history)
-      ?? linearize(history, Random.precisionOf(subject))
+      ?? grantViolation(history) ?? linearize(history, Random.precisionOf(subject))
     if (violation !== undefined) fail(`${violation}\n${show(history)}`)
   }
 })
 
 export const cases = [
-  backingCase("B9", "concurrent histories are linearizable, and keep limit, order and tokens", [], (subject) =>
+  soloCase("B9", "concurrent histories are linearizable, and keep limit, order and tokens", [], (subject) =>
     check(
       subject,
       Arbitrary.array(Arbitrary.array(Random.step, { maxLength: maxSteps }), { minLength: 2, maxLength: maxClients }),

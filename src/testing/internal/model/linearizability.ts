@@ -6,10 +6,11 @@
  * configurations of G. Lowe, "Testing for linearizability" (2017): a set of calls that leads to a state that was reached with
  * the same set before needs no second look. Keys are independent of each other, so each is searched by itself.
  */
+import * as Answers from "./answers.ts"
+import { describeAnswer, describeExpected, describeOperation } from "./descriptions.ts"
 import type { Recorded } from "./histories.ts"
 import type { Precision, State } from "./model.ts"
 import * as Model from "./model.ts"
-import { describeAnswer, describeExpected, describeOperation } from "./random.ts"
 
 /** Tells why a history is not linearizable; `undefined` if it is. */
 export const linearize = (history: ReadonlyArray<Recorded>, precision: Precision): string | undefined => {
@@ -34,7 +35,7 @@ export const linearize = (history: ReadonlyArray<Recorded>, precision: Precision
     if (visited.has(configuration)) return false
     visited.add(configuration)
     return candidates(done).some((index) =>
-      Model.after(state, history[index]!, precision).some((next) =>
+      Answers.after(state, history[index]!, precision).some((next) =>
         search(done | 1n << BigInt(index), length + 1, next)
       )
     )
@@ -43,7 +44,7 @@ export const linearize = (history: ReadonlyArray<Recorded>, precision: Precision
   if (search(0n, 0, Model.empty)) return undefined
   const stuck = candidates(longest.done).map((index) => {
     const call = history[index]!
-    const right = Model.expected(longest.state, call, precision).map(describeExpected)
+    const right = Answers.expected(longest.state, call, precision).map(describeExpected)
     return `client ${call.client}, ${describeOperation(call.operation)}: answered ${describeAnswer(call.answer)}`
       + `, right would be ${Array.from(new Set(right)).join(", or ")}`
   })

@@ -2,9 +2,10 @@
  * What must hold of every history whatever the model says: written without it, so that a mistake in the model hides
  * nothing. Each check takes only what is certain from what clients saw.
  */
+import { isAcquired, isWaiting, tokenIn } from "./answers.ts"
+import { describeOperation } from "./descriptions.ts"
 import type { Recorded } from "./histories.ts"
 import type { Operation } from "./model.ts"
-import { describeOperation } from "./random.ts"
 
 type Ask = Recorded & { readonly operation: Extract<Operation, { readonly _tag: "tryAcquire" }> }
 
@@ -12,30 +13,48 @@ const isAsk = (call: Recorded): call is Ask => call.operation._tag === "tryAcqui
 
 const idOf = ({ operation }: Recorded) => "id" in operation ? operation.id : undefined
 
-const isAcquired = ({ answer }: Recorded) =>
-  answer === true || typeof answer === "object" && "_tag" in answer && answer._tag === "Acquired"
+const hasHold = ({ answer }: Recorded) => isAcquired(answer)
 
-const tokenOf = ({ answer }: Recorded) =>
-  typeof answer === "object" && "_tag" in answer && answer._tag === "Acquired" ? answer.fencingToken : undefined
+const hasPlace = ({ answer }: Recorded) => isWaiting(answer)
 
-const isWaiting = ({ answer }: Recorded) => typeof answer === "object" && "_tag" in answer && answer._tag === "Waiting"
+const tokenOf = ({ answer }: Recorded) => tokenIn(answer)
 
 /** Until when a lease or a place certainly lasts, for clocks that differ by a thousandth. */
-const certainEnd = ({ at, operation: { ttl } }: Ask) => at.earliest + ttl - ttl / 1000n
+const certainEnd = ({ at, operation }: Recorded) => {
+  const ttl = "ttl" in operation ? operation.ttl : 0n
+  return at.earliest + ttl - ttl / 1000n
+}
 
 /** What somebody certainly holds: from an answer on, until the next call that could change it begins. */
 interface Interval {
-  readonly call: Ask
+  readonly call: Recorded
+  readonly permits: number
   readonly from: number
   readonly to: number
 }
 
+/**
+ * The permits of a hold that an answer shows. A refresh shows a hold that was granted; its permits are those of the request
+ * that got the token, if nothing was released since.
+ */
+const permitsOf = (call: Recorded, history: ReadonlyArray<Recorded>): number | undefined => {
+  if (isAsk(call)) return call.operation.permits
+  const token = tokenOf(call)
+  const ask = history.filter(isAsk).find((other) => token !== undefined && tokenOf(other) === token)
+  const mayBeLess = history.some((other) =>
+    other.operation._tag === "release" && idOf(other) === idOf(call) && other.invoked < call.returned
+    && (ask === undefined || other.returned > ask.invoked)
+  )
+  return mayBeLess ? undefined : ask?.operation.permits
+}
+
 const certainHolds = (history: ReadonlyArray<Recorded>): ReadonlyArray<Interval> =>
-  history.filter(isAsk).filter(isAcquired).flatMap((call): ReadonlyArray<Interval> => {
+  history.filter(hasHold).flatMap((call): ReadonlyArray<Interval> => {
+    const permits = permitsOf(call, history)
     const next = history.find((other) => other !== call && idOf(other) === idOf(call) && other.returned > call.invoked)
     const expired = history.find((other) => other.at.latest >= certainEnd(call))
     const to = Math.min(next?.invoked ?? Number.POSITIVE_INFINITY, expired?.invoked ?? Number.POSITIVE_INFINITY)
-    return to > call.returned ? [{ call, from: call.returned, to }] : []
+    return permits !== undefined && to > call.returned ? [{ call, permits, from: call.returned, to }] : []
   })
 
 /** S1: whoever gets permits, they and all that are certainly held at that moment fit into the limit. */
@@ -46,7 +65,7 @@ export const limitViolation = (history: ReadonlyArray<Recorded>): string | undef
     const others = holds.filter(({ call, from, to }) =>
       idOf(call) !== idOf(hold.call) && from < hold.call.invoked && to > hold.from
     )
-    const held = others.reduce((sum, { call }) => sum + call.operation.permits, hold.call.operation.permits)
+    const held = others.reduce((sum, { permits }) => sum + permits, hold.permits)
     if (held > limit) {
       return `S1: ${held} permits were out at once when ${
         describeOperation(hold.call.operation)
@@ -56,16 +75,17 @@ export const limitViolation = (history: ReadonlyArray<Recorded>): string | undef
   return undefined
 }
 
-/** L1: nobody who came later takes permits that do not suffice for both, while somebody certainly waits. */
+/** L1: nobody who came later gets permits that do not suffice for both, while somebody certainly waits or holds. */
 export const fifoViolation = (history: ReadonlyArray<Recorded>): string | undefined => {
-  for (const waiter of history.filter(isAsk).filter(isWaiting)) {
+  for (const waiter of history.filter(isAsk).filter(hasPlace)) {
     const ofWaiter = history.filter((call) => call !== waiter && idOf(call) === idOf(waiter))
-    // The place is certain until the next call of its holder, or its expiry.
+    // The place is certain until the next call of its waiter, or its expiry.
     const next = ofWaiter.find(({ returned }) => returned > waiter.invoked)
     const placeEnds = next?.invoked ?? Number.POSITIVE_INFINITY
-    for (const taker of history.filter(isAsk).filter(isAcquired)) {
+    for (const taker of history.filter(isAsk).filter(hasHold)) {
       const took = taker.invoked > waiter.returned && taker.returned < placeEnds && taker.at.latest < certainEnd(waiter)
-      const cameLater = !history.some((call) => idOf(call) === idOf(taker) && call.invoked < waiter.returned)
+      const cameLater = tokenOf(taker)! > tokenOf(waiter)!
+        || !history.some((call) => idOf(call) === idOf(taker) && call.invoked < waiter.returned)
       const fitBoth = taker.operation.permits + waiter.operation.permits <= taker.operation.limit
       if (took && cameLater && !fitBoth) {
         return `L1: ${describeOperation(taker.operation)}, and overtook: ${describeOperation(waiter.operation)}\n`
@@ -75,14 +95,14 @@ export const fifoViolation = (history: ReadonlyArray<Recorded>): string | undefi
   return undefined
 }
 
-/** S3: tokens rise with each acquisition, and belong to one holder. */
+/** S3: tokens rise along the line, and belong to one contender. */
 export const tokenViolation = (history: ReadonlyArray<Recorded>): string | undefined => {
-  const acquisitions = history.filter(isAsk).filter((call) => tokenOf(call) !== undefined)
-  for (const earlier of acquisitions) {
-    for (const later of acquisitions) {
+  const numbered = history.filter(isAsk).filter((call) => tokenOf(call) !== undefined)
+  for (const earlier of numbered) {
+    for (const later of numbered) {
       const [first, second] = [tokenOf(earlier)!, tokenOf(later)!]
       const areTwo = idOf(earlier) !== idOf(later)
-      if (areTwo && first === second) return `S3: the token ${first} was issued to two holders\n`
+      if (areTwo && first === second) return `S3: the token ${first} was issued to two contenders\n`
       if (areTwo && earlier.returned < later.invoked && first > second && isNew(later, history)) {
         return `S3: the token ${second} was issued after ${first}\n`
       }
@@ -91,6 +111,17 @@ export const tokenViolation = (history: ReadonlyArray<Recorded>): string | undef
   return undefined
 }
 
-/** Whether an acquire was certainly not a repetition: its token was never seen before it began. */
+/** Whether an acquire was certainly not a repetition: its identifier was never seen before it began. */
 const isNew = (call: Recorded, history: ReadonlyArray<Recorded>) =>
   !history.some((other) => idOf(other) === idOf(call) && other.invoked < call.invoked)
+
+/** B2: what was granted is a hold, and never again a place. */
+export const grantViolation = (history: ReadonlyArray<Recorded>): string | undefined => {
+  for (const held of history.filter(hasHold)) {
+    const waits = history.find((call) =>
+      hasPlace(call) && tokenOf(call) === tokenOf(held) && call.invoked > held.returned
+    )
+    if (waits) return `B2: the hold with token ${tokenOf(held)} became a place again\n`
+  }
+  return undefined
+}

@@ -1,10 +1,11 @@
 /** Random operations: how they are drawn, and how they are done on a backing and recorded. */
 import { Arbitrary, Duration, Effect, Schema } from "effect"
 import type { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
-import { show } from "../assert.ts"
+import { fail } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 import { now } from "../subject.ts"
-import type { Call, Expected, Operation, Precision, Span } from "./model.ts"
+import { tokenIn } from "./answers.ts"
+import type { Call, Operation, Precision, Span } from "./model.ts"
 
 export const oneOf = <const A extends ReadonlyArray<string | number>>(...values: A): Arbitrary.Arbitrary<A[number]> =>
   Arbitrary.schema(Schema.Literals(values)) as Arbitrary.Arbitrary<A[number]>
@@ -23,6 +24,7 @@ export const step = Arbitrary.all({
     "tryAcquire",
     "tryAcquire",
     "refresh",
+    "refreshAll",
     "pass",
     "getCount",
     "inspect"
@@ -31,6 +33,8 @@ export const step = Arbitrary.all({
   id: oneOf(...ids),
   permits: oneOf(1, 1, 2, 3, 4),
   limit: oneOf(4, 4, 4, 6),
+  /** Which of the tokens that were answered a release or a refresh gives: the last, or the one before. */
+  token: oneOf("none", "none", "last", "old"),
   /** Of the smallest ttl; 0 for one that does not end. */
   ttl: oneOf(0, 0, 1, 2),
   /** Of the smallest ttl, that pass; the granularity comes on top of more than one. */
@@ -54,46 +58,119 @@ export const timeOf = ({ options, short }: Subject, { time }: Step): Duration.Du
 /** Every holder of a backing without partial release always wants the same number, and gives up all of it. */
 const constantPermits: Record<Step["id"], number> = { b_c: 1, c: 2, d: 3, e: 1, f: 4 }
 
-/** What a step does to its key, as far as the backing can; nothing if it only lets time pass. */
-export const operationOf = ({ long, options, short }: Subject, step: Step): Operation | undefined => {
-  const permits = options.has("partialRelease") ? step.permits : constantPermits[step.id]
-  const ttl = Duration.toNanosUnsafe(step.ttl === 0 ? long : Duration.times(short, step.ttl))
-  const { action, id, limit } = step
-  switch (action) {
-    case "queue":
-    case "tryAcquire":
-      return { _tag: "tryAcquire", id, permits, limit, ttl, queue: action === "queue" && options.has("queue") }
-    case "release":
-      return { _tag: "release", id, permits }
-    case "refresh":
-      return { _tag: "refresh", id, permits, limit, ttl }
-    case "inspect":
-      return { _tag: options.has("inspect") ? "inspect" : "getCount" }
-    case "getCount":
-      return { _tag: "getCount" }
-    case "pass":
-      return undefined
+/** The limit of a step whose limit must not differ from that of others. */
+export const sharedLimit = 4
+
+/** An operation on one of the two keys. */
+export interface Planned {
+  readonly key: 0 | 1
+  readonly operation: Operation
+}
+
+/** The tokens that were answered in a run. */
+export interface Tokens {
+  readonly remember: (key: 0 | 1, call: Call) => void
+  /** For each identifier, the last is the last. */
+  readonly of: (key: 0 | 1, id: string) => ReadonlyArray<bigint>
+}
+
+export const makeTokens = (): Tokens => {
+  const seen = new Map<string, ReadonlyArray<bigint>>()
+  const of = (key: 0 | 1, id: string) => seen.get(`${key} ${id}`) ?? []
+  return {
+    of,
+    remember: (key, { answer, operation }) => {
+      const token = tokenIn(answer)
+      if (token === undefined || !("id" in operation) || of(key, operation.id).includes(token)) return
+      seen.set(`${key} ${operation.id}`, [...of(key, operation.id), token])
+    }
   }
 }
 
-/** Does an operation on a backing, and records it. */
-export const call = (backing: DistributedSemaphoreBacking, key: string, operation: Operation) =>
+/** What a step does, as far as the backing can; nothing if it only lets time pass. */
+export const operationsOf = (
+  { long, options, short }: Subject,
+  step: Step,
+  tokens: Tokens
+): ReadonlyArray<Planned> => {
+  const permits = options.has("partialRelease") ? step.permits : constantPermits[step.id]
+  const ttl = Duration.toNanosUnsafe(step.ttl === 0 ? long : Duration.times(short, step.ttl))
+  const { action, id, key } = step
+  // Without a line, each request goes by its own limit.
+  const limit = options.has("queue") ? step.limit : sharedLimit
+  const tokenOf = (key: 0 | 1, id: string) =>
+    step.token === "none" ? undefined : tokens.of(key, id).at(step.token === "last" ? -1 : -2)
+  const refresh = (key: 0 | 1, id: string): Planned => ({
+    key,
+    operation: { _tag: "refresh", id, permits, limit, ttl, token: tokenOf(key, id) }
+  })
+  switch (action) {
+    case "queue":
+    case "tryAcquire": {
+      const queue = action === "queue" && options.has("queue")
+      return [{ key, operation: { _tag: "tryAcquire", id, permits, limit, ttl, queue } }]
+    }
+    case "release":
+      return [{ key, operation: { _tag: "release", id, permits, token: tokenOf(key, id) } }]
+    case "refresh":
+      return [refresh(key, id)]
+    case "refreshAll":
+      return [
+        refresh(key, id),
+        refresh(key, ids[(ids.indexOf(id) + 1) % ids.length]!),
+        refresh(key === 0 ? 1 : 0, id)
+      ]
+    case "inspect":
+      return [{ key, operation: { _tag: options.has("inspect") ? "inspect" : "getCount" } }]
+    case "getCount":
+      return [{ key, operation: { _tag: "getCount" } }]
+    case "pass":
+      return []
+  }
+}
+
+/** Does the operations of a step on a backing, and records them. */
+export const calls = (
+  backing: DistributedSemaphoreBacking,
+  keys: readonly [string, string],
+  planned: ReadonlyArray<Planned>
+) =>
   Effect.gen(function*() {
     const earliest = yield* now
-    const answer = yield* perform(backing, key, operation)
-    return { operation, answer, at: { earliest, latest: yield* now } } satisfies Call
+    const answers: ReadonlyArray<Call["answer"]> = planned.length > 1 && backing.refreshAll !== undefined
+      ? yield* backing.refreshAll(planned.map((one) => requestOf(keys, one)))
+      : yield* Effect.forEach(planned, ({ key, operation }) => perform(backing, keys[key], operation))
+    const at: Span = { earliest, latest: yield* now }
+    if (answers.length !== planned.length) {
+      return fail(`refreshAll: ${answers.length} answers to ${planned.length} requests`)
+    }
+    return planned.map(({ key, operation }, index) => ({
+      key,
+      call: { operation, answer: answers[index]!, at } satisfies Call as Call
+    }))
   })
 
-const perform = (backing: DistributedSemaphoreBacking, key: string, operation: Operation) => {
+const requestOf = (keys: readonly [string, string], { key, operation }: Planned) => {
+  const { id, limit, permits, token, ttl } = operation as Extract<Operation, { readonly _tag: "refresh" }>
+  return { key: keys[key], holderId: id, ttl: Duration.nanos(ttl), limit, permits, fencingToken: token as never }
+}
+
+const perform = (
+  backing: DistributedSemaphoreBacking,
+  key: string,
+  operation: Operation
+): Effect.Effect<Call["answer"], unknown> => {
   switch (operation._tag) {
     case "tryAcquire": {
       const { id, limit, permits, queue, ttl } = operation
       return backing.tryAcquire(key, id, Duration.nanos(ttl), limit, permits, { queue })
     }
     case "release":
-      return backing.release(key, operation.id, operation.permits)
-    case "refresh":
-      return backing.refresh(key, operation.id, Duration.nanos(operation.ttl), operation.limit, operation.permits)
+      return backing.release(key, operation.id, operation.permits, { fencingToken: operation.token as never })
+    case "refresh": {
+      const { id, limit, permits, token, ttl } = operation
+      return backing.refresh(key, id, Duration.nanos(ttl), limit, permits, { fencingToken: token as never })
+    }
     case "getCount":
       return backing.getCount(key, Duration.minutes(1))
     case "inspect":
@@ -106,61 +183,3 @@ export const precisionOf = ({ options }: Subject): Precision => ({
   granularity: Duration.toNanosUnsafe(options.granularity),
   drift: options.virtualTime ? 0n : 1n
 })
-
-const millis = (nanos: bigint) => `${Number(nanos) / 1e6} ms`
-
-/** When a call began and ended: answers that depend on the time can't be judged without. */
-export const describeSpan = ({ earliest, latest }: Span, start: bigint): string => {
-  const since = (time: bigint) => `${(time - start) / 1_000_000n}`
-  return `[${since(earliest)}–${since(latest)} ms]`
-}
-
-export const describeOperation = (operation: Operation): string => {
-  switch (operation._tag) {
-    case "tryAcquire": {
-      const { id, limit, permits, queue, ttl } = operation
-      return `${show(id)} asks for ${permits} of ${limit} for ${millis(ttl)}${queue ? ", with queue" : ""}`
-    }
-    case "release":
-      return `${show(operation.id)} releases ${operation.permits}`
-    case "refresh":
-      return `${show(operation.id)} refreshes for ${millis(operation.ttl)}`
-    default:
-      return operation._tag
-  }
-}
-
-export const describeAnswer = (answer: Call["answer"]): string => {
-  if (typeof answer !== "object") return show(answer)
-  if ("holders" in answer) {
-    const holders = answer.holders.map(({ fencingToken, identifier, permits, remaining }) =>
-      `${show(identifier)} ${permits} (token ${fencingToken}, ${Duration.format(remaining)} left)`
-    )
-    return `holders ${holders.join(", ") || "none"}; line ${
-      answer.line.map(({ identifier, permits, remaining }) =>
-        `${show(identifier)} ${permits} (${Duration.format(remaining)} left)`
-      ).join(", ") || "none"
-    }`
-  }
-  return answer._tag === "Waiting" ? `waits at ${answer.position}` : `acquired, token ${answer.fencingToken}`
-}
-
-export const describeExpected = (expected: Expected): string => {
-  switch (expected._tag) {
-    case "Acquired":
-      return expected.token === undefined ? "true" : `acquired, token ${expected.token}`
-    case "AcquiredAnew":
-      return expected.tokenAbove < 0n ? "acquired" : `acquired, with a token above ${expected.tokenAbove}`
-    case "Waiting":
-      return `waits at ${expected.position}`
-    case "Refused":
-      return "false"
-    case "Number":
-      return `${expected.permits}`
-    case "State": {
-      const list = (entries: ReadonlyArray<{ readonly id: string; readonly permits: number }>) =>
-        entries.map(({ id, permits }) => `${show(id)} ${permits}`).join(", ") || "none"
-      return `holders ${list(expected.state.holds)}; line ${list(expected.state.line)} (with tokens and times left)`
-    }
-  }
-}

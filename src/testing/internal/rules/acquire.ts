@@ -1,4 +1,4 @@
-/** B1 and B2: what a request for permits is answered. */
+/** B1 and S1: one identifier, one request; and never more than the limit. */
 import { Effect } from "effect"
 import { backingCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
@@ -48,7 +48,7 @@ export const cases = [
         const { acquires, count, releases } = semaphore(4)
         yield* acquires("a", 1)
         yield* acquires("b", 1)
-        // What it holds itself counts as free.
+        // The old hold is given up first.
         yield* acquires("a", 3)
         equal(yield* count, 4, "permits held, after more were asked for")
         yield* acquires("a", 2)
@@ -60,131 +60,136 @@ export const cases = [
 
   backingCase(
     "B1",
-    "a refused request changes nothing about what one holds",
+    "a refused request changes nothing about the hold",
     [],
     ({ semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, count, isRefused, releases } = semaphore(3)
+        const { acquires, count, holds, isRefused, releases } = semaphore(3)
         yield* acquires("a", 1)
         yield* acquires("b", 1)
         yield* isRefused("a", 3)
         equal(yield* count, 2, "permits held")
+        yield* holds("a", 1)
         equal(yield* releases("a", 1), 1, "permits freed")
       })
   ),
 
   backingCase(
     "B1",
-    "waiting for another number changes nothing about what one holds",
+    "a refused request for another number changes nothing about the place",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, count, refreshes, waits } = semaphore(3)
-        yield* acquires("a", 1)
-        yield* acquires("b", 1)
-        yield* waits("a", 3)
-        equal(yield* count, 2, "permits held")
-        equal(yield* refreshes("a", 1), true, "whether it still holds")
+        const { acquires, isRefused, stillWaits, waits } = semaphore(2)
+        yield* acquires("a", 2)
+        const { token } = yield* waits("b", 1)
+        yield* waits("c", 1)
+        yield* isRefused("b", 2)
+        const after = yield* stillWaits("b", 1)
+        equal([after.token, after.position], [token, 0], "token and position after the refused request")
       })
   ),
 
-  backingCase("B2", "succeeds when the permits are free, and only then", [], ({ semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, isRefused, releases } = semaphore(5)
-      yield* acquires("a", 3)
-      yield* isRefused("b", 3)
-      yield* acquires("b", 2)
-      yield* isRefused("c", 1)
-      yield* releases("a", 3)
-      yield* acquires("c", 3)
-    })),
-
-  backingCase("B2", "each request goes by its own limit", [], ({ semaphore }) =>
-    Effect.gen(function*() {
-      const before = semaphore(2)
-      const after = semaphore(4, before.key)
-      yield* before.acquires("a", 2)
-      yield* before.isRefused("b", 1)
-      yield* after.acquires("b", 1)
-      yield* after.acquires("c", 1)
-      yield* after.isRefused("d", 1)
-      yield* before.releases("a", 2)
-      yield* before.isRefused("d", 1)
-      yield* after.acquires("d", 1)
-    })),
+  backingCase(
+    "B1",
+    "asking again without queue is refused to a waiter, and does not renew its place",
+    ["queue"],
+    ({ expire, inTime, long, semaphore }) =>
+      Effect.gen(function*() {
+        const { isGone, ttl } = yield* inTime((ttl) =>
+          Effect.gen(function*() {
+            const { acquires, isGone, isRefused, waits } = semaphore(1)
+            yield* acquires("a", 1)
+            yield* waits("b", 1, ttl)
+            yield* isRefused("b", 1, long)
+            return { isGone, ttl }
+          })
+        )
+        yield* expire(ttl)
+        yield* isGone("b", 1)
+      })
+  ),
 
   backingCase(
-    "B2",
-    "without queue, nobody overtakes those who wait",
+    "B1",
+    "a waiter that asks for another number starts over: at the end of the line, with a new token",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, isRefused, releases, waits } = semaphore(3)
+        const { acquires, releases, holds, stillWaits, waits } = semaphore(3)
+        yield* acquires("a", 3)
+        const before = yield* waits("b", 1)
+        const other = yield* waits("c", 2)
+        const after = yield* waits("b", 2)
+        equal(after.position, 1, "the position")
+        isTrue(after.token > other.token, `the token: ${after.token}, after ${before.token} and ${other.token}`)
+        equal((yield* stillWaits("c", 2)).position, 0, "the position of the other")
+        yield* releases("a", 3)
+        yield* holds("c", 2)
+        yield* stillWaits("b", 2)
+      })
+  ),
+
+  backingCase(
+    "B1",
+    "a holder that asks for another number gives up its hold first, and what it leaves is granted",
+    ["queue"],
+    ({ semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, count, holds, stillWaits, waits } = semaphore(3)
+        const token = yield* acquires("a", 2)
+        yield* waits("b", 2)
+        const place = yield* waits("a", 3)
+        equal(place.position, 0, "the position of the former holder")
+        isTrue(place.token > token!, `the token: ${place.token}, after ${token}`)
+        yield* holds("b", 2)
+        equal(yield* count, 2, "permits held")
+        yield* stillWaits("a", 3)
+      })
+  ),
+
+  backingCase(
+    "B1",
+    "a holder that asks for another number overtakes nobody",
+    ["queue"],
+    ({ semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, count, holds, isRefused, stillWaits, waits } = semaphore(3)
+        yield* acquires("a", 2)
+        const b = yield* waits("b", 3)
+        // Behind the waiter, one does not fit: all stays as it is.
+        yield* isRefused("a", 1)
+        yield* holds("a", 2)
+        yield* stillWaits("b", 3)
+        // Behind the next, it does; and what was given up is enough for that one too.
+        const other = semaphore(3)
+        yield* other.acquires("a", 2)
+        const next = yield* other.waits("b", 2)
+        const token = yield* other.acquires("a", 1)
+        isTrue(token! > next.token, `the token: ${token}, behind ${next.token}`)
+        yield* other.holds("b", 2)
+        equal([yield* count, yield* other.count], [2, 3], `permits held, with ${b.token} in line`)
+      })
+  ),
+
+  backingCase(
+    "B1",
+    "a waiter that lowers its number behind one that can't go starts over, and is granted when it can go",
+    ["queue"],
+    ({ semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, count, holds, releases, waits } = semaphore(3)
         yield* acquires("a", 2)
         yield* waits("b", 3)
-        // One is free, and would be enough.
-        yield* isRefused("c", 1)
-        yield* releases("a", 2)
-        yield* isRefused("c", 1)
-        yield* acquires("b", 3)
+        const before = yield* waits("c", 2)
+        const after = yield* waits("c", 1)
+        equal(after.position, 1, "the position")
+        isTrue(after.token > before.token, `the token: ${after.token}, after ${before.token}`)
+        yield* releases("b", 3)
+        equal(yield* count, 3, "permits held when nobody is ahead")
+        equal(yield* holds("c", 1), after.token, "the token of the hold")
       })
   ),
-
-  backingCase("B2", "with queue, nobody overtakes either", ["queue"], ({ semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, waits } = semaphore(3)
-      yield* acquires("a", 2)
-      yield* waits("b", 2)
-      yield* waits("c", 1)
-      yield* waits("c", 1)
-    })),
-
-  backingCase(
-    "B2",
-    "whoever fits along with everyone ahead goes, in any order",
-    ["queue"],
-    ({ semaphore }) =>
-      Effect.gen(function*() {
-        const { acquires, isRefused, releases, waits } = semaphore(5)
-        yield* acquires("a", 5)
-        yield* waits("b", 1)
-        yield* waits("c", 2)
-        yield* waits("d", 3)
-        yield* releases("a", 3)
-        yield* isRefused("d", 3)
-        yield* acquires("c", 2)
-        yield* isRefused("d", 3)
-        yield* acquires("b", 1)
-        yield* isRefused("d", 3)
-        yield* releases("a", 2)
-        yield* isRefused("d", 3)
-        yield* releases("b", 1)
-        yield* acquires("d", 3)
-      })
-  ),
-
-  backingCase(
-    "B2",
-    "whoever comes last goes at once if all who wait fit too",
-    ["queue"],
-    ({ semaphore }) =>
-      Effect.gen(function*() {
-        const { acquires, releases, waits } = semaphore(4)
-        yield* acquires("a", 4)
-        yield* waits("b", 2)
-        yield* releases("a", 3)
-        yield* acquires("c", 1)
-        yield* acquires("b", 2)
-      })
-  ),
-
-  backingCase("B2", "a refused request leaves no place in line", ["queue"], ({ semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, isRefused, waits } = semaphore(1)
-      yield* acquires("a", 1)
-      yield* isRefused("b", 1)
-      equal((yield* waits("c", 1)).position, 0, "the position of the first who waits")
-    })),
 
   backingCase("S1", "together, holders never have more than the limit", [], ({ semaphore }) =>
     Effect.gen(function*() {

@@ -1,7 +1,7 @@
 /** B9: each operation is atomic. What several do at once is told in full by the histories. */
 import { Effect } from "effect"
 import { backingCase } from "../../BackingCase.ts"
-import { equal } from "../assert.ts"
+import { equal, isTrue } from "../assert.ts"
 
 const ids = Array.from({ length: 24 }, (_, index) => `holder ${index}`)
 
@@ -25,7 +25,7 @@ export const cases = [
 
   backingCase(
     "B9",
-    "of many who queue at once, each has a place of its own",
+    "of many who join the line at once, each has a place and a number of its own",
     ["queue"],
     ({ long, processOf, semaphore }) =>
       Effect.gen(function*() {
@@ -36,10 +36,15 @@ export const cases = [
             (id) => processOf(id).tryAcquire(key, id, long, 1, 1, { queue: true }),
             { concurrency: "unbounded" }
           )
-          const positions = answers.flatMap((answer) =>
-            typeof answer === "object" && answer._tag === "Waiting" ? [answer.position] : []
+          const places = answers.flatMap((answer) =>
+            typeof answer === "object" && answer._tag === "Waiting" ? [answer] : []
+          ).toSorted((a, b) => a.position - b.position)
+          equal(places.map(({ position }) => position), ids.slice(1).map((_, index) => index), "positions")
+          const tokens = places.map(({ fencingToken }) => fencingToken!)
+          isTrue(
+            tokens.every((token, index) => index === 0 || token > tokens[index - 1]!),
+            `tokens must rise along the line, got ${tokens.join(", ")}`
           )
-          equal(positions.toSorted((a, b) => a - b), ids.slice(1).map((_, index) => index), "positions")
         }
       })
   ),
@@ -56,6 +61,29 @@ export const cases = [
       equal(freed.reduce((sum, permits) => sum + permits, 0), ids.length, "permits freed by two releases of each")
       equal(yield* count, 0, "permits held")
     })),
+
+  backingCase(
+    "B9",
+    "of many who join and many who release at once, as many hold in the end as there are permits",
+    ["queue"],
+    ({ long, processOf, processes, semaphore }) =>
+      Effect.gen(function*() {
+        for (let round = 0; round < 5; round++) {
+          const { acquires, count, key } = semaphore(ids.length)
+          for (const id of ids) yield* acquires(id, 1)
+          yield* Effect.forEach(
+            ids,
+            (id, index) =>
+              Effect.andThen(
+                processOf(`next ${id}`).tryAcquire(key, `next ${id}`, long, ids.length, 1, { queue: true }),
+                processes[index % processes.length]!.release(key, id, 1)
+              ),
+            { concurrency: "unbounded" }
+          )
+          equal(yield* count, ids.length, "permits held")
+        }
+      })
+  ),
 
   backingCase(
     "B9",

@@ -1,47 +1,8 @@
-/** B6, S4, L2 and B10: expiry by the store's clock, and looks that change nothing. */
-import { Clock, Duration, Effect } from "effect"
-import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
-import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
+/** B6: expiry, by the ttl of each hold and place. */
+import { Duration, Effect } from "effect"
 import { backingCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
-import type { Subject } from "../subject.ts"
 import { now } from "../subject.ts"
-
-/** Runs an effect as a client whose wall clock is wrong. */
-const withClockOff = <A, E>(
-  offset: Duration.Duration,
-  sign: 1 | -1,
-  effect: Effect.Effect<A, E>
-): Effect.Effect<A, E> =>
-  Effect.flatMap(Clock.Clock, (clock) => {
-    const millis = sign * Duration.toMillis(offset)
-    const nanos = BigInt(millis) * 1_000_000n
-    const wrong: Clock.Clock = Object.create(clock, {
-      currentTimeMillisUnsafe: { value: () => clock.currentTimeMillisUnsafe() + millis },
-      currentTimeNanosUnsafe: { value: () => clock.currentTimeNanosUnsafe() + nanos },
-      currentTimeMillis: { get: () => Effect.map(clock.currentTimeMillis, (time) => time + millis) },
-      currentTimeNanos: { get: () => Effect.map(clock.currentTimeNanos, (time) => time + nanos) }
-    })
-    const rightNow = Date.now
-    return Effect.acquireUseRelease(
-      Effect.sync(() => void (Date.now = () => rightNow() + millis)),
-      () => Effect.provideService(effect, Clock.Clock, wrong),
-      () => Effect.sync(() => void (Date.now = rightNow))
-    )
-  })
-
-const take = (subject: Subject, id: string, key: string, limit: number) =>
-  DistributedSemaphore.make(key, { limit, ttl: subject.long, acquireRetryInterval: "10 millis" }).pipe(
-    Effect.flatMap((semaphore) => semaphore.withPermits(limit, { identifier: id })(Effect.void)),
-    Effect.provideService(DistributedSemaphoreBacking, subject.processOf(id))
-  )
-
-/** Some time for a slow machine, where time is real. */
-const within = ({ options }: Subject, time: Duration.Duration) =>
-  Duration.sum(
-    Duration.sum(time, options.granularity),
-    options.virtualTime ? Duration.millis(20) : Duration.seconds(10)
-  )
 
 export const cases = [
   backingCase(
@@ -115,7 +76,7 @@ export const cases = [
     [],
     ({ expire, processes, semaphore, short }) =>
       Effect.gen(function*() {
-        const { acquires, count, isRefused, key, refreshes } = semaphore(2)
+        const { acquires, count, holds, isRefused, key } = semaphore(2)
         yield* acquires("a", 1)
         yield* expire(short)
         yield* acquires("b", 1, short)
@@ -123,7 +84,7 @@ export const cases = [
         equal(yield* processes[0]!.getCount(key, short), 2, "permits held, asked for with a short ttl")
         yield* expire(short)
         equal(yield* count, 1, "permits held")
-        equal(yield* refreshes("a", 1), true, "whether the first still holds")
+        yield* holds("a", 1)
       })
   ),
 
@@ -145,13 +106,18 @@ export const cases = [
     "B6",
     "a place that has expired counts for nothing",
     ["queue"],
-    ({ expire, semaphore, short }) =>
+    ({ expire, inTime, semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, isRefused, releases, waits } = semaphore(2)
-        yield* acquires("a", 1)
-        yield* waits("b", 2, short)
-        yield* isRefused("c", 1)
-        yield* expire(short)
+        const { acquires, releases, ttl, waits } = yield* inTime((ttl) =>
+          Effect.gen(function*() {
+            const one = semaphore(2)
+            yield* one.acquires("a", 1)
+            yield* one.waits("b", 2, ttl)
+            yield* one.isRefused("c", 1)
+            return { ...one, ttl }
+          })
+        )
+        yield* expire(ttl)
         equal((yield* waits("d", 2)).position, 0, "the position behind a place that has expired")
         equal(yield* releases("d", 2), 0, "permits freed")
         yield* acquires("c", 1)
@@ -170,140 +136,6 @@ export const cases = [
         yield* waits("c", 1, short)
         yield* expire(short)
         equal((yield* waits("d", 1, short)).position, 1, "the position")
-      })
-  ),
-
-  backingCase(
-    "S4",
-    "a client whose clock is an hour off steals nothing",
-    [],
-    ({ semaphore }) =>
-      Effect.gen(function*() {
-        const hour = Duration.hours(1)
-        for (const sign of [1, -1] as const) {
-          const { acquires, count, isRefused, refreshes } = semaphore(1)
-          yield* acquires("right", 1)
-          yield* withClockOff(hour, sign, isRefused("wrong", 1))
-          equal(yield* withClockOff(hour, sign, count), 1, "permits held, asked for by the wrong clock")
-          equal(yield* refreshes("right", 1), true, "whether the right one still holds")
-        }
-      })
-  ),
-
-  backingCase(
-    "S4",
-    "a client whose clock is an hour off loses nothing, and keeps nothing too long",
-    [],
-    (subject) =>
-      Effect.gen(function*() {
-        const hour = Duration.hours(1)
-        for (const sign of [1, -1] as const) {
-          const { acquires, count, isRefused, refreshes } = subject.semaphore(1)
-          yield* withClockOff(hour, sign, acquires("wrong", 1))
-          yield* isRefused("right", 1)
-          equal(yield* count, 1, "permits held")
-          equal(yield* withClockOff(hour, sign, refreshes("wrong", 1, subject.short)), true, "whether it still holds")
-          yield* subject.expire(subject.short)
-          yield* acquires("right", 1)
-        }
-      })
-  ),
-
-  backingCase(
-    "L2",
-    "a holder that has crashed delays a waiter by its ttl at most",
-    [],
-    (subject) =>
-      Effect.gen(function*() {
-        const { acquires, key } = subject.semaphore(1)
-        yield* acquires("crashed", 1, subject.short)
-        yield* subject.drive(take(subject, "waiter", key, 1), within(subject, subject.short))
-      })
-  ),
-
-  backingCase(
-    "L2",
-    "a waiter that has crashed delays those behind it by its ttl at most",
-    ["queue"],
-    (subject) =>
-      Effect.gen(function*() {
-        const { acquires, key, releases, waits } = subject.semaphore(1)
-        yield* acquires("holder", 1)
-        yield* waits("crashed", 1, subject.short)
-        yield* releases("holder", 1)
-        yield* subject.drive(take(subject, "waiter", key, 1), within(subject, subject.short))
-      })
-  ),
-
-  backingCase(
-    "B10",
-    "looking does not extend a lease",
-    [],
-    ({ eventually, expire, processes, semaphore, short }) =>
-      Effect.gen(function*() {
-        const { acquires, count, key } = semaphore(1)
-        yield* acquires("a", 1, short)
-        yield* processes[0]!.getCount(key, Duration.hours(1))
-        yield* expire(short)
-        yield* eventually("a hold that is looked at expires", Effect.map(count, (held) => held === 0))
-      })
-  ),
-
-  backingCase(
-    "B10",
-    "looking changes nothing that can be seen",
-    ["inspect"],
-    ({ options, semaphore }) =>
-      Effect.gen(function*() {
-        const { acquires, count, inspect, key } = semaphore(3)
-        equal(yield* inspect, { holders: [], line: [] }, `what is known of ${key}, which nobody has used`)
-        yield* acquires("a", 2)
-        yield* acquires("b", 1)
-        if (options.has("queue")) yield* semaphore(3, key).waits("c", 2)
-        const look = Effect.map(inspect, ({ holders, line }) => ({
-          holders: holders.map(({ fencingToken, identifier, permits }) => ({ fencingToken, identifier, permits })),
-          line: line.map(({ identifier, permits }) => ({ identifier, permits }))
-        }))
-        const first = yield* look
-        equal(yield* count, 3, "permits held")
-        equal(yield* count, 3, "permits held, asked for again")
-        equal(yield* look, first, "what is known, asked for again")
-        equal(
-          { holders: first.holders.map(({ identifier, permits }) => [identifier, permits]), line: first.line },
-          {
-            holders: [["a", 2], ["b", 1]],
-            line: options.has("queue") ? [{ identifier: "c", permits: 2 }] : []
-          },
-          "who holds and who waits"
-        )
-      })
-  ),
-
-  backingCase(
-    "B10",
-    "inspect tells the time left of holds and places",
-    ["inspect"],
-    ({ long, options, semaphore, short }) =>
-      Effect.gen(function*() {
-        const { acquires, inspect, key } = semaphore(1)
-        yield* acquires("a", 1)
-        if (options.has("queue")) yield* semaphore(1, key).waits("b", 1)
-        const { holders, line } = yield* inspect
-        for (const { identifier, remaining } of [...holders, ...line]) {
-          isTrue(
-            Duration.isLessThanOrEqualTo(remaining, Duration.sum(long, options.granularity))
-              && Duration.isGreaterThan(remaining, Duration.subtract(long, Duration.seconds(30))),
-            `the time left of ${identifier} is ${Duration.format(remaining)}, of a ttl of ${Duration.format(long)}`
-          )
-        }
-        yield* acquires("a", 1, short)
-        const after = yield* inspect
-        isTrue(
-          after.holders.every(({ remaining }) =>
-            Duration.isLessThanOrEqualTo(remaining, Duration.sum(short, options.granularity))
-          ),
-          "the time left of a hold follows its last ttl"
-        )
       })
   )
 ]

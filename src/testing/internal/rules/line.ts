@@ -6,39 +6,26 @@ import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
 import { backingCase } from "../../BackingCase.ts"
 import { equal, isTrue, show } from "../assert.ts"
 
-const position = Effect.map((waiting: Waiting) => waiting.position)
-
 export const cases = [
   backingCase(
     "B3",
-    "who can't go joins the end of the line, and keeps its place",
+    "a request that does not fit joins the end of the line, and keeps its place when it is repeated",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
         const { acquires, waits } = semaphore(1)
         yield* acquires("a", 1)
         const ids = ["b", "c", "d", "b", "d", "c"]
-        const positions = yield* Effect.forEach(ids, (id) => position(waits(id, 1)))
-        equal(positions, [0, 1, 2, 0, 2, 1], `positions of ${show(ids)}`)
+        const places = yield* Effect.forEach(ids, (id) => waits(id, 1))
+        equal(places.map(({ position }) => position), [0, 1, 2, 0, 2, 1], `positions of ${show(ids)}`)
+        const [b, c, d, ...again] = places.map(({ token }) => token)
+        equal(again, [b, d, c], "tokens when asked again")
       })
   ),
 
-  backingCase("B3", "who wants another number keeps its place", ["queue"], ({ semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, isRefused, releases, waits } = semaphore(3)
-      yield* acquires("a", 3)
-      yield* waits("b", 1)
-      yield* waits("c", 1)
-      equal(yield* position(waits("b", 3)), 0, "the position")
-      yield* releases("a", 3)
-      // The place counts with its new number.
-      yield* isRefused("c", 1)
-      yield* acquires("b", 3)
-    })),
-
   backingCase(
     "B3",
-    "positions move up when someone ahead goes or leaves",
+    "positions move up when someone ahead is granted or leaves",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -46,37 +33,26 @@ export const cases = [
         yield* acquires("a", 1)
         for (const id of ["b", "c", "d", "e"]) yield* waits(id, 1)
         yield* releases("c", 1)
-        equal(yield* position(waits("e", 1)), 2, "the position of the last when one ahead has left")
+        equal((yield* waits("e", 1)).position, 2, "the position of the last when one ahead has left")
         yield* releases("a", 1)
-        yield* acquires("b", 1)
-        equal(yield* position(waits("e", 1)), 1, "the position of the last when the first has gone")
+        equal((yield* waits("e", 1)).position, 1, "the position of the last when the first was granted")
       })
   ),
 
-  backingCase("B3", "who goes leaves the line", ["queue"], ({ semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, releases, waits } = semaphore(1)
-      yield* acquires("a", 1)
-      yield* waits("b", 1)
-      yield* releases("a", 1)
-      yield* acquires("b", 1)
-      equal(yield* position(waits("c", 1)), 0, "the position of the next")
-      yield* releases("b", 1)
-      yield* acquires("c", 1)
-    })),
-
   backingCase(
     "B3",
-    "who leaves and comes again stands at the end",
+    "a waiter that leaves and comes again stands at the end, with a new token",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
         const { acquires, releases, waits } = semaphore(1)
         yield* acquires("a", 1)
         yield* waits("b", 1)
-        yield* waits("c", 1)
+        const other = yield* waits("c", 1)
         yield* releases("b", 1)
-        equal(yield* position(waits("b", 1)), 1, "the position")
+        const again = yield* waits("b", 1)
+        equal(again.position, 1, "the position")
+        isTrue(again.token > other.token, `the token: ${again.token}, behind ${other.token}`)
       })
   ),
 
@@ -86,18 +62,17 @@ export const cases = [
     ["queue"],
     ({ expire, inTime, long, semaphore }) =>
       Effect.gen(function*() {
-        const { isRefused, releases, ttl } = yield* inTime((ttl) =>
+        const { stillWaits, token, ttl } = yield* inTime((ttl) =>
           Effect.gen(function*() {
-            const { acquires, isRefused, releases, waits } = semaphore(1)
+            const { acquires, stillWaits, waits } = semaphore(1)
             yield* acquires("a", 1)
             yield* waits("b", 1, ttl)
-            yield* waits("b", 1, long)
-            return { isRefused, releases, ttl }
+            const { token } = yield* waits("b", 1, long)
+            return { stillWaits, token, ttl }
           })
         )
         yield* expire(ttl)
-        yield* releases("a", 1)
-        yield* isRefused("c", 1)
+        equal((yield* stillWaits("b", 1)).token, token, "the token when the first ttl has passed")
       })
   ),
 
@@ -140,48 +115,45 @@ export const cases = [
 
   backingCase(
     "B3",
-    "retryAfter ends with the lease that is in the way, or with the place",
+    "retryAfter ends with the hold or the place that is in the way",
     ["queue", "push"],
-    ({ expire, listen, options, semaphore, short }) =>
-      Effect.gen(function*() {
-        const { acquires, key, waits } = semaphore(1)
-        yield* listen(key, "b", "c")
-        const latest = Duration.sum(short, options.granularity)
-        const endsInTime = ({ retryAfter }: Waiting, what: string) =>
-          isTrue(
-            Duration.isLessThanOrEqualTo(retryAfter!, latest),
-            `${what} expires within ${Duration.format(latest)}, retryAfter is ${Duration.format(retryAfter!)}`
-          )
-        yield* acquires("a", 1, short)
-        endsInTime(yield* waits("b", 1), "the hold in the way")
-        yield* expire(short)
-        yield* acquires("b", 1)
-        yield* waits("c", 1, short)
-        endsInTime(yield* waits("d", 1), "the place ahead")
-
-        const both = semaphore(2)
-        yield* listen(both.key, "b", "c")
-        yield* both.acquires("a", 2, short)
-        yield* both.waits("b", 1)
-        endsInTime(yield* both.waits("c", 1), "the hold in the way of both who wait")
-      })
+    ({ inTime, listen, options, semaphore }) =>
+      Effect.forEach(["hold", "place"], (inTheWay) =>
+        inTime((ttl) =>
+          Effect.gen(function*() {
+            const { acquires, key, waits } = semaphore(2)
+            yield* listen(key, "b", "c")
+            yield* acquires("a", 1, inTheWay === "hold" ? ttl : undefined)
+            const first = yield* waits("b", 2, inTheWay === "place" ? ttl : undefined)
+            const second = yield* waits("c", 1)
+            const latest = Duration.sum(ttl, options.granularity)
+            for (const { position, retryAfter } of inTheWay === "hold" ? [first, second] : [second]) {
+              isTrue(
+                Duration.isLessThanOrEqualTo(retryAfter!, latest),
+                `a ${inTheWay} in the way expires within ${
+                  Duration.format(latest)
+                }, retryAfter at position ${position} is ${Duration.format(retryAfter!)}`
+              )
+            }
+          }).pipe(Effect.scoped)
+        ), { discard: true })
   ),
 
   backingCase(
     "L1",
-    "permits go in order, whatever number each wants",
+    "permits are granted in order, whatever number each wants",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, isRefused, releases, waits } = semaphore(3)
+        const { acquires, holds, releases, stillWaits, waits } = semaphore(3)
         yield* acquires("a", 3)
         const line = [["b", 1], ["c", 3], ["d", 2], ["e", 2]] as const
         for (const [id, permits] of line) yield* waits(id, permits)
         let last: readonly [id: string, permits: number] = ["a", 3]
         for (const [index, [id, permits]] of line.entries()) {
           yield* releases(...last)
-          for (const [later, wanted] of line.slice(index + 1)) yield* isRefused(later, wanted)
-          yield* acquires(id, permits)
+          yield* holds(id, permits)
+          for (const [later, wanted] of line.slice(index + 1)) yield* stillWaits(later, wanted)
           last = [id, permits]
         }
       })
@@ -193,22 +165,23 @@ export const cases = [
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, isRefused, releases, waits } = semaphore(3)
+        const { acquires, holds, isRefused, releases, stillWaits, waits } = semaphore(3)
         for (const id of ["a", "b", "c"]) yield* acquires(id, 1)
         yield* waits("all", 3)
-        for (const id of ["a", "b", "c"]) {
+        for (const id of ["a", "b"]) {
           yield* releases(id, 1)
-          if (id === "c") break
           yield* isRefused(`${id} again`, 1)
           yield* waits(`${id} later`, 1)
+          yield* stillWaits("all", 3)
         }
-        yield* acquires("all", 3)
+        yield* releases("c", 1)
+        yield* holds("all", 3)
       })
   ),
 
   backingCase(
     "L1",
-    "through the semaphore: waiters of several processes go in the order in which they began to wait",
+    "through the semaphore: waiters of several processes acquire in the order in which they began to wait",
     ["queue", "inspect"],
     (subject) =>
       Effect.gen(function*() {
@@ -234,8 +207,8 @@ export const cases = [
           )
         }
         yield* releases("holder", 1)
-        yield* subject.eventually("all have had their turn", () => order.length === ids.length)
-        equal(order, ids, "the order of turns")
+        yield* subject.eventually("all have acquired", () => order.length === ids.length)
+        equal(order, ids, "the order in which they acquired")
       })
   )
 ]

@@ -70,11 +70,11 @@ export const cases = [
     [],
     ({ semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, count, isRefused, refreshes, releases } = semaphore(names.length)
+        const { acquires, count, holds, isRefused, releases } = semaphore(names.length)
         for (const name of names) yield* acquires(name, 1)
         yield* isRefused("one more", 1)
         for (const [index, name] of names.entries()) {
-          equal(yield* refreshes(name, 1), true, `whether ${shown(name)} holds`)
+          yield* holds(name, 1)
           equal(yield* releases(name, 1), 1, `permits freed by ${shown(name)}`)
           equal(yield* count, names.length - index - 1, "permits held")
         }
@@ -100,7 +100,7 @@ export const cases = [
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, releases, waits } = semaphore(1)
+        const { acquires, holds, releases, waits } = semaphore(1)
         yield* acquires("holder", 1)
         for (const [index, name] of names.entries()) {
           equal((yield* waits(name, 1)).position, index, `the position of ${shown(name)}`)
@@ -108,7 +108,7 @@ export const cases = [
         let holder = "holder"
         for (const name of names) {
           yield* releases(holder, 1)
-          yield* acquires(name, 1)
+          yield* holds(name, 1)
           holder = name
         }
       })
@@ -116,19 +116,18 @@ export const cases = [
 
   backingCase(
     "B8",
-    "any string is woken by its own name",
+    "a grant under any key, to any identifier, is heard",
     ["queue", "push"],
     ({ freshKey, listen, semaphore }) =>
-      Effect.gen(function*() {
-        for (const name of names) {
+      Effect.forEach(names, (name) =>
+        Effect.scoped(Effect.gen(function*() {
           const { acquires, key, releases, waits } = semaphore(1, name + freshKey())
           yield* acquires("holder", 1)
-          const { toldAmongOthers } = yield* listen(key, name)
-          yield* waits(name, 1)
+          const { hearsAmongOthers } = yield* listen(key, name)
+          const { token } = yield* waits(name, 1)
           yield* releases("holder", 1)
-          yield* toldAmongOthers(name)
-        }
-      })
+          yield* hearsAmongOthers([name, token])
+        })), { discard: true })
   ),
 
   backingCase(

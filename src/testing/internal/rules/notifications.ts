@@ -4,80 +4,99 @@ import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
 import { backingCase } from "../../BackingCase.ts"
 import { isTrue } from "../assert.ts"
+import type { Grant } from "../subject.ts"
 import { now } from "../subject.ts"
 
 export const cases = [
-  backingCase("B7", "a release is heard", ["push"], ({ eventually, processes, semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, key, releases } = semaphore(1)
-      let heard = false
-      yield* Effect.forkScoped(
-        Stream.runForEach(processes[0]!.onPermitsReleased!(key), () => Effect.sync(() => heard = true)),
-        { startImmediately: true }
-      )
-      // A backing of the boolean kind does not say when its subscription stands.
-      yield* eventually(
-        "a release is heard",
-        Effect.gen(function*() {
-          yield* acquires("a", 1)
-          yield* releases("a", 1)
-          return heard
-        })
-      )
-    })),
+  backingCase(
+    "B7",
+    "a subscription emits, of a boolean backing when permits are released",
+    ["push"],
+    ({ eventually, processes, semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, key, releases } = semaphore(1)
+        let heard = false
+        yield* Effect.forkScoped(
+          Stream.runForEach(processes[0]!.onPermitsReleased!(key), () => Effect.sync(() => heard = true)),
+          { startImmediately: true }
+        )
+        // A boolean backing does not say when its subscription stands.
+        yield* eventually(
+          "something is heard",
+          Effect.gen(function*() {
+            yield* acquires("a", 1)
+            yield* releases("a", 1)
+            return heard
+          })
+        )
+      })
+  ),
 
   backingCase(
     "B7",
     "emits when the subscription stands",
     ["queue", "push"],
+    ({ listen, semaphore }) => Effect.asVoid(listen(semaphore(1).key, "a", "b", "c"))
+  ),
+
+  backingCase(
+    "B7",
+    "one subscription hears the grants of all waiters of its process, also of those that came before it",
+    ["queue", "push"],
     ({ listen, semaphore }) =>
       Effect.gen(function*() {
-        const { key } = semaphore(1)
-        yield* listen(key, "a", "b", "c")
+        const { acquires, key, releases, waits } = semaphore(6)
+        yield* acquires("h", 6)
+        const early = yield* waits("a", 1)
+        const ids = ["b", "c", "d", "e", "f"]
+        const { hears } = yield* listen(key, "a", ...ids)
+        const late = yield* Effect.forEach(ids, (id) => Effect.map(waits(id, 1), ({ token }): Grant => [id, token]))
+        yield* releases("h", 6)
+        yield* hears(["a", early.token], ...late)
       })
   ),
 
   backingCase(
     "B7",
-    "who is not named hears of all who wait in its process",
+    "a grant for an earlier place of the same identifier never reaches the later one",
     ["queue", "push"],
-    ({ eventually, processOf, semaphore }) =>
+    ({ listen, semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, key, releases, waits } = semaphore(1)
-        let heard = 0
-        yield* acquires("a", 1)
-        yield* Effect.forkScoped(
-          Stream.runForEach(processOf("b").onPermitsReleased!(key), () => Effect.sync(() => heard++)),
-          { startImmediately: true }
-        )
-        yield* eventually("the subscription stands", () => heard > 0)
-        yield* waits("b", 1)
-        heard = 0
-        yield* releases("a", 1)
-        yield* eventually("the waiter's process hears of the release", () => heard > 0)
-      })
-  ),
-
-  backingCase(
-    "B7",
-    "who can go is told, also when somebody asks for less than before",
-    ["queue", "push"],
-    (subject) =>
-      Effect.gen(function*() {
-        const { acquires, key, waits } = subject.semaphore(3)
-        yield* acquires("h", 3)
-        const shrunk = yield* subject.listen(key, "a")
-        yield* waits("a", 1)
+        const { acquires, holds, key, releases, stillWaits, waits } = semaphore(3)
+        yield* acquires("g", 1)
         yield* acquires("h", 2)
-        yield* shrunk.toldAmongOthers("a")
+        const { hears } = yield* listen(key, "b")
+        const earlier = yield* waits("b", 1)
+        const later = yield* waits("b", 3)
+        // Enough for the earlier place.
+        yield* releases("g", 1)
+        yield* hears()
+        yield* stillWaits("b", 3)
+        yield* releases("b", 3, earlier.token)
+        yield* releases("h", 2)
+        yield* hears(["b", later.token])
+        yield* holds("b", 3)
+      })
+  ),
 
-        const other = subject.semaphore(3)
-        yield* other.acquires("h", 1)
-        const passed = yield* subject.listen(other.key, "b")
-        yield* other.waits("c", 3)
-        yield* other.waits("b", 1)
-        yield* other.acquires("c", 1)
-        yield* passed.toldAmongOthers("b")
+  backingCase(
+    "B7",
+    "what an operation grants because a hold has expired is heard",
+    ["queue", "push"],
+    ({ expire, inTime, listen, semaphore }) =>
+      Effect.gen(function*() {
+        const { b, hearsAmongOthers, releases, ttl } = yield* inTime((ttl) =>
+          Effect.gen(function*() {
+            const { acquires, key, releases, waits } = semaphore(1)
+            const { hearsAmongOthers } = yield* listen(key, "b")
+            yield* acquires("a", 1, ttl)
+            const b = yield* waits("b", 1)
+            return { b, hearsAmongOthers, releases, ttl }
+          })
+        )
+        yield* expire(ttl)
+        yield* releases("nobody", 1)
+        yield* hearsAmongOthers(["b", b.token])
       })
   ),
 
@@ -88,140 +107,110 @@ export const cases = [
     (subject) =>
       Effect.gen(function*() {
         const { acquires, key, releases, waits } = subject.semaphore(1)
-        const before = yield* subject.listen(key, "b")
+        const { hearsAmongOthers, standsAgain } = yield* subject.listen(key, "b")
         yield* subject.options.restart
-        yield* before.toldAmongOthers("b")
+        yield* standsAgain
         // The store may have lost what it knew.
         yield* subject.eventually(
           "an operation succeeds again",
           Effect.map(Effect.exit(acquires("a", 1)), (exit) => exit._tag === "Success")
         )
-        yield* waits("b", 1)
+        const { token } = yield* waits("b", 1)
         yield* releases("a", 1)
-        yield* before.toldAmongOthers("b")
+        yield* hearsAmongOthers(["b", token])
       })
   ),
 
-  backingCase("C2", "a release wakes those at the head of the line who fit together, and nobody else", [
-    "queue",
-    "push"
-  ], ({ listen, semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, key, releases, waits } = semaphore(5)
-      yield* acquires("h", 5)
-      const { told } = yield* listen(key, "a", "b", "c", "d")
-      yield* waits("a", 1)
-      yield* waits("b", 2)
-      yield* waits("c", 3)
-      yield* waits("d", 1)
-      yield* releases("h", 3)
-      yield* told("a", "b")
-    })),
+  backingCase(
+    "C2",
+    "a release notifies those at the front who fit together, and nobody else",
+    ["queue", "push"],
+    ({ listen, semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, key, releases, waits } = semaphore(5)
+        yield* acquires("g", 2)
+        yield* acquires("h", 3)
+        const { hears } = yield* listen(key, "a", "b", "c", "d")
+        const a = yield* waits("a", 1)
+        const b = yield* waits("b", 2)
+        yield* waits("c", 3)
+        yield* waits("d", 1)
+        yield* releases("h", 3)
+        yield* hears(["a", a.token], ["b", b.token])
+      })
+  ),
 
   backingCase(
     "C2",
-    "a release wakes nobody while the first in line can't go",
+    "a release notifies nobody while the first in line does not fit",
     ["queue", "push", "partialRelease"],
     ({ listen, semaphore }) =>
       Effect.gen(function*() {
         const { acquires, key, releases, waits } = semaphore(3)
         yield* acquires("h", 3)
-        const { told } = yield* listen(key, "a", "b")
-        yield* waits("a", 3)
+        const { hears } = yield* listen(key, "a", "b")
+        const a = yield* waits("a", 3)
         yield* waits("b", 1)
         yield* releases("h", 2)
-        yield* told()
+        yield* hears()
         yield* releases("h", 1)
-        yield* told("a")
+        yield* hears(["a", a.token])
       })
   ),
 
   backingCase(
     "C2",
-    "a waiter that leaves wakes those behind it who can go now",
+    "a waiter that leaves lets those behind it be notified who fit now",
     ["queue", "push"],
     ({ listen, semaphore }) =>
       Effect.gen(function*() {
         const { acquires, key, releases, waits } = semaphore(5)
         yield* acquires("h", 4)
-        const { told } = yield* listen(key, "a", "b", "c")
+        const { hears } = yield* listen(key, "a", "b", "c")
         yield* waits("a", 2)
-        yield* waits("b", 1)
+        const b = yield* waits("b", 1)
         yield* waits("c", 1)
         yield* releases("a", 2)
-        yield* told("b")
+        yield* hears(["b", b.token])
       })
   ),
 
   backingCase(
     "C2",
-    "of a hundred who wait, a release wakes as many as can go, and these go in any order",
-    ["queue", "push", "partialRelease"],
+    "of a hundred waiters, a release notifies as many as fit",
+    ["queue", "push"],
     ({ listen, semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, isRefused, key, releases, waits } = semaphore(100)
+        const { acquires, count, key, releases, waits } = semaphore(100)
         const ids = Array.from({ length: 100 }, (_, index) => `waiter ${index}`)
-        yield* acquires("h", 100)
-        const { told } = yield* listen(key, ...ids)
-        for (const id of ids) yield* waits(id, 1)
+        yield* acquires("g", 50)
+        yield* acquires("h", 50)
+        const { hears } = yield* listen(key, ...ids)
+        const grants = yield* Effect.forEach(ids, (id) => Effect.map(waits(id, 1), ({ token }): Grant => [id, token]))
+        yield* releases("g", 50)
+        yield* hears(...grants.slice(0, 50))
+        isTrue((yield* count) === 100, "all permits are held again")
         yield* releases("h", 50)
-        yield* told(...ids.slice(0, 50))
-        yield* isRefused(ids[50]!, 1)
-        for (const id of ids.slice(0, 50).toReversed()) yield* acquires(id, 1)
-        yield* releases("h", 50)
-        yield* told(...ids.slice(50))
-      })
-  ),
-
-  backingCase(
-    "C2",
-    "what a waiter holds itself counts as free",
-    ["queue", "push"],
-    ({ listen, semaphore }) =>
-      Effect.gen(function*() {
-        const { acquires, key, releases, waits } = semaphore(2)
-        yield* acquires("a", 1)
-        yield* acquires("h", 1)
-        const { told } = yield* listen(key, "a")
-        yield* waits("a", 2)
-        yield* releases("h", 1)
-        yield* told("a")
-      })
-  ),
-
-  backingCase(
-    "C2",
-    "a waiter with a larger limit is woken behind one that its own limit keeps back",
-    ["queue", "push"],
-    ({ listen, semaphore }) =>
-      Effect.gen(function*() {
-        const { acquires, key, releases, waits } = semaphore(10)
-        yield* acquires("g", 2)
-        yield* acquires("h", 6)
-        const { told } = yield* listen(key, "a", "b")
-        yield* semaphore(2, key).waits("a", 1)
-        yield* waits("b", 4)
-        yield* releases("h", 6)
-        yield* told("b")
+        yield* hears(...grants.slice(50))
       })
   ),
 
   backingCase(
     "L1",
-    "a release tells the first in line",
+    "a release notifies the first in line",
     ["queue", "push"],
     ({ listen, semaphore }) =>
       Effect.gen(function*() {
         const { acquires, key, releases, waits } = semaphore(1)
         yield* acquires("h", 1)
-        const { toldAmongOthers } = yield* listen(key, "a", "b", "c")
-        for (const id of ["c", "a", "b"]) yield* waits(id, 1)
+        const ids = ["c", "a", "b"]
+        const { hears } = yield* listen(key, ...ids)
+        const grants = yield* Effect.forEach(ids, (id) => Effect.map(waits(id, 1), ({ token }): Grant => [id, token]))
         let holder = "h"
-        for (const id of ["c", "a", "b"]) {
+        for (const grant of grants) {
           yield* releases(holder, 1)
-          yield* toldAmongOthers(id)
-          yield* acquires(id, 1)
-          holder = id
+          yield* hears(grant)
+          holder = grant[0]
         }
       })
   ),
@@ -236,8 +225,7 @@ export const cases = [
         const process = subject.processOf("waiter")
         const deaf = DistributedSemaphoreBacking.of({
           ...process,
-          onPermitsReleased: (key, id) =>
-            Stream.concat(Stream.take(process.onPermitsReleased!(key, id), 1), Stream.never)
+          onPermitsReleased: (key) => Stream.concat(Stream.take(process.onPermitsReleased!(key), 1), Stream.never)
         })
         yield* acquires("holder", 1)
         let acquired = false
@@ -256,7 +244,7 @@ export const cases = [
         // Some time for a slow machine, where time is real: far less than a third of the ttl.
         const bound = subject.options.virtualTime ? Duration.millis(1020) : Duration.seconds(6)
         isTrue(Duration.isLessThan(passed, bound), `the waiter acquired ${Duration.format(passed)} after the release`)
-        yield* subject.eventually("the waiter gives back", Effect.map(count, (held) => held === 0))
+        yield* subject.eventually("the waiter releases", Effect.map(count, (held) => held === 0))
       })
   )
 ]

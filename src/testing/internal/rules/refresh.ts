@@ -1,4 +1,4 @@
-/** B5: keeping a lease alive. */
+/** B5: keeping holds and places alive. */
 import { Effect } from "effect"
 import { backingCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"
@@ -8,9 +8,9 @@ export const cases = [
     Effect.gen(function*() {
       const { count, ttl } = yield* inTime((ttl) =>
         Effect.gen(function*() {
-          const { acquires, count, refreshes } = semaphore(1)
+          const { acquires, count, holds } = semaphore(1)
           yield* acquires("a", 1, ttl)
-          equal(yield* refreshes("a", 1, long), true, "whether it still holds")
+          yield* holds("a", 1, long)
           return { count, ttl }
         })
       )
@@ -24,9 +24,9 @@ export const cases = [
     [],
     (subject) =>
       Effect.gen(function*() {
-        const { acquires, count, refreshes } = subject.semaphore(1)
+        const { acquires, count, holds } = subject.semaphore(1)
         yield* acquires("a", 1)
-        equal(yield* refreshes("a", 1, subject.short), true, "whether it still holds")
+        yield* holds("a", 1, subject.short)
         yield* subject.expire(subject.short)
         equal(yield* count, 0, "permits held when the ttl of the refresh has passed")
       })
@@ -34,26 +34,26 @@ export const cases = [
 
   backingCase("B5", "leaves the number of permits alone", [], ({ semaphore }) =>
     Effect.gen(function*() {
-      const { acquires, count, refreshes, releases } = semaphore(3)
+      const { acquires, count, holds, releases } = semaphore(3)
       yield* acquires("a", 2)
-      yield* refreshes("a", 1)
+      yield* holds("a", 1)
       equal(yield* count, 2, "permits held after a refresh with a smaller number")
-      yield* refreshes("a", 3)
+      yield* holds("a", 3)
       equal(yield* count, 2, "permits held after a refresh with a larger number")
       equal(yield* releases("a", 2), 2, "permits freed")
     })),
 
   backingCase(
     "B5",
-    "creates nothing: false for one who never held, or has released",
+    "creates nothing: false for one that never held, or has released",
     [],
     ({ semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, count, refreshes, releases } = semaphore(1)
-        equal(yield* refreshes("a", 1), false, "the answer to one who never held")
+        const { acquires, count, isGone, releases } = semaphore(1)
+        yield* isGone("a", 1)
         yield* acquires("a", 1)
         yield* releases("a", 1)
-        equal(yield* refreshes("a", 1), false, "the answer to one who has released")
+        yield* isGone("a", 1)
         equal(yield* count, 0, "permits held")
         yield* acquires("b", 1)
       })
@@ -65,28 +65,118 @@ export const cases = [
     [],
     ({ expire, semaphore, short }) =>
       Effect.gen(function*() {
-        const { acquires, count, refreshes } = semaphore(1)
+        const { acquires, count, isGone } = semaphore(1)
         yield* acquires("a", 1, short)
         yield* expire(short)
-        equal(yield* refreshes("a", 1), false, "the answer to a hold that has expired")
+        yield* isGone("a", 1)
         equal(yield* count, 0, "permits held")
         yield* acquires("b", 1)
-        equal(yield* refreshes("a", 1), false, "the answer when somebody else holds")
+        yield* isGone("a", 1)
         equal(yield* count, 1, "permits held")
       })
   ),
 
   backingCase(
     "B5",
-    "a waiter has nothing to refresh, and keeps its place",
+    "renews a place, and says that it is one",
+    ["queue"],
+    ({ expire, inTime, long, semaphore }) =>
+      Effect.gen(function*() {
+        const { stillWaits, token, ttl } = yield* inTime((ttl) =>
+          Effect.gen(function*() {
+            const { acquires, stillWaits, waits } = semaphore(1)
+            yield* acquires("a", 1)
+            yield* waits("z", 1)
+            const { token } = yield* waits("b", 1, ttl)
+            const place = yield* stillWaits("b", 1, long)
+            equal([place.token, place.position], [token, 1], "token and position")
+            return { stillWaits, token, ttl }
+          })
+        )
+        yield* expire(ttl)
+        const place = yield* stillWaits("b", 1)
+        equal([place.token, place.position], [token, 1], "token and position when the first ttl has passed")
+      })
+  ),
+
+  backingCase(
+    "B5",
+    "leaves the number that a waiter wants alone",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, refreshes, waits } = semaphore(1)
+        const { acquires, count, holds, releases, stillWaits, waits } = semaphore(3)
+        yield* acquires("a", 3)
+        yield* waits("b", 2)
+        yield* stillWaits("b", 1)
+        yield* releases("a", 3)
+        equal(yield* count, 2, "permits held")
+        yield* holds("b", 2)
+      })
+  ),
+
+  backingCase(
+    "B5",
+    "resurrects no place: false for one that has expired, or was given up",
+    ["queue"],
+    ({ expire, semaphore, short }) =>
+      Effect.gen(function*() {
+        const { acquires, isGone, releases, waits } = semaphore(1)
         yield* acquires("a", 1)
         yield* waits("b", 1)
-        equal(yield* refreshes("b", 1), false, "the answer to a waiter")
-        equal((yield* waits("c", 1)).position, 1, "the position of the next")
+        yield* waits("c", 1, short)
+        yield* releases("b", 1)
+        yield* isGone("b", 1)
+        yield* expire(short)
+        yield* isGone("c", 1)
+        equal((yield* waits("d", 1)).position, 0, "the position of the next")
+      })
+  ),
+
+  backingCase(
+    "B5",
+    "with an old token, extends no newer hold",
+    ["tokens"],
+    ({ expire, long, semaphore, short }) =>
+      Effect.gen(function*() {
+        const { acquires, count, isGone, releases } = semaphore(1)
+        const old = yield* acquires("a", 1)
+        yield* releases("a", 1)
+        yield* acquires("a", 1, short)
+        yield* isGone("a", 1, long, old)
+        yield* expire(short)
+        equal(yield* count, 0, "permits held when the ttl of the newer hold has passed")
+      })
+  ),
+
+  backingCase(
+    "B5",
+    "with an old token, renews no newer place",
+    ["queue"],
+    ({ expire, long, semaphore, short }) =>
+      Effect.gen(function*() {
+        const { acquires, isGone, releases, waits } = semaphore(1)
+        yield* acquires("a", 1)
+        const { token } = yield* waits("b", 1)
+        yield* releases("b", 1)
+        yield* waits("b", 1, short)
+        yield* isGone("b", 1, long, token)
+        yield* expire(short)
+        yield* isGone("b", 1)
+      })
+  ),
+
+  backingCase(
+    "B5",
+    "with its own token, extends a hold and a place",
+    ["queue"],
+    ({ long, semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, holds, stillWaits, waits } = semaphore(1)
+        const token = yield* acquires("a", 1)
+        const place = yield* waits("b", 1)
+        equal(yield* holds("a", 1, long, token), token, "the token of the hold")
+        equal((yield* stillWaits("b", 1, long, place.token)).token, place.token, "the token of the place")
       })
   )
 ]

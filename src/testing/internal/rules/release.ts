@@ -16,14 +16,14 @@ export const cases = [
 
   backingCase("B4", "a part of a hold can be given up", ["partialRelease"], ({ semaphore }) =>
     Effect.gen(function*() {
-      const { acquires, count, refreshes, releases } = semaphore(5)
+      const { acquires, count, holds, isGone, releases } = semaphore(5)
       yield* acquires("a", 5)
       equal(yield* releases("a", 2), 2, "permits freed")
       equal(yield* count, 3, "permits held")
-      equal(yield* refreshes("a", 3), true, "whether the rest is still held")
+      yield* holds("a", 3)
       yield* acquires("b", 2)
       equal(yield* releases("a", 3), 3, "permits freed")
-      equal(yield* refreshes("a", 3), false, "whether there is a hold without permits")
+      yield* isGone("a", 3)
     })),
 
   backingCase("B4", "frees no more than is held", ["partialRelease"], ({ semaphore }) =>
@@ -49,76 +49,62 @@ export const cases = [
       })
   ),
 
-  backingCase("B4", "gives up the place in line", ["queue"], ({ semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, releases, waits } = semaphore(1)
-      yield* acquires("a", 1)
-      yield* waits("b", 1)
-      yield* waits("c", 1)
-      equal(yield* releases("b", 1), 0, "permits freed by one who only waits")
-      equal((yield* waits("c", 1)).position, 0, "the position of the next in line")
-      yield* releases("a", 1)
-      yield* acquires("c", 1)
-    })),
-
-  backingCase("B4", "a holder that waits gives up both", ["queue"], ({ semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, count, releases, waits } = semaphore(2)
-      yield* acquires("a", 1)
-      yield* acquires("b", 1)
-      yield* waits("a", 2)
-      equal(yield* releases("a", 1), 1, "permits freed")
-      equal(yield* count, 1, "permits held")
-      equal((yield* waits("c", 2)).position, 0, "the position of the first who waits")
-    })),
-
-  backingCase("B4", "wakes whoever can go now", ["queue", "push"], ({ listen, semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, key, releases, waits } = semaphore(2)
-      yield* acquires("a", 2)
-      const { toldAmongOthers } = yield* listen(key, "b", "c")
-      yield* waits("b", 1)
-      yield* waits("c", 1)
-      yield* releases("a", 2)
-      yield* toldAmongOthers("b", "c")
-    })),
-
   backingCase(
     "B4",
-    "wakes those behind a waiter that leaves",
-    ["queue", "push"],
-    ({ listen, semaphore }) =>
+    "gives up the place in line, whatever its number, and frees nothing",
+    ["queue"],
+    ({ semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, key, releases, waits } = semaphore(3)
-        yield* acquires("a", 2)
-        const { toldAmongOthers } = yield* listen(key, "c")
-        yield* waits("b", 2)
+        const { acquires, holds, isGone, releases, waits } = semaphore(3)
+        yield* acquires("a", 3)
+        yield* waits("b", 3)
         yield* waits("c", 1)
-        yield* releases("b", 2)
-        yield* toldAmongOthers("c")
+        equal(yield* releases("b", 1), 0, "permits freed by one that only waits")
+        yield* isGone("b", 3)
+        equal((yield* waits("c", 1)).position, 0, "the position of the next in line")
+        yield* releases("a", 3)
+        yield* holds("c", 1)
       })
   ),
 
+  backingCase("B4", "with the token of the hold, frees it", ["tokens"], ({ semaphore }) =>
+    Effect.gen(function*() {
+      const { acquires, count, releases } = semaphore(2)
+      const token = yield* acquires("a", 2)
+      equal(yield* releases("a", 2, token), 2, "permits freed")
+      equal(yield* count, 0, "permits held")
+    })),
+
+  backingCase("B4", "with an old token, touches no newer hold", ["tokens"], ({ semaphore }) =>
+    Effect.gen(function*() {
+      const { acquires, count, holds, releases } = semaphore(2)
+      const old = yield* acquires("a", 1)
+      yield* releases("a", 1)
+      const token = yield* acquires("a", 1)
+      equal(yield* releases("a", 1, old), 0, "permits freed by a late release")
+      equal(yield* count, 1, "permits held")
+      equal(yield* holds("a", 1), token, "the token of the newer hold")
+      equal(yield* releases("a", 1, token), 1, "permits freed by the release of the newer hold")
+    })),
+
   backingCase(
     "B4",
-    "wakes again who was woken before, and then could not go",
-    ["queue", "push", "partialRelease"],
-    ({ listen, semaphore }) =>
+    "with an old token, touches no newer place, nor one that was granted",
+    ["queue"],
+    ({ semaphore }) =>
       Effect.gen(function*() {
-        const large = semaphore(6)
-        const small = semaphore(4, large.key)
-        yield* large.acquires("h", 6)
-        const { toldAmongOthers } = yield* listen(large.key, "a", "b")
-        yield* small.waits("a", 2)
-        yield* large.waits("b", 2)
-        yield* large.releases("h", 4)
-        yield* toldAmongOthers("a", "b")
-        // By its larger limit, the second may go at the same time as the first; if it is quicker, the first can't go any more.
-        yield* large.acquires("b", 2)
-        yield* small.isRefused("a", 2)
-        yield* large.releases("h", 2)
-        yield* toldAmongOthers("a")
-        yield* small.acquires("a", 2)
+        const { acquires, count, holds, releases, stillWaits, waits } = semaphore(1)
+        yield* acquires("a", 1)
+        const old = yield* waits("b", 1)
+        yield* releases("b", 1, old.token)
+        const { token } = yield* waits("b", 1)
+        equal(yield* releases("b", 1, old.token), 0, "permits freed by a late release")
+        equal((yield* stillWaits("b", 1)).token, token, "the token of the newer place")
+        yield* releases("a", 1)
+        equal(yield* releases("b", 1, old.token), 0, "permits freed by a late release")
+        equal(yield* holds("b", 1), token, "the token of the granted hold")
+        equal(yield* releases("b", 1, token), 1, "permits freed with the token of the place that was granted")
+        equal(yield* count, 0, "permits held")
       })
   )
 ]

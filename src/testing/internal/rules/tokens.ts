@@ -16,20 +16,16 @@ export const cases = [
     ["tokens"],
     ({ options, semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, isRefused, key, releases, tokenOf } = semaphore(3)
+        const { acquires, holds, isRefused, releases } = semaphore(3)
         const token = yield* acquires("a", 2)
         yield* acquires("b", 1)
         equal(yield* acquires("a", 2), token, "the token when asked again")
-        equal(yield* tokenOf("a", 2), token, "the token when refreshed")
+        equal(yield* holds("a", 2), token, "the token when refreshed")
         yield* isRefused("a", 3)
-        equal(yield* tokenOf("a", 2), token, "the token after a request that was refused")
-        if (options.has("queue")) {
-          yield* semaphore(3, key).waits("a", 3)
-          equal(yield* tokenOf("a", 2), token, "the token while it waits for another number")
-        }
+        equal(yield* holds("a", 2), token, "the token after a request that was refused")
         if (options.has("partialRelease")) {
           yield* releases("a", 1)
-          equal(yield* tokenOf("a", 1), token, "the token after a part was released")
+          equal(yield* holds("a", 1), token, "the token after a part was released")
         }
       })
   ),
@@ -47,19 +43,27 @@ export const cases = [
 
   backingCase(
     "B11",
-    "inspect shows the tokens, and holders in the order of acquisition",
+    "inspect shows the tokens, and holders and waiters in the order of the line",
     ["tokens", "inspect"],
-    ({ semaphore }) =>
+    ({ options, semaphore }) =>
       Effect.gen(function*() {
-        const { acquires, inspect } = semaphore(4)
+        const { acquires, inspect, waits } = semaphore(4)
         yield* acquires("a", 1)
         const expected = [["c", yield* acquires("c", 1)], ["b", yield* acquires("b", 1)], [
           "a",
           yield* acquires("a", 2)
         ]]
         yield* acquires("c", 1)
-        const { holders } = yield* inspect
-        equal(holders.map(({ fencingToken, identifier }) => [identifier, fencingToken]), expected, "holders")
+        const tokens = Effect.map(inspect, ({ holders, line }) =>
+          [holders, line].map((contenders) =>
+            contenders.map(({ fencingToken, identifier }) => [identifier, fencingToken])
+          ))
+        equal(yield* tokens, [expected, []], "holders and line")
+        if (!options.has("queue")) {
+          return
+        }
+        const line = [["y", (yield* waits("y", 3)).token], ["x", (yield* waits("x", 1)).token]]
+        equal(yield* tokens, [expected, line], "holders and line")
       })
   ),
 
@@ -81,17 +85,19 @@ export const cases = [
 
   backingCase(
     "S3",
-    "tokens rise for those who waited, too",
-    ["tokens", "queue"],
+    "tokens rise along the line, with those who wait and leave, too",
+    ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
         const { acquires, releases, waits } = semaphore(1)
         const tokens = [yield* acquires("a", 1)]
-        yield* waits("b", 1)
-        yield* releases("a", 1)
-        tokens.push(yield* acquires("b", 1))
-        yield* releases("b", 1)
-        tokens.push(yield* acquires("c", 1))
+        for (const id of ["b", "c", "d"]) tokens.push((yield* waits(id, 1)).token)
+        yield* releases("d", 1)
+        tokens.push((yield* waits("e", 1)).token)
+        for (const id of ["a", "b", "c"]) yield* releases(id, 1)
+        tokens.push((yield* waits("f", 1)).token)
+        for (const id of ["e", "f"]) yield* releases(id, 1)
+        tokens.push(yield* acquires("g", 1))
         rises(tokens, "of one key")
       })
   ),

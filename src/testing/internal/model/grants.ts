@@ -1,0 +1,85 @@
+/** B4, B7: in random sequences, who is granted is notified in its process, and nobody else is. */
+import { Effect, Stream } from "effect"
+import type { Scope } from "effect"
+import { show } from "../assert.ts"
+import type { Subject } from "../subject.ts"
+import { now } from "../subject.ts"
+import * as Answers from "./answers.ts"
+import type { Call, State } from "./model.ts"
+import * as Model from "./model.ts"
+
+export interface Grants {
+  /** Takes in where a waiter is: where it asked last, or maybe where its place was refreshed since. */
+  readonly remember: (process: number, key: 0 | 1, call: Call) => void
+  /**
+   * What was heard wrongly, or not at all, of a call that led from some states to others. Those who ask at the same time learn by
+   * their answers that they were granted.
+   */
+  readonly examine: (
+    key: 0 | 1,
+    call: Call,
+    askers: ReadonlySet<string>,
+    before: ReadonlyArray<State>,
+    after: ReadonlyArray<State>
+  ) => Effect.Effect<string | undefined>
+}
+
+export const make = Effect.fnUntraced(function*(
+  subject: Subject,
+  keys: readonly [string, string]
+): Effect.fn.Return<Grants, unknown, Scope.Scope> {
+  const nobody = () => [new Set<bigint | undefined>(), new Set<bigint | undefined>()] as const
+  const heard = subject.processes.map(nobody)
+  for (const [process, backing] of subject.processes.entries()) {
+    for (const key of [0, 1] as const) {
+      yield* Effect.forkScoped(
+        Stream.runForEach(
+          backing.onPermitsReleased!(keys[key]),
+          (token) => Effect.sync(() => heard[process]![key].add(token as never))
+        ),
+        { startImmediately: true }
+      )
+    }
+  }
+  yield* subject.eventually(
+    "all subscriptions stand",
+    () => heard.every((ofKeys) => ofKeys.every((tokens) => tokens.has(undefined)))
+  )
+
+  /** Tokens of one key only are different. */
+  const processesOf = keys.map(() => new Map<bigint, ReadonlyArray<number>>())
+
+  const waits = (state: State, token: bigint) => Model.waitersOf(state).some((one) => one.token === token)
+  const holds = (state: State, token: bigint) => Model.holdersOf(state).some((one) => one.token === token)
+
+  return {
+    remember: (process, key, { answer, operation }) => {
+      const token = Answers.tokenIn(answer)
+      if (token === undefined) return
+      const others = operation._tag === "refresh" ? processesOf[key]!.get(token) ?? [] : []
+      processesOf[key]!.set(token, [...others, process])
+    },
+
+    examine: Effect.fnUntraced(function*(key, call, askers, before, after) {
+      for (const { id, token } of after[0]!.line) {
+        if (token === undefined || askers.has(id)) continue
+        const isGranted = before.every((state) => waits(state, token)) && after.every((state) => holds(state, token))
+        if (!isGranted) continue
+        const isHeard = () => processesOf[key]!.get(token)!.some((process) => heard[process]![key].has(token))
+        yield* Effect.ignoreCause(subject.eventually("", isHeard))
+        if (!isHeard()) return `nobody notified the process of ${show(id)} that ${token} was granted`
+      }
+
+      const at = { earliest: call.at.earliest, latest: yield* now }
+      const possible = after.flatMap((state) => Model.expire(state, at)).map(Model.grant)
+      for (const ofKeys of heard) {
+        for (const token of ofKeys[key]) {
+          if (token !== undefined && possible.every((state) => waits(state, token))) {
+            return `a process was notified of ${token}, which still waits`
+          }
+        }
+      }
+      return undefined
+    })
+  }
+})

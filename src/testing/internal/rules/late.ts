@@ -1,0 +1,27 @@
+/** B12: late requests die. Whether they do, tests of each store drive; here is that a limit which is not over changes nothing. */
+import { Duration, Effect } from "effect"
+import { backingCase } from "../../BackingCase.ts"
+import { equal } from "../assert.ts"
+
+export const cases = [
+  backingCase(
+    "B12",
+    "a request that takes effect within its limit in time is answered as without",
+    [],
+    ({ long, options, processOf, semaphore }) =>
+      Effect.gen(function*() {
+        const { count, key } = semaphore(1)
+        const ask = (id: string, queue: boolean, within: Duration.Duration) =>
+          processOf(id).tryAcquire(key, id, long, 1, 1, { queue, within })
+        for (const within of [Duration.seconds(20), long]) {
+          const held = yield* ask("a", false, within)
+          equal(typeof held === "object" ? held._tag : held, options.has("tokens") ? "Acquired" : true, "the answer")
+          equal(yield* ask("b", false, within), false, "the answer to a request without queue that does not fit")
+          if (!options.has("queue")) continue
+          const waits = yield* ask("b", true, within)
+          equal(typeof waits === "object" ? waits._tag : waits, "Waiting", "the answer to one that waits")
+        }
+        equal(yield* count, 1, "permits held")
+      })
+  )
+]

@@ -1,0 +1,101 @@
+/**
+ * What the suite must be told of a backing.
+ *
+ * @since 0.1.0
+ */
+import { Duration, Effect } from "effect"
+import type { Layer } from "effect"
+import type { DistributedSemaphoreBacking } from "../../../src/core/Backing.ts"
+
+/**
+ * What a backing can do beyond boolean answers. Only what is declared is tested, and what is not declared must not be used.
+ *
+ * **Details**
+ *
+ * - `queue`: keeps a line, and answers `Waiting` (B3).
+ * - `tokens`: answers `Acquired` with a fencing token (B11).
+ * - `push`: `onPermitsReleased` emits when permits are released (B7).
+ * - `inspect`: has the member `inspect`.
+ * - `partialRelease`: can give up a part of a hold (B4). Without it, what is released is always the whole hold.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Capability = "queue" | "tokens" | "push" | "inspect" | "partialRelease"
+
+/**
+ * What a case may require: a capability, or a way to reach behind the backing, which is an option of the suite.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Requirement = Capability | "footprint" | "restart"
+
+/**
+ * @category options
+ * @since 0.1.0
+ */
+export interface BackingSuiteOptions {
+  /** The backing. Each case builds it anew, `instances` times: as many processes that share a store. */
+  readonly layer: Layer.Layer<DistributedSemaphoreBacking, unknown>
+  /** None by default: the boolean members are tested on what they promise. */
+  readonly capabilities?: ReadonlyArray<Capability> | undefined
+  /** The shortest ttl that the store keeps exactly, 100 milliseconds by default. Cases let leases of this length expire. */
+  readonly smallestTtl?: Duration.Input | undefined
+  /**
+   * How much later than its ttl a lease may expire, 10 milliseconds by default; `inspect` may tell the time left as coarsely. It
+   * never expires earlier.
+   */
+  readonly granularity?: Duration.Input | undefined
+  /** How many instances of the layer a case uses, 3 by default. 1 for a store that lives inside the layer. */
+  readonly instances?: number | undefined
+  /** Whether the store's clock is Effect's `Clock`: the suite then runs in virtual time. `false` by default. */
+  readonly virtualTime?: boolean | undefined
+  /** How many entries (keys, rows) the store has for the semaphore of a key. Required by the cases of C5 that count them. */
+  readonly footprint?: ((key: string) => Effect.Effect<number, unknown>) | undefined
+  /**
+   * Restarts the store, and ends when it answers again. The store may lose its holds by it. Required by the cases that
+   * cut connections.
+   */
+  readonly restart?: Effect.Effect<void, unknown> | undefined
+  /** How many random sequences of operations to try, 200 by default. */
+  readonly sequences?: number | undefined
+  /** How many concurrent histories to record and check, 50 by default. */
+  readonly histories?: number | undefined
+  /** What a failed property printed after `Replay:`, to run exactly that again. */
+  readonly replay?: string | undefined
+}
+
+export interface ResolvedOptions {
+  readonly layer: Layer.Layer<DistributedSemaphoreBacking, unknown>
+  readonly has: (requirement: Requirement) => boolean
+  readonly smallestTtl: Duration.Duration
+  readonly granularity: Duration.Duration
+  readonly instances: number
+  readonly virtualTime: boolean
+  readonly footprint: (key: string) => Effect.Effect<number, unknown>
+  readonly restart: Effect.Effect<void, unknown>
+  readonly sequences: number
+  readonly histories: number
+  readonly replay: string | undefined
+}
+
+export const resolve = (options: BackingSuiteOptions): ResolvedOptions => {
+  const has = (requirement: Requirement) =>
+    requirement === "footprint" || requirement === "restart"
+      ? options[requirement] !== undefined
+      : options.capabilities?.includes(requirement) ?? false
+  return {
+    layer: options.layer,
+    has,
+    smallestTtl: Duration.fromInputUnsafe(options.smallestTtl ?? "100 millis"),
+    granularity: Duration.fromInputUnsafe(options.granularity ?? (options.virtualTime ? 0 : "10 millis")),
+    instances: options.instances ?? 3,
+    virtualTime: options.virtualTime ?? false,
+    footprint: (key) => options.footprint!(key),
+    restart: Effect.suspend(() => options.restart!),
+    sequences: options.sequences ?? 200,
+    histories: options.histories ?? 50,
+    replay: options.replay
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * Concurrent histories: several clients, in several processes, do random operations at the same time; what they asked and
+ * were answered is recorded, and then it is decided whether the answers can be those of a semaphore.
+ */
+import { Arbitrary, Duration, Effect, Fiber } from "effect"
+import { backingCase } from "../../BackingCase.ts"
+import { fail } from "../assert.ts"
+import type { Subject } from "../subject.ts"
+import { linearize } from "./linearizability.ts"
+import type { Call } from "./model.ts"
+import { fifoViolation, limitViolation, tokenViolation } from "./order.ts"
+import { check } from "./property.ts"
+import type { Step } from "./random.ts"
+import * as Random from "./random.ts"
+
+/** A call, and when it began and ended among all others. */
+export interface Recorded extends Call {
+  readonly client: number
+  readonly invoked: number
+  readonly returned: number
+}
+
+/** Lets each client do its steps in its process, all of them at the same time. */
+const record = Effect.fnUntraced(function*(subject: Subject, clients: ReadonlyArray<ReadonlyArray<Step>>) {
+  const keys = Random.keysOf(subject)
+  const histories = new Map<string, Array<Recorded>>(keys.map((key) => [key, []]))
+  let moment = 0
+
+  const client = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>, index: number) {
+    for (const step of steps) {
+      yield* Effect.yieldNow
+      // With different limits, hardly anything would be certain. Sequences have them.
+      const operation = Random.operationOf(subject, { ...step, limit: 4 })
+      if (operation === undefined) {
+        yield* Effect.sleep(Random.timeOf(subject, step))
+        continue
+      }
+      const invoked = moment++
+      const backing = subject.processes[index % subject.processes.length]!
+      const call = yield* Random.call(backing, keys[step.key], operation)
+      histories.get(keys[step.key])!.push({ ...call, client: index, invoked, returned: moment++ })
+    }
+  })
+
+  const all = yield* Effect.forkScoped(
+    Effect.forEach(clients, client, { concurrency: "unbounded", discard: true }),
+    { startImmediately: true }
+  )
+  // All that a client can let pass.
+  const longest = Duration.times(Duration.sum(subject.short, subject.options.granularity), 3 * maxSteps)
+  yield* subject.drive(Fiber.join(all), Duration.sum(longest, Duration.seconds(30)))
+  return Array.from(histories.values(), (history) => history.toSorted((a, b) => a.invoked - b.invoked))
+})
+
+const maxClients = 6
+const maxSteps = 10
+
+/** One line for each call; the bars show which were under way at the same time. */
+const show = (history: ReadonlyArray<Recorded>): string => {
+  const moments = history.flatMap(({ invoked, returned }) => [invoked, returned]).toSorted((a, b) => a - b)
+  const columnOf = new Map(moments.map((moment, index) => [moment, index]))
+  return history.map((call) => {
+    const [from, to] = [columnOf.get(call.invoked)!, columnOf.get(call.returned)!]
+    const bar = `${" ".repeat(from)}├${"─".repeat(to - from - 1)}┤`.padEnd(moments.length)
+    return `client ${call.client} ${bar}  ${Random.describeOperation(call.operation)}  →  ${
+      Random.describeAnswer(call.answer)
+    }  ${Random.describeSpan(call.at, history[0]!.at.earliest)}`
+  }).join("\n")
+}
+
+const examine = Effect.fnUntraced(function*(subject: Subject, clients: ReadonlyArray<ReadonlyArray<Step>>) {
+  for (const history of yield* record(subject, clients)) {
+    const violation = limitViolation(history) ?? fifoViolation(history) ?? tokenViolation(history)
+      ?? linearize(history, Random.precisionOf(subject))
+    if (violation !== undefined) fail(`${violation}\n${show(history)}`)
+  }
+})
+
+export const cases = [
+  backingCase("B9", "concurrent histories are linearizable, and keep limit, order and tokens", [], (subject) =>
+    check(
+      subject,
+      Arbitrary.array(Arbitrary.array(Random.step, { maxLength: maxSteps }), { minLength: 2, maxLength: maxClients }),
+      (clients) => Effect.scoped(examine(subject, clients)),
+      subject.options.histories
+    ))
+]

@@ -1,0 +1,52 @@
+/**
+ * Whether a history is linearizable: whether its calls can be put into one order, in which each call that ended before
+ * another began comes before it, and in which the model answers each as it was answered.
+ *
+ * The search is that of J. M. Wing and C. Gong, "Testing and Verifying Concurrent Objects" (1993), with the memory of visited
+ * configurations of G. Lowe, "Testing for linearizability" (2017): a set of calls that leads to a state that was reached with
+ * the same set before needs no second look. Keys are independent of each other, so each is searched by itself.
+ */
+import type { Recorded } from "./histories.ts"
+import type { Precision, State } from "./model.ts"
+import * as Model from "./model.ts"
+import { describeAnswer, describeExpected, describeOperation } from "./random.ts"
+
+/** Tells why a history is not linearizable; `undefined` if it is. */
+export const linearize = (history: ReadonlyArray<Recorded>, precision: Precision): string | undefined => {
+  const visited = new Set<string>()
+  let longest: { readonly done: bigint; readonly length: number; readonly state: State } = {
+    done: 0n,
+    length: 0,
+    state: Model.empty
+  }
+
+  /** Calls that may come next: those that began before any other that is left has ended. */
+  const candidates = (done: bigint): ReadonlyArray<number> => {
+    const left = history.flatMap((_, index) => (done >> BigInt(index) & 1n) === 0n ? [index] : [])
+    const firstEnd = Math.min(...left.map((index) => history[index]!.returned))
+    return left.filter((index) => history[index]!.invoked < firstEnd)
+  }
+
+  const search = (done: bigint, length: number, state: State): boolean => {
+    if (length === history.length) return true
+    if (length > longest.length) longest = { done, length, state }
+    const configuration = `${done} ${Model.identity(state)}`
+    if (visited.has(configuration)) return false
+    visited.add(configuration)
+    return candidates(done).some((index) =>
+      Model.after(state, history[index]!, precision).some((next) =>
+        search(done | 1n << BigInt(index), length + 1, next)
+      )
+    )
+  }
+
+  if (search(0n, 0, Model.empty)) return undefined
+  const stuck = candidates(longest.done).map((index) => {
+    const call = history[index]!
+    const right = Model.expected(longest.state, call, precision).map(describeExpected)
+    return `client ${call.client}, ${describeOperation(call.operation)}: answered ${describeAnswer(call.answer)}`
+      + `, right would be ${Array.from(new Set(right)).join(", or ")}`
+  })
+  return `the history is not linearizable: no order of its ${history.length} calls explains the answers. `
+    + `After the best ${longest.length} calls, none of these can be next:\n${stuck.join("\n")}\n`
+}

@@ -1,0 +1,41 @@
+/** Properties: random inputs, shrunk when they fail. */
+import { Arbitrary, Cause, Effect } from "effect"
+import { fail, show } from "../assert.ts"
+import type { Subject } from "../subject.ts"
+
+/** Checks a property; dies with what failed, shrunk, and how to replay it. */
+export const check = <A>(
+  subject: Subject,
+  arbitrary: Arbitrary.Arbitrary<A>,
+  property: (value: A) => Effect.Effect<void, unknown>,
+  runs: number
+) =>
+  Effect.gen(function*() {
+    const { replay, virtualTime } = subject.options
+    const result = yield* Arbitrary.checkEffect(
+      arbitrary,
+      (value) =>
+        property(value).pipe(
+          Effect.as(true),
+          Effect.catchCause((cause) => Cause.hasInterrupts(cause) ? Effect.failCause(cause) : Effect.fail(cause))
+        ),
+      {
+        runs,
+        // Beyond all lengths: inputs of every length from the first run on. By default most would be a few steps long.
+        size: 1000,
+        // Where time is real, most of it is spent waiting. Virtual time is shared.
+        concurrency: virtualTime ? 1 : 32,
+        maxShrinks: virtualTime ? 500 : 150,
+        replay
+      }
+    )
+    if (result._tag === "Passed") return
+    if (result._tag !== "Falsified") return fail(Arbitrary.formatCheckFailure(result as never) ?? result._tag)
+    const { error } = result.failure as Extract<typeof result.failure, { readonly _tag: "PropertyError" }>
+    const cause = Cause.squash(error as Cause.Cause<unknown>)
+    fail(
+      `${
+        cause instanceof Error ? cause.message : show(cause)
+      }\n(run ${result.runs}, after ${result.shrinks} steps of shrinking)\nReplay: ${result.replay}`
+    )
+  })

@@ -1,0 +1,79 @@
+/** B9: each operation is atomic. What several do at once is told in full by the histories. */
+import { Effect } from "effect"
+import { backingCase } from "../../BackingCase.ts"
+import { equal } from "../assert.ts"
+
+const ids = Array.from({ length: 24 }, (_, index) => `holder ${index}`)
+
+export const cases = [
+  backingCase(
+    "B9",
+    "of many who ask at once, as many get permits as there are",
+    [],
+    ({ long, processOf, semaphore }) =>
+      Effect.gen(function*() {
+        for (let round = 0; round < 5; round++) {
+          const { count, key } = semaphore(5)
+          const answers = yield* Effect.forEach(ids, (id) => processOf(id).tryAcquire(key, id, long, 5, 1), {
+            concurrency: "unbounded"
+          })
+          equal(answers.filter((answer) => answer !== false).length, 5, "how many got one of five permits")
+          equal(yield* count, 5, "permits held")
+        }
+      })
+  ),
+
+  backingCase(
+    "B9",
+    "of many who queue at once, each has a place of its own",
+    ["queue"],
+    ({ long, processOf, semaphore }) =>
+      Effect.gen(function*() {
+        for (let round = 0; round < 5; round++) {
+          const { key } = semaphore(1)
+          const answers = yield* Effect.forEach(
+            ids,
+            (id) => processOf(id).tryAcquire(key, id, long, 1, 1, { queue: true }),
+            { concurrency: "unbounded" }
+          )
+          const positions = answers.flatMap((answer) =>
+            typeof answer === "object" && answer._tag === "Waiting" ? [answer.position] : []
+          )
+          equal(positions.toSorted((a, b) => a - b), ids.slice(1).map((_, index) => index), "positions")
+        }
+      })
+  ),
+
+  backingCase("B9", "releases at once free each hold once", [], ({ processes, semaphore }) =>
+    Effect.gen(function*() {
+      const { acquires, count, key } = semaphore(ids.length)
+      for (const id of ids) yield* acquires(id, 1)
+      const freed = yield* Effect.forEach(
+        [...ids, ...ids],
+        (id, index) => processes[index % processes.length]!.release(key, id, 1),
+        { concurrency: "unbounded" }
+      )
+      equal(freed.reduce((sum, permits) => sum + permits, 0), ids.length, "permits freed by two releases of each")
+      equal(yield* count, 0, "permits held")
+    })),
+
+  backingCase(
+    "B9",
+    "refreshes of one hold at once all succeed",
+    [],
+    ({ long, processes, semaphore }) =>
+      Effect.gen(function*() {
+        for (let round = 0; round < 5; round++) {
+          const { acquires, count, key } = semaphore(1)
+          yield* acquires("a", 1)
+          const answers = yield* Effect.forEach(
+            ids,
+            (_, index) => processes[index % processes.length]!.refresh(key, "a", long, 1, 1),
+            { concurrency: "unbounded" }
+          )
+          equal(answers.filter((answer) => answer === false).length, 0, "how many were told that the hold is gone")
+          equal(yield* count, 1, "permits held")
+        }
+      })
+  )
+]

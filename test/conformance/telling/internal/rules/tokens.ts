@@ -1,0 +1,153 @@
+/** B11 and S3: fencing tokens. */
+import { Effect } from "effect"
+import { backingCase } from "../../BackingCase.ts"
+import { equal, isTrue } from "../assert.ts"
+
+const rises = (tokens: ReadonlyArray<bigint | undefined>, what: string) =>
+  isTrue(
+    tokens.every((token, index) => index === 0 || token! > tokens[index - 1]!),
+    `${what}: tokens must rise, got ${tokens.join(", ")}`
+  )
+
+export const cases = [
+  backingCase(
+    "B11",
+    "the token stays the same as long as the hold",
+    ["tokens"],
+    ({ options, semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, isRefused, key, releases, tokenOf } = semaphore(3)
+        const token = yield* acquires("a", 2)
+        yield* acquires("b", 1)
+        equal(yield* acquires("a", 2), token, "the token when asked again")
+        equal(yield* tokenOf("a", 2), token, "the token when refreshed")
+        yield* isRefused("a", 3)
+        equal(yield* tokenOf("a", 2), token, "the token after a request that was refused")
+        if (options.has("queue")) {
+          yield* semaphore(3, key).waits("a", 3)
+          equal(yield* tokenOf("a", 2), token, "the token while it waits for another number")
+        }
+        if (options.has("partialRelease")) {
+          yield* releases("a", 1)
+          equal(yield* tokenOf("a", 1), token, "the token after a part was released")
+        }
+      })
+  ),
+
+  backingCase(
+    "B11",
+    "another number is another acquisition, with a new token",
+    ["tokens"],
+    ({ semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires } = semaphore(3)
+        rises([yield* acquires("a", 2), yield* acquires("a", 3), yield* acquires("a", 1)], "with each number")
+      })
+  ),
+
+  backingCase(
+    "B11",
+    "inspect shows the tokens, and holders in the order of acquisition",
+    ["tokens", "inspect"],
+    ({ semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, inspect } = semaphore(4)
+        yield* acquires("a", 1)
+        const expected = [["c", yield* acquires("c", 1)], ["b", yield* acquires("b", 1)], [
+          "a",
+          yield* acquires("a", 2)
+        ]]
+        yield* acquires("c", 1)
+        const { holders } = yield* inspect
+        equal(holders.map(({ fencingToken, identifier }) => [identifier, fencingToken]), expected, "holders")
+      })
+  ),
+
+  backingCase(
+    "S3",
+    "tokens rise with each acquisition, in whatever process",
+    ["tokens"],
+    ({ semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, releases } = semaphore(10)
+        const tokens: Array<bigint | undefined> = []
+        for (const id of ["a", "b", "c", "d", "e", "f", "g"]) {
+          tokens.push(yield* acquires(id, 1))
+          if (tokens.length % 2 === 0) yield* releases(id, 1)
+        }
+        rises(tokens, "of one key")
+      })
+  ),
+
+  backingCase(
+    "S3",
+    "tokens rise for those who waited, too",
+    ["tokens", "queue"],
+    ({ semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, releases, waits } = semaphore(1)
+        const tokens = [yield* acquires("a", 1)]
+        yield* waits("b", 1)
+        yield* releases("a", 1)
+        tokens.push(yield* acquires("b", 1))
+        yield* releases("b", 1)
+        tokens.push(yield* acquires("c", 1))
+        rises(tokens, "of one key")
+      })
+  ),
+
+  backingCase(
+    "S3",
+    "no token is issued again when the key has vanished",
+    ["tokens"],
+    ({ semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, count, releases } = semaphore(1)
+        const tokens: Array<bigint | undefined> = []
+        for (const id of ["a", "b", "a", "a"]) {
+          tokens.push(yield* acquires(id, 1))
+          yield* releases(id, 1)
+          equal(yield* count, 0, "permits held")
+        }
+        rises(tokens, "of a key that was released in between")
+      })
+  ),
+
+  backingCase(
+    "S3",
+    "no token is issued again after expiry",
+    ["tokens"],
+    ({ expire, semaphore, short }) =>
+      Effect.gen(function*() {
+        const { acquires } = semaphore(1)
+        const tokens: Array<bigint | undefined> = []
+        for (const id of ["a", "b", "b"]) {
+          tokens.push(yield* acquires(id, 1, short))
+          yield* expire(short)
+        }
+        rises(tokens, "of holds that expired")
+      })
+  ),
+
+  backingCase(
+    "S3",
+    "no token is issued again after a restart of the store",
+    ["tokens", "restart"],
+    (subject) =>
+      Effect.gen(function*() {
+        const { acquires, releases } = subject.semaphore(1)
+        const before = yield* acquires("a", 1)
+        yield* releases("a", 1)
+        yield* subject.options.restart
+        let after: bigint | undefined
+        yield* subject.eventually(
+          "an operation succeeds again",
+          Effect.map(Effect.exit(acquires("b", 1)), (exit) => {
+            if (exit._tag === "Success") after = exit.value
+            return exit._tag === "Success"
+          })
+        )
+        rises([before, after], "before and after the restart")
+      })
+  )
+]
