@@ -103,9 +103,13 @@ begin
   end if;
 end $semaphore$;
 
+create function "effect_distributed_lock".micros(t timestamptz) returns bigint
+language sql immutable parallel safe
+return (extract(epoch from t) * 1000000)::bigint;
+
 create function "effect_distributed_lock".try_acquire(
-  p_key text, p_holder text, p_ttl bigint, p_limit bigint, p_permits bigint, p_queue boolean,
-  out answer text, out number bigint, out retry_after bigint
+  p_key text, p_holder text, p_ttl bigint, p_limit bigint, p_permits bigint, p_queue boolean, p_latest bigint,
+  out answer text, out number bigint, out retry_after bigint, out clock bigint
 ) language plpgsql security definer set search_path = pg_catalog, pg_temp as $semaphore$
 declare
   k constant bytea := "effect_distributed_lock".digest(p_key);
@@ -121,6 +125,11 @@ declare
   wanted bigint;
   first_end timestamptz;
 begin
+  clock := "effect_distributed_lock".micros(t);
+  if clock > p_latest then
+    answer := 'late';
+    return;
+  end if;
   select x.permits, x.token into own_permits, own_token from "effect_distributed_lock".holds x where x.key = k and x.holder = h and x.expires > t;
   select x.permits, x.ticket into place_permits, place_ticket from "effect_distributed_lock".places x where x.key = k and x.holder = h and x.expires > t;
 
@@ -179,7 +188,7 @@ begin
   number := own_token;
 end $semaphore$;
 
-create function "effect_distributed_lock".release(p_key text, p_holder text, p_permits bigint) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $semaphore$
+create function "effect_distributed_lock".release(p_key text, p_holder text, p_permits bigint, p_token bigint) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $semaphore$
 declare
   k constant bytea := "effect_distributed_lock".digest(p_key);
   h constant bytea := "effect_distributed_lock".digest(p_holder);
@@ -187,19 +196,20 @@ declare
   own bigint;
   waited boolean;
 begin
-  delete from "effect_distributed_lock".places x where x.key = k and x.holder = h;
+  delete from "effect_distributed_lock".places x where x.key = k and x.holder = h and p_token is null;
   waited := found;
-  select x.permits into own from "effect_distributed_lock".holds x where x.key = k and x.holder = h and x.expires > t;
+  select x.permits into own from "effect_distributed_lock".holds x
+    where x.key = k and x.holder = h and x.token = coalesce(p_token, x.token) and x.expires > t;
   if own > p_permits then
     update "effect_distributed_lock".holds x set permits = own - p_permits where x.key = k and x.holder = h;
   else
-    delete from "effect_distributed_lock".holds x where x.key = k and x.holder = h;
+    delete from "effect_distributed_lock".holds x where x.key = k and x.holder = h and x.token = coalesce(p_token, x.token);
   end if;
   if own > 0 or waited then perform "effect_distributed_lock".wake(k, t); end if;
   return least(coalesce(own, 0), p_permits);
 end $semaphore$;
 
-create function "effect_distributed_lock".refresh(p_keys text[], p_holders text[], p_ttls bigint[])
+create function "effect_distributed_lock".refresh(p_keys text[], p_holders text[], p_ttls bigint[], p_tokens bigint[])
 returns table (index bigint, token bigint) language plpgsql security definer set search_path = pg_catalog, pg_temp as $semaphore$
 declare
   t timestamptz;
@@ -210,11 +220,13 @@ begin
     from unnest(p_keys) as name order by "effect_distributed_lock".lock_of("effect_distributed_lock".digest(name))
   ) x;
   t := clock_timestamp();
+  update "effect_distributed_lock".holds x set expires = t + a.ttl * interval '1 millisecond'
+    from unnest(p_keys, p_holders, p_ttls, p_tokens) as a (key, holder, ttl, token)
+    where x.key = "effect_distributed_lock".digest(a.key) and x.holder = "effect_distributed_lock".digest(a.holder) and a.token in (0, x.token) and x.expires > t;
   return query
-    update "effect_distributed_lock".holds x set expires = t + a.ttl * interval '1 millisecond'
-    from unnest(p_keys, p_holders, p_ttls) with ordinality as a (key, holder, ttl, i)
-    where x.key = "effect_distributed_lock".digest(a.key) and x.holder = "effect_distributed_lock".digest(a.holder) and x.expires > t
-    returning a.i, x.token;
+    select a.i, x.token from unnest(p_keys, p_holders, p_tokens) with ordinality as a (key, holder, token, i)
+    join "effect_distributed_lock".holds x on x.key = "effect_distributed_lock".digest(a.key) and x.holder = "effect_distributed_lock".digest(a.holder)
+    where a.token in (0, x.token) and x.expires > t;
 end $semaphore$;
 
 create function "effect_distributed_lock".get_count(p_key text) returns bigint language plpgsql security definer set search_path = pg_catalog, pg_temp as $semaphore$

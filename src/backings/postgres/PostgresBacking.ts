@@ -9,17 +9,17 @@
  * @since 0.1.0
  */
 import { PgClient } from "@effect/sql-pg"
-import { Config, Duration, Effect, Layer, Schedule } from "effect"
-import type { SemaphoreState } from "../../core/Backing.ts"
+import { Array as Arr, Config, Duration, Effect, Layer, Schedule } from "effect"
+import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
+import * as ServerTime from "../internal/serverTime.ts"
 import { inBackground } from "./background.ts"
 import { serverError } from "./errors.ts"
 import * as Migrate from "./migrate.ts"
 import { quote } from "./migrations.ts"
 import { decode, encode } from "./names.ts"
 import * as Notifications from "./notifications.ts"
-import * as Refreshes from "./refreshes.ts"
 import { apart } from "./transactions.ts"
 
 export { type Migration, migrations } from "./migrations.ts"
@@ -82,6 +82,7 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   const name = options.schema ?? "effect_distributed_lock"
   yield* Migrate.checkName(name)
   const schema = quote(name)
+  const serverTime = ServerTime.make(false)
 
   // A number binds as int4, int8 or float8, by its value, and an array by its elements': bind what is of one type always.
   const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<Parameter>) =>
@@ -106,68 +107,103 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
     )
   )
 
-  const refresh = Refreshes.make((refreshes) =>
-    run<{ index: bigint; token: bigint }>(
-      "refresh",
-      `select index, token from ${schema}.refresh($1::text[], $2::text[], $3::bigint[])`,
-      refreshes.map(({ key }) => encode(key)),
-      refreshes.map(({ holderId }) => encode(holderId)),
-      refreshes.map(({ ttlMillis }) => BigInt(ttlMillis))
-    ).pipe(Effect.map((rows) => {
-      const tokens = new Map(rows.map(({ index, token }) => [Number(index), token]))
-      return refreshes.map((_, index) => {
-        const token = tokens.get(index + 1)
-        return token !== undefined && { _tag: "Acquired" as const, fencingToken: FencingToken(BigInt(token)) }
-      })
-    }))
-  )
+  /** The latest time of the server, in microseconds, at which a request of now may take effect. */
+  const latest = (within: Duration.Duration | undefined) =>
+    Effect.suspend(() => {
+      if (within === undefined) return Effect.succeed(null)
+      const now = ServerTime.localTime()
+      const bound = () => BigInt(Math.ceil(serverTime.at("", now)! + Duration.toMillis(within) * 1000))
+      return serverTime.at("", now) !== undefined ? Effect.sync(bound) : Effect.map(
+        run<{ clock: bigint }>("tryAcquire", `select ${schema}.micros(clock_timestamp()) as clock`),
+        ([row]) => {
+          serverTime.learn("", now, Number(row!.clock))
+          return bound()
+        }
+      )
+    })
+
+  const refresh = (requests: ReadonlyArray<RefreshRequest>) =>
+    Effect.map(
+      run<{ index: bigint; token: bigint }>(
+        "refresh",
+        `select index, token from ${schema}.refresh($1::text[], $2::text[], $3::bigint[], $4::bigint[])`,
+        requests.map(({ key }) => encode(key)),
+        requests.map(({ holderId }) => encode(holderId)),
+        requests.map(({ ttl }) => BigInt(millis(ttl))),
+        requests.map(({ fencingToken }) => fencingToken ?? 0n)
+      ),
+      (rows) => {
+        const tokens = new Map(rows.map(({ index, token }) => [Number(index), token]))
+        return requests.map((_, index) => {
+          const token = tokens.get(index + 1)
+          return token !== undefined && { _tag: "Acquired" as const, fencingToken: FencingToken(BigInt(token)) }
+        })
+      }
+    )
 
   return DistributedSemaphoreBacking.of({
     tryAcquire: (key, holderId, ttl, limit, permits, options) =>
       Effect.suspend(() => {
         const notified = notifications?.stands() ?? false
-        return Effect.map(
-          run<{ answer: "acquired" | "waiting" | "refused"; number: bigint; retry_after: bigint }>(
-            "tryAcquire",
-            `select answer, number, retry_after from ${schema}.try_acquire($1::text, $2::text, $3::bigint, $4::bigint, $5::bigint, $6::boolean)`,
-            encode(key),
-            encode(holderId),
-            BigInt(millis(ttl)),
-            BigInt(limit),
-            BigInt(permits),
-            options?.queue ?? false
-          ),
-          ([row]) => {
-            const { answer, number, retry_after } = row!
-            switch (answer) {
-              case "acquired":
-                return { _tag: "Acquired", fencingToken: FencingToken(BigInt(number)) }
-              case "waiting":
-                return {
-                  _tag: "Waiting",
-                  position: Number(number),
-                  retryAfter: notified ? Duration.millis(Number(retry_after)) : undefined
-                }
-              default:
-                return false
+        return Effect.flatMap(latest(options?.within), (latest) => {
+          const sent = ServerTime.localTime()
+          return Effect.flatMap(
+            run<AcquireRow>(
+              "tryAcquire",
+              `select answer, number, retry_after, clock from ${schema}.try_acquire($1::text, $2::text, $3::bigint, $4::bigint, $5::bigint, $6::boolean, $7::bigint)`,
+              encode(key),
+              encode(holderId),
+              BigInt(millis(ttl)),
+              BigInt(limit),
+              BigInt(permits),
+              options?.queue ?? false,
+              latest
+            ),
+            ([row]): Effect.Effect<false | Acquired | Waiting, SemaphoreBackingError> => {
+              const { answer, clock, number, retry_after } = row!
+              serverTime.learn("", sent, Number(clock))
+              switch (answer) {
+                case "acquired":
+                  return Effect.succeed({ _tag: "Acquired", fencingToken: FencingToken(BigInt(number)) })
+                case "waiting":
+                  return Effect.succeed({
+                    _tag: "Waiting",
+                    position: Number(number),
+                    retryAfter: notified ? Duration.millis(Number(retry_after)) : undefined
+                  })
+                case "late":
+                  return Effect.fail(
+                    new SemaphoreBackingError({ operation: "tryAcquire", cause: "the request came late" })
+                  )
+                default:
+                  return Effect.succeed(false)
+              }
             }
-          }
-        )
+          )
+        })
       }),
 
-    release: (key, holderId, permits) =>
+    release: (key, holderId, permits, options) =>
       Effect.map(
         run<{ freed: bigint }>(
           "release",
-          `select ${schema}.release($1::text, $2::text, $3::bigint) as freed`,
+          `select ${schema}.release($1::text, $2::text, $3::bigint, $4::bigint) as freed`,
           encode(key),
           encode(holderId),
-          BigInt(permits)
+          BigInt(permits),
+          options?.fencingToken ?? null
         ),
         ([row]) => Number(row!.freed)
       ),
 
-    refresh: (key, holderId, ttl) => refresh({ key, holderId, ttlMillis: millis(ttl) }),
+    refresh: (key, holderId, ttl, limit, permits, options) =>
+      Effect.map(refresh([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
+
+    refreshAll: (requests) =>
+      Effect.map(
+        Effect.forEach(Arr.chunksOf(requests, largestBatch), refresh, { concurrency: "unbounded" }),
+        (answers) => answers.flat()
+      ),
 
     getCount: (key) =>
       Effect.map(
@@ -189,7 +225,17 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   })
 })
 
-type Parameter = string | bigint | boolean | ReadonlyArray<string> | ReadonlyArray<bigint>
+/** At most this many keys per statement: the server's lock table is limited. */
+const largestBatch = 200
+
+type Parameter = null | string | bigint | boolean | ReadonlyArray<string> | ReadonlyArray<bigint>
+
+interface AcquireRow {
+  readonly answer: "acquired" | "waiting" | "refused" | "late"
+  readonly number: bigint
+  readonly retry_after: bigint
+  readonly clock: bigint
+}
 
 interface InspectRow {
   readonly holder: string

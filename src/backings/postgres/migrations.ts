@@ -120,10 +120,16 @@ begin
   end if;
 end ${body}`,
 
-  // B1, B2, B3. Answers acquired and the token, or waiting, the position and the milliseconds until the next look, or refused.
+  // The server's clock in microseconds.
+  `create function ${s}.micros(t timestamptz) returns bigint
+language sql immutable parallel safe
+return (extract(epoch from t) * 1000000)::bigint`,
+
+  // B1, B2, B3, B12. Answers acquired and the token, or waiting, the position and the milliseconds until the next look, or refused,
+  // or late if it is later than p_latest; and the clock.
   `create function ${s}.try_acquire(
-  p_key text, p_holder text, p_ttl bigint, p_limit bigint, p_permits bigint, p_queue boolean,
-  out answer text, out number bigint, out retry_after bigint
+  p_key text, p_holder text, p_ttl bigint, p_limit bigint, p_permits bigint, p_queue boolean, p_latest bigint,
+  out answer text, out number bigint, out retry_after bigint, out clock bigint
 ) ${header} as ${body}
 declare
   k constant bytea := ${s}.digest(p_key);
@@ -139,6 +145,11 @@ declare
   wanted bigint;
   first_end timestamptz;
 begin
+  clock := ${s}.micros(t);
+  if clock > p_latest then
+    answer := 'late';
+    return;
+  end if;
   select x.permits, x.token into own_permits, own_token from ${s}.holds x where x.key = k and x.holder = h and x.expires > t;
   select x.permits, x.ticket into place_permits, place_ticket from ${s}.places x where x.key = k and x.holder = h and x.expires > t;
 
@@ -197,8 +208,8 @@ begin
   number := own_token;
 end ${body}`,
 
-  // B4. Answers how many permits were freed.
-  `create function ${s}.release(p_key text, p_holder text, p_permits bigint) returns bigint ${header} as ${body}
+  // B4. Answers how many permits were freed. With a token it means that one hold.
+  `create function ${s}.release(p_key text, p_holder text, p_permits bigint, p_token bigint) returns bigint ${header} as ${body}
 declare
   k constant bytea := ${s}.digest(p_key);
   h constant bytea := ${s}.digest(p_holder);
@@ -206,20 +217,22 @@ declare
   own bigint;
   waited boolean;
 begin
-  delete from ${s}.places x where x.key = k and x.holder = h;
+  delete from ${s}.places x where x.key = k and x.holder = h and p_token is null;
   waited := found;
-  select x.permits into own from ${s}.holds x where x.key = k and x.holder = h and x.expires > t;
+  select x.permits into own from ${s}.holds x
+    where x.key = k and x.holder = h and x.token = coalesce(p_token, x.token) and x.expires > t;
   if own > p_permits then
     update ${s}.holds x set permits = own - p_permits where x.key = k and x.holder = h;
   else
-    delete from ${s}.holds x where x.key = k and x.holder = h;
+    delete from ${s}.holds x where x.key = k and x.holder = h and x.token = coalesce(p_token, x.token);
   end if;
   if own > 0 or waited then perform ${s}.wake(k, t); end if;
   return least(coalesce(own, 0), p_permits);
 end ${body}`,
 
-  // B5, for several holds at once. Answers the number of each hold that is still there, from 1, and its token.
-  `create function ${s}.refresh(p_keys text[], p_holders text[], p_ttls bigint[])
+  // B5, for several holds at once, each by its token unless that is 0. Answers the number of each that is still there, from 1, and its
+  // token.
+  `create function ${s}.refresh(p_keys text[], p_holders text[], p_ttls bigint[], p_tokens bigint[])
 returns table (index bigint, token bigint) ${header} as ${body}
 declare
   t timestamptz;
@@ -230,11 +243,13 @@ begin
     from unnest(p_keys) as name order by ${s}.lock_of(${s}.digest(name))
   ) x;
   t := clock_timestamp();
+  update ${s}.holds x set expires = t + a.ttl * interval '1 millisecond'
+    from unnest(p_keys, p_holders, p_ttls, p_tokens) as a (key, holder, ttl, token)
+    where x.key = ${s}.digest(a.key) and x.holder = ${s}.digest(a.holder) and a.token in (0, x.token) and x.expires > t;
   return query
-    update ${s}.holds x set expires = t + a.ttl * interval '1 millisecond'
-    from unnest(p_keys, p_holders, p_ttls) with ordinality as a (key, holder, ttl, i)
-    where x.key = ${s}.digest(a.key) and x.holder = ${s}.digest(a.holder) and x.expires > t
-    returning a.i, x.token;
+    select a.i, x.token from unnest(p_keys, p_holders, p_tokens) with ordinality as a (key, holder, token, i)
+    join ${s}.holds x on x.key = ${s}.digest(a.key) and x.holder = ${s}.digest(a.holder)
+    where a.token in (0, x.token) and x.expires > t;
 end ${body}`,
 
   // B10: looks wait for what is being committed, or a hold that is just being extended would seem to have expired.

@@ -16,11 +16,11 @@ import type { Cluster, Redis } from "ioredis"
 import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
+import * as ServerTime from "../internal/serverTime.ts"
 import { channelOf, escape, keysOf, unescape } from "./names.ts"
 import * as Notifications from "./notifications.ts"
 import { callsOf } from "./refreshes.ts"
 import * as Scripts from "./scripts.ts"
-import * as ServerTime from "./serverTime.ts"
 import * as Subscriber from "./subscriber.ts"
 
 /**
