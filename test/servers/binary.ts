@@ -35,7 +35,14 @@ process.once("exit", () => children.forEach((child) => child.kill("SIGKILL")))
 const signalAll = (child: ChildProcess, signal: NodeJS.Signals) => {
   child.kill(signal)
   const { stdout } = spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" })
-  for (const pid of stdout.split("\n").filter((line) => line !== "")) process.kill(Number(pid), signal)
+  for (const pid of stdout.split("\n").filter((line) => line !== "")) {
+    try {
+      process.kill(Number(pid), signal)
+    } catch (error) {
+      // It has ended meanwhile.
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error
+    }
+  }
 }
 
 export const start = async (store: Program, extraArgs: ReadonlyArray<string> = []): Promise<Server> => {
