@@ -2,7 +2,7 @@
 import { Arbitrary, Duration, Effect, Exit, Fiber } from "effect"
 import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
-import { soloCase } from "../../BackingCase.ts"
+import { backingCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 import { check } from "./property.ts"
@@ -78,7 +78,7 @@ const play = Effect.fnUntraced(function*(subject: Subject, users: ReadonlyArray<
 })
 
 export const cases = [
-  soloCase(
+  backingCase(
     "L4",
     "through the semaphore: permits are conserved however work ends, all ends, nothing is left",
     [],

@@ -1,10 +1,10 @@
 /** B10: looks change nothing. */
 import { Duration, Effect } from "effect"
-import { backingCase } from "../../BackingCase.ts"
+import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 
 export const cases = [
-  backingCase(
+  leaseCase(
     "B10",
     "looking does not extend a lease",
     [],
