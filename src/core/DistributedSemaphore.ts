@@ -18,19 +18,19 @@
  *
  * @since 0.1.0
  */
-import { Effect, Fiber, Option, Scope } from "effect"
+import { Effect, Option } from "effect"
+import type { Fiber, Scope } from "effect"
 import type { SemaphoreState } from "./Backing.ts"
 import { DistributedSemaphoreBacking } from "./Backing.ts"
 import type { LockLostError } from "./Errors.ts"
 import { LockNotAcquiredError, SemaphoreBackingError } from "./Errors.ts"
-import * as Enclosing from "./internal/enclosing.ts"
-import type { Granted } from "./internal/holder.ts"
-import * as Holder from "./internal/holder.ts"
-import * as Keeping from "./internal/lease.ts"
-import * as Operations from "./internal/operations.ts"
-import { refuse, resolveAcquisition, resolveConfig } from "./internal/options.ts"
-import * as Waiting from "./internal/waiting.ts"
-import { Lease } from "./Lease.ts"
+import * as Attempt from "./internal/attempt.ts"
+import { Contender, isWaiting } from "./internal/contender.ts"
+import { Keeper } from "./internal/keeper.ts"
+import { Held, leasesOf } from "./internal/lease.ts"
+import { refuse, resolveConfig, resolveRequest } from "./internal/options.ts"
+import * as Requests from "./internal/requests.ts"
+import type { Lease } from "./Lease.ts"
 import type { AcquireOptions, DistributedSemaphoreConfig } from "./Options.ts"
 
 export type { AcquireOptions, DistributedSemaphoreConfig } from "./Options.ts"
@@ -61,6 +61,11 @@ export interface DistributedSemaphore {
    * If the lease is lost, the effect is interrupted and the result is `LockLostError`.
    */
   readonly withPermits: (permits: number, options?: AcquireOptions) => <A, E, R>(
+    effect: Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | LockLostError | LockNotAcquiredError | SemaphoreBackingError, Exclude<R, Lease>>
+
+  /** `withPermits(1)`, as for a mutex. */
+  readonly withPermit: <A, E, R>(
     effect: Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | LockLostError | LockNotAcquiredError | SemaphoreBackingError, Exclude<R, Lease>>
 
@@ -118,130 +123,149 @@ export interface DistributedSemaphore {
  *
  * **Details**
  *
- * Semaphores of one key should agree on `limit` and `ttl`. While they differ, as during a deployment, each acquisition goes
- * by its own.
+ * Semaphores of one key should agree on `limit` and `ttl`. While they differ, as during a deployment, the smallest limit of those
+ * who hold or wait counts; each acquisition has its own ttl.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = Effect.fnUntraced(function*(
+export const make = (
   key: string,
   options: DistributedSemaphoreConfig = {}
-): Effect.fn.Return<DistributedSemaphore, never, DistributedSemaphoreBacking> {
-  const backing = yield* DistributedSemaphoreBacking
-  const config = yield* resolveConfig(key, options)
+): Effect.Effect<DistributedSemaphore, never, DistributedSemaphoreBacking> =>
+  Effect.gen(function*() {
+    const backing = yield* DistributedSemaphoreBacking
+    const config = resolveConfig(key, options)
+    const keeper = yield* Keeper.of(backing)
 
-  /** Acquiring and registering the release are one uninterruptible step; only the asking and waiting is interruptible. */
-  const acquire = Effect.fnUntraced(function*<E>(
-    permits: number,
-    options: AcquireOptions | undefined,
-    ask: (holder: Holder.Holder) => Effect.Effect<Option.Option<Granted>, E>
-  ) {
-    const holder = Holder.make(backing, config, yield* resolveAcquisition(config.limit, permits, options))
-    const cleanUp = Effect.suspend(() => holder.mayHold() ? Holder.giveBackBriefly(holder) : holder.abandon)
-    return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-      const granted = yield* Effect.onError(restore(ask(holder)), () => cleanUp)
-      if (Option.isNone(granted)) {
-        yield* cleanUp
-        return Option.none()
+    /** Asking is interruptible; what was acquired is released, whatever happens. */
+    const acquire = <E>(
+      permits: number,
+      options: AcquireOptions | undefined,
+      restore: Restore,
+      ask: Ask<E>
+    ): Effect.Effect<Held | undefined, E> =>
+      Effect.withFiber((owner: Fiber.Fiber<unknown, unknown>) => {
+        const contender = new Contender(keeper, config, resolveRequest(config.limit, permits, options))
+        const asked = restore(Effect.suspend(() => ask(contender, owner)))
+        return Effect.flatMap(Effect.onError(asked, () => Requests.giveBackBriefly(contender)), (acquired) => {
+          if (!acquired) return Effect.as(Requests.giveBackBriefly(contender), undefined)
+          contender.mayHave = true
+          contender.hold()
+          return Effect.succeed(new Held(contender, owner))
+        })
+      })
+
+    const take: Ask<LockNotAcquiredError | SemaphoreBackingError> = (contender, owner) => {
+      const { name, request: { acquiredExternally, identifier } } = contender
+      if (acquiredExternally) {
+        return Effect.flatMap(Requests.confirm(contender), (confirmed) =>
+          confirmed ? Effect.succeed(true) : Effect.fail(new LockNotAcquiredError({ key, identifier })))
       }
-      const lease = yield* Keeping.make(holder, granted.value)
-      yield* Effect.addFinalizer(() => Keeping.close(holder, lease.keepAlive))
-      return Option.some(lease)
-    }))
-  })
-
-  /** Dies if the calling fiber would wait for permits that it holds itself. */
-  const refuseOwnPermits = Effect.fnUntraced(function*({ acquisition }: Holder.Holder) {
-    const { identifier, permits } = acquisition
-    const own = yield* Enclosing.leases(backing, key)
-    if (own.some((lease) => lease.identifier === identifier)) {
-      return yield* refuse(
-        "identifier",
-        identifier,
-        "another than that of a hold that this fiber works under: it would wait for itself"
-      )
+      refuseToWaitForItself(contender, leasesOf(owner, contender))
+      const acquired = Effect.as(Requests.acquire(contender), true)
+      return name.claimIfUnused() ? acquired : Effect.andThen(name.claim(), acquired)
     }
-    const held = own.reduce((sum, lease) => sum + lease.permits, 0)
-    if (held + permits > config.limit) {
-      return yield* refuse(
-        "permits",
-        permits,
-        `at most the ${
-          config.limit - held
-        } of ${config.limit} that this fiber does not hold itself already: it would wait for itself`
-      )
-    }
-  })
 
-  const takeLease = (permits: number, options?: AcquireOptions) =>
-    acquire(permits, options, (holder) =>
-      Effect.asSome(
-        holder.acquisition.acquiredExternally
-          ? Effect.flatMap(holder.confirm, (answer) =>
-            answer._tag === "Granted"
-              ? Effect.succeed(answer)
-              : new LockNotAcquiredError({ key, identifier: holder.acquisition.identifier }))
-          : refuseOwnPermits(holder).pipe(
-            Effect.andThen(holder.name.claim),
-            Effect.andThen(Waiting.acquire(backing, holder))
-          )
-      )).pipe(Effect.map(Option.getOrThrow))
-
-  const tryTakeLease = (permits: number, options?: AcquireOptions) =>
-    acquire(permits, options, (holder) => {
-      const unlessRefused = Effect.map((answer: Holder.Answer) =>
-        answer._tag === "Granted" ? Option.some(answer) : Option.none()
-      )
-      return holder.acquisition.acquiredExternally
-        ? unlessRefused(holder.confirm)
-        : Effect.flatMap(
-          holder.name.claimIfUnused,
-          (claimed) => claimed ? unlessRefused(holder.ask({ queue: false })) : Effect.succeedNone
+    const tryTake: Ask<SemaphoreBackingError> = (contender) => {
+      const { name, request } = contender
+      if (request.acquiredExternally) {
+        return Requests.confirm(contender)
+      }
+      return Effect.andThen(
+        name.givenBack(),
+        Effect.suspend(() =>
+          name.claimIfUnused()
+            ? Effect.map(Requests.ask(contender), (answer) =>
+              answer !== false && !isWaiting(answer))
+            : Effect.succeed(false)
         )
-    })
-
-  const read = <A>(
-    name: keyof DistributedSemaphoreBacking,
-    operation: () => Effect.Effect<A, SemaphoreBackingError>
-  ) =>
-    Effect.suspend(() => {
-      const operations = Operations.make(config)
-      return Effect.ensuring(operations.run(name, operation), operations.abandon)
-    }).pipe(Effect.map(({ value }) => value))
-
-  const underLease = <A, E, R>(effect: Effect.Effect<A, E, R>, lease: Lease["Service"]) =>
-    Effect.withFiber((fiber: Fiber.Fiber<unknown, unknown>) =>
-      Effect.raceFirst(
-        Enclosing.provide(Effect.provideService(effect, Lease, lease), backing, lease, fiber.id),
-        Fiber.join(lease.keepAlive)
       )
-    )
+    }
 
-  return {
-    key,
-    limit: config.limit,
-    // Not Effect.scoped: what the effect itself puts into a scope is for its caller's.
-    withPermits: (permits, options) => (effect) =>
-      Effect.scopedWith((scope) =>
-        Effect.flatMap(Scope.provide(takeLease(permits, options), scope), (lease) => underLease(effect, lease))
-      ),
-    withPermitsIfAvailable: (permits, options) => (effect) =>
-      Effect.scopedWith((scope) =>
+    /** Runs an effect under a lease, and ends that. */
+    const underLease = <A, E, R>(
+      lease: Held,
+      effect: Effect.Effect<A, E, R>,
+      restore: Restore
+    ) => Effect.onExit(restore(lease.use(effect)), () => lease.close)
+
+    const scoped = <E>(
+      permits: number,
+      options: AcquireOptions | undefined,
+      ask: Ask<E>
+    ): Effect.Effect<Held | undefined, E, Scope.Scope> =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.tap(
+          acquire(permits, options, restore, ask),
+          (lease) => lease === undefined ? Effect.void : Effect.addFinalizer(() => lease.close)
+        )
+      )
+
+    const takeLease = (permits: number, options?: AcquireOptions) =>
+      Effect.map(scoped(permits, options, take), (lease) => lease!)
+
+    const read = <A>(name: "getCount" | "inspect", operation: () => Effect.Effect<A, SemaphoreBackingError>) =>
+      Attempt.repeat(
+        Attempt.run(keeper, { name, operation, limit: config.attemptLimit }, (fiber) => fiber?.interruptUnsafe()),
+        config.backingFailureRetryPolicy
+      )
+
+    const withPermits: DistributedSemaphore["withPermits"] = (permits, options) => (effect) =>
+      Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(
-          Scope.provide(tryTakeLease(permits, options), scope),
-          Option.match({
-            onNone: () => Effect.succeedNone,
-            onSome: (lease) => Effect.asSome(underLease(effect, lease))
-          })
+          acquire(permits, options, restore, take),
+          (lease) => underLease(lease!, effect, restore)
         )
-      ),
-    takeLease,
-    take: (permits, options) => Effect.map(takeLease(permits, options), (lease) => lease.keepAlive),
-    tryTake: (permits, options) => Effect.map(tryTakeLease(permits, options), Option.map((lease) => lease.keepAlive)),
-    currentCount: read("getCount", () => backing.getCount(key, config.ttl)),
-    inspect: backing.inspect === undefined
-      ? Effect.fail(new SemaphoreBackingError({ operation: "inspect", cause: "not supported by this backing" }))
-      : read("inspect", () => backing.inspect!(key))
+      )
+
+    return {
+      key,
+      limit: config.limit,
+      withPermits,
+      withPermit: (effect) => withPermits(1)(effect),
+      withPermitsIfAvailable: (permits, options) => (effect) =>
+        Effect.uninterruptibleMask((restore) =>
+          Effect.flatMap(
+            acquire(permits, options, restore, tryTake),
+            (lease) => lease === undefined ? Effect.succeedNone : Effect.asSome(underLease(lease, effect, restore))
+          )
+        ),
+      takeLease,
+      take: (permits, options) => Effect.map(takeLease(permits, options), (lease) => lease.keepAlive),
+      tryTake: (permits, options) =>
+        Effect.map(
+          scoped(permits, options, tryTake),
+          (lease) => Option.fromUndefinedOr(lease?.keepAlive)
+        ),
+      currentCount: read("getCount", () => backing.getCount(key, config.ttl)),
+      inspect: backing.inspect === undefined
+        ? Effect.fail(new SemaphoreBackingError({ operation: "inspect", cause: "not supported by this backing" }))
+        : read("inspect", () => backing.inspect!(key))
+    }
+  })
+
+/** Asks the store, and waits if need be; whether the permits were given. */
+type Ask<E> = (contender: Contender, owner: Fiber.Fiber<unknown, unknown>) => Effect.Effect<boolean, E>
+
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** Dies if a fiber would wait for permits that only it could give back. */
+const refuseToWaitForItself = ({ config: { limit }, request }: Contender, own: ReadonlyArray<Held>): void => {
+  const { identifier, permits } = request
+  if (own.some((lease) => lease.identifier === identifier)) {
+    refuse(
+      "identifier",
+      identifier,
+      "another than that of a hold that this fiber works under: it would wait for itself"
+    )
   }
-})
+  const others = limit - own.reduce((sum, lease) => sum + lease.permits, 0)
+  if (permits > others) {
+    refuse(
+      "permits",
+      permits,
+      `at most the ${others} of ${limit} that this fiber does not hold itself already: it would wait for itself`
+    )
+  }
+}

@@ -10,7 +10,8 @@ import { Data, Formatter } from "effect"
  *
  * **Details**
  *
- * - `"expired"`: the store answered, and no longer knows the hold.
+ * - `"expired"`: the store no longer knows the hold, and its time was over.
+ * - `"revoked"`: the store no longer knows the hold, though it had time left: an operator, an eviction or a failover took it.
  * - `"unreachable"`: the store has not confirmed the lease for so long that it may give the permits to others. `cause` is
  *   the last failure of a refresh, if one failed: the store may be out of reach, read-only, full, or may refuse the client.
  *
@@ -20,12 +21,13 @@ import { Data, Formatter } from "effect"
 export class LockLostError extends Data.TaggedError("LockLostError")<{
   readonly key: string
   readonly identifier: string
-  readonly reason: "expired" | "unreachable"
+  readonly reason: "expired" | "revoked" | "unreachable"
   readonly cause?: SemaphoreBackingError | undefined
 }> {
   override get message(): string {
-    if (this.reason === "expired") {
-      return `Holder "${this.identifier}" lost its permits of "${this.key}": its lease expired`
+    if (this.reason !== "unreachable") {
+      const how = this.reason === "expired" ? "its lease expired" : "the store no longer knows the hold"
+      return `Holder "${this.identifier}" lost its permits of "${this.key}": ${how}`
     }
     const why = this.cause === undefined ? "" : `. ${this.cause.message}`
     return `Holder "${this.identifier}" gave up its permits of "${this.key}": the store did not renew its lease in time${why}`

@@ -20,7 +20,8 @@ export const layer = (
   Layer.effect(
     DistributedSemaphoreBacking,
     Effect.map(DistributedSemaphoreBacking, (real) => {
-      const backing = { ...real, ...replace(real) }
+      const replaced = replace(real)
+      const backing = { ...real, ...replaced, ...replaced.refresh && { refreshAll: undefined } }
       const record = (operation: keyof Backing, holderId = "") => void calls.push({ operation, holderId })
       return DistributedSemaphoreBacking.of({
         ...backing,
@@ -32,10 +33,18 @@ export const layer = (
           record("refresh", holderId)
           return backing.refresh(key, holderId, ...rest)
         },
-        release: (key, holderId, permits) => {
+        release: (key, holderId, ...rest) => {
           record("release", holderId)
-          return backing.release(key, holderId, permits)
+          return backing.release(key, holderId, ...rest)
         },
+        refreshAll: backing.refreshAll && ((requests) => {
+          record("refreshAll")
+          return backing.refreshAll!(requests)
+        }),
+        onPermitsReleased: backing.onPermitsReleased && ((key, holderId) => {
+          record("onPermitsReleased", holderId)
+          return backing.onPermitsReleased!(key, holderId)
+        }),
         getCount: (key, ttl) => {
           record("getCount")
           return backing.getCount(key, ttl)

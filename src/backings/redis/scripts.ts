@@ -7,7 +7,7 @@
  * - KEYS[2] line:    sorted set, waiter id → ticket: the order of arrival
  * - KEYS[3] places:  sorted set, waiter id → expiry of its place
  * - KEYS[4] state:   hash
- *     held, waiting   permits of all holds, and of all places
+ *     held, waiting   permits of all holds, and of all places; while `held` is absent, no sum is valid
  *     ticket, token   the last ones issued
  *     told            the ticket up to which everybody in line has been told to go
  *     toldPermits     what those who are still in line want
@@ -20,6 +20,14 @@
  *
  * Times are microseconds of the server's clock. They and the tokens stay below 2^53, where Lua's numbers are exact. All four
  * keys expire together, when the last hold or place does: if one went earlier, the sums in the hash would be wrong.
+ *
+ * Redis can stop a script halfway: it checks each command against the ACL of the user when the script calls it. So a script
+ * removes `held` before its first change and writes all sums after its last one. The next script that finds no `held` adds the
+ * sums up again. A hold without a record has no permits. Notifying comes last, and may fail.
+ *
+ * A full server (`maxmemory` with `noeviction`) refuses commands that may need memory, but only as the first write of a script.
+ * The first write is therefore HDEL, which needs none: a full server lets a hold or place that exists be refreshed, extended and
+ * released. Only for a new one the script calls ZADD first, and is refused before it has changed anything.
  *
  * All answers are strings, so that client options on reply types change nothing.
  */
@@ -73,6 +81,17 @@ local function place(id)
   return tonumber(permits or 0), tonumber(limit), listener
 end
 
+local function all(key)
+  return redis.call('ZRANGE', key, 0, -1)
+end
+
+-- The permits of some holds, or of some places.
+local function total(ids, permitsOf)
+  local permits = 0
+  for _, id in ipairs(ids) do permits = permits + permitsOf(id) end
+  return permits
+end
+
 local function expired(key)
   return redis.call('ZRANGEBYSCORE', key, '-inf', int(now))
 end
@@ -90,11 +109,32 @@ local held, waiting, ticket, token, lasts, told, toldPermits, minLimit, maxLimit
 do
   local fields = redis.call('HMGET', STATE, 'held', 'waiting', 'ticket', 'token', 'until', 'told', 'toldPermits',
     'minLimit', 'maxLimit')
+  local counted = fields[1]
   for i = 1, 9 do fields[i] = tonumber(fields[i] or 0) end
   held, waiting, ticket, token, lasts, told, toldPermits, minLimit, maxLimit = unpack(fields)
+  if not counted then
+    held, waiting, told, toldPermits = total(all(HOLDERS), hold), total(all(LINE), place), 0, 0
+    for _, id in ipairs(all(LINE)) do
+      local _, limit = place(id)
+      minLimit, maxLimit = math.min(minLimit, limit), math.max(maxLimit, limit)
+    end
+  end
+end
+
+local changing = false
+-- Must be called before every change.
+local function change()
+  if not changing then redis.call('HDEL', STATE, 'held') end
+  changing = true
+end
+
+-- Fails on a full server, unless the script has written something. It changes nothing: no holder has an empty id.
+local function checkMemory()
+  redis.call('ZADD', HOLDERS, 'XX', 0, '')
 end
 
 local function endHold(id)
+  change()
   held = held - hold(id)
   redis.call('ZREM', HOLDERS, id)
   redis.call('HDEL', STATE, 'h:' .. id)
@@ -103,6 +143,7 @@ end
 local function leaveLine(id)
   local number = redis.call('ZSCORE', LINE, id)
   if not number then return end
+  change()
   local permits = place(id)
   waiting = waiting - permits
   if tonumber(number) <= told then toldPermits = toldPermits - permits end
@@ -151,14 +192,14 @@ local function permitsAhead(id, number, room)
   return sum
 end
 
--- C2: tells those who can go now, and have not been told, in the processes in which they wait.
+-- C2: returns the messages, as channel and waiter, for those who can go now and have not been told.
 local function wake()
-  local sum, upTo, added, everybody = held + toldPermits, told, 0, true
+  local sum, upTo, added, everybody, messages = held + toldPermits, told, 0, true, {}
   eachBehind(told, function(id, number)
     local permits, limit, listener = place(id)
     sum = sum + permits
     if sum - hold(id) <= limit then
-      if listener ~= '' then redis.call(PUBLISH, LINE .. ':' .. listener, id) end
+      if listener ~= '' then table.insert(messages, { LINE .. ':' .. listener, id }) end
       if everybody then upTo, added = number, added + permits end
     else
       -- Behind one with a smaller limit others may fit. They are told each time.
@@ -167,13 +208,14 @@ local function wake()
     return sum > maxLimit
   end)
   told, toldPermits = upTo, toldPermits + added
+  return messages
 end
 
--- Wakes whoever can go if anything was freed, writes the sums back, and keeps the keys at least until the given expiry.
+-- Writes the sums back, keeps the keys at least until the given expiry, and notifies those who can go if anything was freed.
 local function finish(expiry)
+  if not changing then return end
   local freed = lapsed or held + waiting < live
-  if freed and waiting > 0 then wake() end
-  if not (expiry or freed) then return end
+  local messages = freed and waiting > 0 and wake() or {}
 
   lasts = math.max(lasts, expiry or 0)
   redis.call('HSET', STATE, 'held', int(held), 'waiting', int(waiting), 'ticket', int(ticket), 'token', int(token),
@@ -184,6 +226,7 @@ local function finish(expiry)
       redis.call('PEXPIREAT', key, int(math.ceil(lasts / 1000)))
     end
   end
+  for _, message in ipairs(messages) do redis.pcall(PUBLISH, message[1], message[2]) end
 end
 `
 
@@ -209,19 +252,22 @@ if own ~= permits then
       finish()
       return { 'refused' }
     end
+    if not number then checkMemory() end
+    change()
     if number then
       waiting = waiting - place(ID)
       -- Who was told and can't go after all, or wants another number now, is to be told again, like those behind it.
       if number <= told then told, toldPermits = 0, 0 end
-    else
-      ticket = ticket + 1
-      redis.call('ZADD', LINE, int(ticket), ID)
     end
     minLimit = waiting == 0 and limit or math.min(minLimit, limit)
     maxLimit = waiting == 0 and limit or math.max(maxLimit, limit)
     waiting = waiting + permits
-    redis.call('ZADD', PLACES, int(now + ttl), ID)
     redis.call('HSET', STATE, 'w:' .. ID, int(permits) .. ' ' .. int(limit) .. ' ' .. listener)
+    if not number then
+      ticket = ticket + 1
+      redis.call('ZADD', LINE, int(ticket), ID)
+    end
+    redis.call('ZADD', PLACES, int(now + ttl), ID)
     finish(now + ttl)
 
     local position = redis.call('ZRANK', LINE, ID)
@@ -242,6 +288,7 @@ if own ~= permits then
     end
     return { 'waiting', int(position), int(math.max(1000, wait)) }
   end
+  if own == 0 and not number then checkMemory() end
   held = held - own + permits
   token = math.max(token + 1, now)
   ownToken = token
@@ -251,6 +298,7 @@ end
 -- some who were told may not be able to go any more, and are to be told again.
 local asUsual = number and place(ID) == permits and own == 0 and limit == minLimit and limit == maxLimit
 if waiting > 0 and not asUsual then told, toldPermits = 0, 0 end
+change()
 if number then leaveLine(ID) end
 redis.call('ZADD', HOLDERS, int(now + ttl), ID)
 redis.call('HSET', STATE, 'h:' .. ID, int(permits) .. ' ' .. int(ownToken))
@@ -269,6 +317,7 @@ export const release = script(
 local own, token = hold(ID)
 local freed = math.min(own, tonumber(ARGV[3]))
 if own > freed then
+  change()
   held = held - freed
   redis.call('HSET', STATE, 'h:' .. ID, int(own - freed) .. ' ' .. int(token))
 elseif own > 0 then
@@ -292,6 +341,7 @@ if own == 0 then
   finish()
   return ''
 end
+change()
 local expiry = now + tonumber(ARGV[3])
 redis.call('ZADD', HOLDERS, int(expiry), ID)
 finish(expiry)
@@ -304,9 +354,8 @@ return int(token)
  */
 export const getCount = script(
   prelude + `
-local held = tonumber(redis.call('HGET', STATE, 'held') or 0)
-for _, id in ipairs(expired(HOLDERS)) do held = held - hold(id) end
-return int(held)
+local held = tonumber(redis.call('HGET', STATE, 'held') or total(all(HOLDERS), hold))
+return int(held - total(expired(HOLDERS), hold))
 `
 )
 
@@ -319,7 +368,7 @@ local holders, line = {}, {}
 local holds = redis.call('ZRANGEBYSCORE', HOLDERS, '(' .. int(now), '+inf', 'WITHSCORES')
 for i = 1, #holds, 2 do
   local permits, token = hold(holds[i])
-  table.insert(holders, { holds[i], int(permits), int(token), int(holds[i + 1] - now) })
+  if token then table.insert(holders, { holds[i], int(permits), int(token), int(holds[i + 1] - now) }) end
 end
 for _, id in ipairs(redis.call('ZRANGE', LINE, 0, -1)) do
   local left = redis.call('ZSCORE', PLACES, id) - now

@@ -1,9 +1,5 @@
-/** Work that must not hold up the exit of the process. */
+/** Pauses that do not keep the process alive. */
 import { Clock, Context, Duration, Effect } from "effect"
-
-/** Runs an effect whose pauses do not keep the process alive. Other clocks than the machine's, as in tests, stay as they are. */
-export const inBackground = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.updateService(effect, Clock.Clock, (clock) => clock === live ? background : clock)
 
 const live = Context.get(Context.empty(), Clock.Clock)
 
@@ -22,3 +18,7 @@ const sleep = (millis: number): Effect.Effect<void> =>
 const background: Clock.Clock = Object.assign(Object.create(live), {
   sleep: (duration: Duration.Duration) => sleep(Math.max(0, Duration.toMillis(duration)))
 })
+
+/** Other clocks than the machine's, as in tests, stay as they are. */
+export const inBackground = (context: Context.Context<never>): Context.Context<never> =>
+  Context.get(context, Clock.Clock) === live ? Context.add(context, Clock.Clock, background) : context

@@ -1,75 +1,123 @@
-/** Keeps a hold that was granted, and ends it in time (S2). */
-import { Duration, Effect, Exit, Fiber, Option } from "effect"
-import type { SemaphoreBackingError } from "../Errors.ts"
-import { LockLostError } from "../Errors.ts"
-import type { Lease } from "../Lease.ts"
-import type { Granted, Holder } from "./holder.ts"
-import { giveBackBriefly } from "./holder.ts"
-import * as Instant from "./instant.ts"
+/** The lease of a hold, and the effects that run under it. */
+import { Context, Duration, Effect, Exit, Fiber, Option } from "effect"
+import type { FencingToken } from "../Backing.ts"
+import type { LockLostError, SemaphoreBackingError } from "../Errors.ts"
+import { Lease } from "../Lease.ts"
+import type { Contender } from "./contender.ts"
+import { giveBack, giveBackBriefly } from "./requests.ts"
 
-/** A suspended machine stops timers too: after waking up, the loss is noticed within this time. */
-const longestSleepMillis = 1000
+type KeepAlive = Fiber.Fiber<never, LockLostError | SemaphoreBackingError>
 
-export const make = Effect.fnUntraced(function*(holder: Holder, granted: Granted) {
-  const { config: { key, refreshInterval }, acquisition: { identifier, permits } } = holder
-  let renewed = granted.sent
+type AnyFiber = Fiber.Fiber<unknown, unknown>
 
-  const lost = (reason: LockLostError["reason"]) => {
-    const cause = reason === "unreachable" ? holder.lastFailure() : undefined
-    const error = new LockLostError({ key, identifier, reason, ...cause && { cause } })
-    return Effect.andThen(Effect.logWarning(error.message), Effect.fail(error))
+export class Held {
+  readonly key: string
+  readonly identifier: string
+  readonly permits: number
+  readonly fencingToken: Option.Option<FencingToken>
+  readonly contender: Contender
+  /** The lease that the acquiring fiber worked under. */
+  readonly outer: Held | undefined
+  readonly outerFiber: number
+  /** The fiber of the effect that runs under this lease; the outer fiber waits for it. */
+  private innerFiber: number | undefined
+  private fiber: KeepAlive | undefined
+
+  constructor(contender: Contender, owner: AnyFiber) {
+    this.key = contender.config.key
+    this.identifier = contender.request.identifier
+    this.permits = contender.request.permits
+    this.fencingToken = Option.fromUndefinedOr(contender.token)
+    this.contender = contender
+    this.outer = leaseOf(owner)
+    this.outerFiber = owner.id
   }
 
-  const millisLeft = Effect.suspend(() => holder.millisLeft(renewed))
+  /** Nobody needs a fiber until somebody asks for it. Its interruption ends the refreshes. */
+  get keepAlive(): KeepAlive {
+    return this.fiber ??= this.contender.keeper.run(
+      Effect.callback<never, LockLostError | SemaphoreBackingError>((resume) => {
+        const forget = this.contender.listen(resume)
+        return Effect.sync(() => {
+          forget()
+          this.contender.keeper.drop(this.contender)
+        })
+      })
+    )
+  }
 
-  /** Counted from when the last one was sent: a slow store must not make them rarer. */
-  const refreshDue = Effect.flatMap(
-    Effect.suspend(() => Instant.millisSince(renewed)),
-    (passed) => Effect.sleep(Math.max(0, Duration.toMillis(refreshInterval) - passed))
-  )
+  get remaining(): Effect.Effect<Duration.Duration> {
+    return Effect.sync(() => Duration.millis(this.contender.millisLeft()))
+  }
 
-  const refreshing: Effect.Effect<never, LockLostError | SemaphoreBackingError> = refreshDue.pipe(
-    Effect.andThen(holder.refresh),
-    Effect.flatMap((answer) => {
-      if (answer._tag === "Refused") return lost("expired")
-      renewed = answer.sent
+  isUsedBy(fiber: number): boolean {
+    return this.innerFiber === fiber
+  }
+
+  /** Runs an effect until the hold is lost. Like a race, it waits for the finalizers of the effect. */
+  use<A, E, R>(
+    effect: Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | LockLostError | SemaphoreBackingError, Exclude<R, Lease>> {
+    return Effect.withFiber((owner: AnyFiber) =>
+      Effect.callback<A, E | LockLostError | SemaphoreBackingError>((resume) => {
+        const context = Context.add(owner.context as Context.Context<R>, Lease, this)
+        const work = Effect.withFiber((fiber: AnyFiber) => {
+          this.innerFiber = fiber.id
+          return effect
+        })
+        const child = Effect.runForkWith(context)(work)
+        const exit = child.pollUnsafe()
+        if (exit !== undefined) return resume(exit)
+        const forget = this.contender.listen((end) => {
+          forgetChild()
+          child.addObserver(() => resume(end))
+          child.interruptUnsafe(owner.id)
+        })
+        const forgetChild = child.addObserver((exit) => {
+          forget()
+          resume(exit)
+        })
+        return Effect.suspend(() => {
+          forget()
+          return Fiber.interrupt(child)
+        })
+      })
+    )
+  }
+
+  /** Ends the keepalive, then gives the permits back. If the hold was lost, nobody waits for that: the store is in trouble. */
+  get close(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { contender } = this
+      const { loss } = contender
+      contender.end(Exit.interrupt())
+      if (loss === undefined) return giveBackBriefly(contender)
+      const error = Option.getOrUndefined(Exit.findErrorOption(loss))
+      // What the store does not know, it can't take back.
+      if (error?._tag === "LockLostError" && error.reason !== "unreachable") {
+        contender.mayHave = Boolean(contender.late?.size)
+      }
+      giveBack(contender)
       return Effect.void
-    }),
-    Effect.forever
-  )
-
-  const watching: Effect.Effect<never, LockLostError> = Effect.flatMap(
-    millisLeft,
-    (left) => left > 0 ? Effect.sleep(Math.min(Math.ceil(left), longestSleepMillis)) : lost("unreachable")
-  ).pipe(Effect.forever)
-
-  const keepAlive = yield* Effect.forkDetach(Effect.raceFirst(refreshing, watching), { startImmediately: true })
-
-  const lease: Lease["Service"] = {
-    key,
-    identifier,
-    permits,
-    fencingToken: granted.fencingToken,
-    keepAlive,
-    remaining: Effect.map(millisLeft, (left) => Duration.millis(keepAlive.pollUnsafe() ? 0 : Math.max(0, left)))
+    })
   }
-  return lease
-})
+}
+
+const leaseOf = (fiber: AnyFiber): Held | undefined => {
+  const lease = Option.getOrUndefined(Context.getOption(fiber.context, Lease))
+  return lease instanceof Held ? lease : undefined
+}
 
 /**
- * Stops the keepalive, then gives the permits back, so that no refresh trails the release. If the keepalive had failed,
- * nobody waits for that: the store is in trouble. An expired hold has nothing to give back.
+ * The leases of a key that a fiber works under, by `withPermits`. Only the fiber itself is looked at: what it forks may wait for
+ * it to end, and a time limit runs its effect in a fiber of its own.
  */
-export const close = (holder: Holder, keepAlive: Lease["Service"]["keepAlive"]): Effect.Effect<void> =>
-  Effect.andThen(
-    Fiber.interrupt(keepAlive),
-    Effect.flatMap(Fiber.await(keepAlive), (exit) => {
-      if (Exit.hasInterrupts(exit)) return giveBackBriefly(holder)
-      return hasExpired(exit) && !holder.inFlight() ? holder.abandon : Effect.asVoid(holder.giveBack)
-    })
-  )
-
-const hasExpired = (exit: Exit.Exit<never, LockLostError | SemaphoreBackingError>): boolean => {
-  const error = Option.getOrUndefined(Exit.findErrorOption(exit))
-  return error?._tag === "LockLostError" && error.reason === "expired"
+export const leasesOf = (fiber: AnyFiber, { config: { key }, keeper }: Contender): ReadonlyArray<Held> => {
+  const found: Array<Held> = []
+  let runsIn = fiber.id
+  for (let lease = leaseOf(fiber); lease !== undefined && lease.isUsedBy(runsIn); lease = lease.outer) {
+    if (lease.key === key && lease.contender.keeper === keeper) found.push(lease)
+    runsIn = lease.outerFiber
+  }
+  return found
 }

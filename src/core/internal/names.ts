@@ -4,79 +4,86 @@
  * To the store, two acquisitions under one identifier are one holder: the release of the first would free the permits of the
  * second. So the second waits until the first has been given back, unless it takes the hold over.
  */
-import { Effect, Latch } from "effect"
+import { Effect } from "effect"
 import type { DistributedSemaphoreBacking } from "../Backing.ts"
 
-export interface Name {
+const usesOf = new WeakMap<DistributedSemaphoreBacking, Map<string, Name>>()
+
+/** The use of an identifier by one acquisition. */
+export class Name {
+  private readonly uses: Map<string, Name>
+  private readonly name: string
+  private givingBack = false
+  /** Whoever waits for the end of this use. */
+  private waiting: Set<() => void> | undefined
+
+  constructor(backing: DistributedSemaphoreBacking, key: string, identifier: string) {
+    this.uses = usesOf.get(backing) ?? new Map()
+    usesOf.set(backing, this.uses)
+    this.name = `${key.length}:${key}${identifier}`
+  }
+
   /** Waits until no other acquisition uses the name, then uses it. */
-  readonly claim: Effect.Effect<void>
-  /** Uses the name unless another acquisition does. Waits while the earlier hold is being given back. */
-  readonly claimIfUnused: Effect.Effect<boolean>
+  claim(): Effect.Effect<void> {
+    return Effect.suspend(() => this.claimIfUnused() ? Effect.void : Effect.andThen(this.other!.end, this.claim()))
+  }
+
+  /** Uses the name unless another acquisition does. */
+  claimIfUnused(): boolean {
+    if (this.other !== undefined) return false
+    this.uses.set(this.name, this)
+    return true
+  }
+
   /** Waits until no hold of this name is being given back. */
-  readonly givenBack: Effect.Effect<void>
+  givenBack(): Effect.Effect<void> {
+    return Effect.suspend(() => this.other?.givingBack ? Effect.andThen(this.other.end, this.givenBack()) : Effect.void)
+  }
+
   /** Uses the name in place of any other acquisition. `false` if the hold is being given back. */
-  readonly takeOver: () => boolean
-  /** Whether this acquisition uses the name: if not, its hold is not its own to release. */
-  readonly isOwn: () => boolean
-  /** From now on the hold is being given back. */
-  readonly giveBack: () => void
-  /** Ends the use. */
-  readonly leave: () => void
-}
-
-interface Use {
-  givingBack: boolean
-  readonly over: Latch.Latch
-}
-
-const usesOf = new WeakMap<DistributedSemaphoreBacking, Map<string, Use>>()
-
-export const make = (backing: DistributedSemaphoreBacking, key: string, identifier: string): Name => {
-  const uses = usesOf.get(backing) ?? new Map<string, Use>()
-  usesOf.set(backing, uses)
-  const name = JSON.stringify([key, identifier])
-  const own: Use = { givingBack: false, over: Latch.makeUnsafe(false) }
-  const other = () => {
-    const use = uses.get(name)
-    return use === own ? undefined : use
+  takeOver(): boolean {
+    const { other } = this
+    if (other?.givingBack) return false
+    this.uses.set(this.name, this)
+    // Whoever waits for the other acquisition waits for this one now.
+    other?.wake()
+    return true
   }
 
-  const claim: Effect.Effect<void> = Effect.suspend(() => {
-    const use = other()
-    return use === undefined
-      ? Effect.sync(() => void uses.set(name, own))
-      : Effect.andThen(awaitAlive(use.over), claim)
-  })
+  /** Whether this acquisition uses the name: if not, the hold is not its own to release. */
+  get isOwn(): boolean {
+    return this.uses.get(this.name) === this
+  }
 
-  const givenBack: Effect.Effect<void> = Effect.suspend(() => {
-    const use = other()
-    return use?.givingBack ? Effect.andThen(awaitAlive(use.over), givenBack) : Effect.void
-  })
+  giveBack(): void {
+    this.givingBack = true
+  }
 
-  return {
-    claim,
-    claimIfUnused: Effect.andThen(
-      givenBack,
-      Effect.suspend(() => other() === undefined ? Effect.as(claim, true) : Effect.succeed(false))
-    ),
-    givenBack,
-    takeOver: () => {
-      const use = other()
-      if (use?.givingBack) return false
-      uses.set(name, own)
-      // Whoever waits for the other acquisition waits for this one now.
-      use?.over.openUnsafe()
-      return true
-    },
-    isOwn: () => uses.get(name) === own,
-    giveBack: () => void (own.givingBack = true),
-    leave: () => {
-      if (uses.get(name) === own) uses.delete(name)
-      own.over.openUnsafe()
-    }
+  leave(): void {
+    if (this.isOwn) this.uses.delete(this.name)
+    this.wake()
+  }
+
+  private get other(): Name | undefined {
+    const use = this.uses.get(this.name)
+    return use === this ? undefined : use
+  }
+
+  private wake(): void {
+    this.waiting?.forEach((wake) => wake())
+  }
+
+  private get end(): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      const waiting = this.waiting ??= new Set()
+      const wake = () => resume(Effect.void)
+      waiting.add(wake)
+      // What is given back in the background does not keep the process alive. This does.
+      const alive = setInterval(() => {}, 1 << 30)
+      return Effect.sync(() => {
+        waiting.delete(wake)
+        clearInterval(alive)
+      })
+    })
   }
 }
-
-/** Keeps the process alive while it waits: what is given back in the background does not. */
-const awaitAlive = (latch: Latch.Latch): Effect.Effect<void> =>
-  Effect.asVoid(Effect.timeoutOption(latch.await, "1 hour"))

@@ -1,0 +1,76 @@
+/**
+ * One attempt at an operation of the store, which can be abandoned.
+ *
+ * A store that is frozen or out of reach may never answer, and a driver may not answer an interruption either. So every attempt
+ * runs in a fiber of its own, and nobody waits for it longer than its time limit.
+ */
+import { Cause, Duration, Effect, Exit } from "effect"
+import type { Context, Fiber, Schedule } from "effect"
+import type { DistributedSemaphoreBacking } from "../Backing.ts"
+import { SemaphoreBackingError } from "../Errors.ts"
+import type { Keeper } from "./keeper.ts"
+
+export interface Attempt<A> {
+  readonly name: keyof DistributedSemaphoreBacking
+  readonly operation: () => Effect.Effect<A, SemaphoreBackingError>
+  readonly limit: Duration.Duration
+}
+
+/**
+ * Starts an attempt. `done` is called once: with the answer, or with a failure when the time limit has passed. The fiber may go on
+ * after that, if it does not answer the interruption.
+ */
+export const start = <A>(
+  keeper: Keeper,
+  context: Context.Context<never>,
+  { limit, name, operation }: Attempt<A>,
+  done: (exit: Exit.Exit<A, SemaphoreBackingError>, fiber: Fiber.Fiber<A, SemaphoreBackingError>) => void
+): Fiber.Fiber<A, SemaphoreBackingError> => {
+  const failure = (cause: unknown) => Exit.fail(new SemaphoreBackingError({ operation: name, cause }))
+  const fiber = Effect.runForkWith(context)(Effect.suspend(operation))
+  const end = (exit: Exit.Exit<A, SemaphoreBackingError>) => {
+    if (alarm !== undefined) keeper.cancel(alarm)
+    // Only the operation itself can have been interrupted here, as by a client that shuts down.
+    const interrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+    done(interrupted ? failure(Cause.squash(exit.cause)) : exit, fiber)
+  }
+  const alarm = fiber.pollUnsafe() !== undefined ? undefined : keeper.setAlarm(Duration.toMillis(limit), () => {
+    forget()
+    fiber.interruptUnsafe()
+    done(failure(new Cause.TimeoutError(`No answer within ${Duration.format(limit)}`)), fiber)
+  })
+  const forget = fiber.addObserver(end)
+  return fiber
+}
+
+/** An attempt to wait for. `abandoned` is called if it failed, or nobody waits for its answer any more. */
+export const run = <A>(
+  keeper: Keeper,
+  attempt: Attempt<A>,
+  abandoned: (fiber: Fiber.Fiber<unknown, unknown>) => void
+): Effect.Effect<A, SemaphoreBackingError> =>
+  Effect.withFiber((parent: Fiber.Fiber<unknown, unknown>) =>
+    Effect.callback<A, SemaphoreBackingError>((resume) => {
+      const fiber = start(keeper, parent.context, attempt, (exit, fiber) => {
+        if (Exit.isFailure(exit)) abandoned(fiber)
+        resume(exit)
+      })
+      return Effect.sync(() => abandoned(fiber))
+    })
+  )
+
+/** Repeats an attempt that fails, as a policy says, within a time. Without a failure neither costs anything. */
+export const repeat = <A>(
+  attempt: Effect.Effect<A, SemaphoreBackingError>,
+  policy: Schedule.Schedule<unknown, SemaphoreBackingError>,
+  within = Duration.infinity
+): Effect.Effect<A, SemaphoreBackingError> =>
+  Effect.catch(attempt, (error) => {
+    let first = true
+    const replayed = Effect.suspend(() => {
+      if (!first) return attempt
+      first = false
+      return Effect.fail(error)
+    })
+    return Effect.timeoutOrElse(Effect.retry(replayed, policy), { duration: within, orElse: () => Effect.fail(error) })
+  })

@@ -1,0 +1,238 @@
+/**
+ * One acquisition: first it asks, then it may wait, then it holds, until it has given back. The keeper keeps it alive while it
+ * waits and holds.
+ */
+import { Duration, Effect, Exit, Option } from "effect"
+import type { Fiber } from "effect"
+import type { Acquired, FencingToken, RefreshRequest, SemaphoreBackingError, Waiting } from "../Backing.ts"
+import { LockLostError, LockNotAcquiredError } from "../Errors.ts"
+import * as Delays from "./delays.ts"
+import type { Keeper } from "./keeper.ts"
+import { Name } from "./names.ts"
+import type { Request, ResolvedConfig } from "./options.ts"
+
+/** `false` from a store that has given nothing; `true` from one that has no tokens. */
+export type Answer = boolean | Acquired | Waiting
+
+/** Ends the waiting: the grant, the loss of the place, or the end of a policy. */
+export type Turn = Exit.Exit<"granted" | "gone", LockNotAcquiredError | SemaphoreBackingError>
+
+/** How a hold was lost. */
+export type Loss = Exit.Exit<never, LockLostError | SemaphoreBackingError>
+
+/** How much of its pause a refresh may come early, to share a request with others. */
+const slackRatio = 0.1
+
+/** Keeps a backing that rounds down to nothing from being asked without a pause. */
+const leastPauseMillis = 10
+
+export const isWaiting = (answer: Answer): answer is Waiting => typeof answer === "object" && answer._tag === "Waiting"
+
+export class Contender {
+  readonly keeper: Keeper
+  readonly config: ResolvedConfig
+  readonly request: Request
+  readonly name: Name
+  token: FencingToken | undefined
+  /** When the last request that may have given or extended something was sent. */
+  sent = Number.NEGATIVE_INFINITY
+  /** The same, of those that were answered: the lease is counted from here. */
+  renewed = Number.NEGATIVE_INFINITY
+  /** When the lease is over. */
+  deadline = Number.POSITIVE_INFINITY
+  /** Whether the store may have given something, or may yet do so. */
+  mayHave = false
+  /** Whether a request has failed, and so may have taken effect. */
+  uncertain = false
+  /** The request by which the keeper renews it just now. */
+  renewing: Fiber.Fiber<unknown, unknown> | undefined
+  /** Requests that nobody waits for any more, and that may still take effect. */
+  late: Set<Fiber.Fiber<unknown, unknown>> | undefined
+  loss: Loss | undefined
+  private onTurn: ((turn: Turn) => void) | undefined
+  private onLoss: Set<(loss: Loss) => void> | undefined
+  private due = Number.POSITIVE_INFINITY
+  private slack = 0
+  private pollAt = Number.NEGATIVE_INFINITY
+  private polls: Delays.Delays<void> | undefined
+  private failure: SemaphoreBackingError | undefined
+  private retries: Delays.Delays<SemaphoreBackingError> | undefined
+
+  constructor(keeper: Keeper, config: ResolvedConfig, request: Request) {
+    this.keeper = keeper
+    this.config = config
+    this.request = request
+    this.name = new Name(keeper.backing, config.key, request.identifier)
+  }
+
+  get refreshRequest(): RefreshRequest {
+    const { config: { key, limit, ttl }, request: { identifier, permits }, token } = this
+    return { key, holderId: identifier, ttl, limit, permits, fencingToken: token }
+  }
+
+  /** Whether it waits without a number: its store does not grant, so it asks again. */
+  get asksAgain(): boolean {
+    return this.onTurn !== undefined && this.token === undefined
+  }
+
+  nextDue(): number {
+    return this.renewing !== undefined ? this.deadline : Math.min(this.due, this.deadline)
+  }
+
+  isDue(now: number): boolean {
+    return this.renewing === undefined && this.due <= now
+  }
+
+  isNearlyDue(now: number): boolean {
+    return this.renewing === undefined && this.due - this.slack <= now
+  }
+
+  /** Waits, and is told once when that ends. */
+  wait(answer: false | Waiting, onTurn: (turn: Turn) => void): void {
+    this.onTurn = onTurn
+    this.stay(answer)
+  }
+
+  /** Looks at once whether it is its turn. */
+  look(): void {
+    if (this.onTurn !== undefined) this.renewIn(0)
+  }
+
+  /** The store has granted the place. If the lease is over already, by the local clock, the hold may be gone: look. */
+  grant(): void {
+    if (this.onTurn === undefined) return
+    if (this.isStale()) return this.look()
+    this.hold()
+    this.turn(Exit.succeed("granted"))
+  }
+
+  isStale(): boolean {
+    return this.renewed + this.config.leaseMillis <= this.keeper.now()
+  }
+
+  hold(): void {
+    const interval = Duration.toMillis(this.config.refreshInterval)
+    this.deadline = this.renewed + this.config.leaseMillis
+    this.due = this.renewed + interval
+    this.slack = interval * slackRatio
+    this.keeper.keep(this)
+  }
+
+  /** The keeper has renewed it. */
+  answered(answer: Answer): void {
+    this.failure = this.retries = undefined
+    if (answer === false && !this.asksAgain) {
+      return this.onTurn === undefined ? this.lose("revoked") : this.turn(Exit.succeed("gone"))
+    }
+    this.renewed = this.sent
+    // A holder may be told that it waits: the grant has overtaken the answer.
+    if (this.onTurn === undefined) return this.hold()
+    if (answer === false || isWaiting(answer)) return this.stay(answer)
+    if (answer !== true) this.token = answer.fencingToken
+    this.grant()
+  }
+
+  /** The keeper could not renew it: tries again when the policy says so. */
+  failed(exit: Exit.Exit<never, SemaphoreBackingError>): void {
+    const error = Option.getOrUndefined(Exit.findErrorOption(exit))
+    if (error === undefined) return this.stop(exit)
+    this.failure = error
+    this.retries ??= Delays.make(this.config.backingFailureRetryPolicy)
+    this.pause(this.retries(error), exit)
+  }
+
+  /** The lease is over, and nobody has renewed it. */
+  runOut(): void {
+    this.lose("unreachable")
+  }
+
+  /** Ends the hold: it has been lost, or is given back. */
+  end(loss: Loss): void {
+    if (this.loss !== undefined) return
+    this.loss = loss
+    this.keeper.drop(this)
+    this.onLoss?.forEach((listener) => listener(loss))
+  }
+
+  /** Tells when the hold ends, at once if it has ended; returns how to stop that. */
+  listen(listener: (loss: Loss) => void): () => void {
+    const listeners = this.onLoss ??= new Set()
+    if (this.loss !== undefined) listener(this.loss)
+    else listeners.add(listener)
+    return () => listeners.delete(listener)
+  }
+
+  millisLeft(): number {
+    return this.loss === undefined ? Math.max(0, this.deadline - this.keeper.now()) : 0
+  }
+
+  /** Until it must be renewed, the backing wants to be asked, or nobody notifies and it polls: the further back, the less often. */
+  private stay(answer: false | Waiting): void {
+    const { acquireRetryInterval, acquireRetryPolicy, key, ttl } = this.config
+    const renewal = Duration.toMillis(ttl) / 3
+    const retryAfter = answer === false ? undefined : answer.retryAfter
+    const pause = answer === false
+      ? Number.POSITIVE_INFINITY
+      : Math.max(
+        leastPauseMillis,
+        retryAfter === undefined ? renewal : Math.min(Duration.toMillis(retryAfter), renewal)
+      )
+    if (acquireRetryPolicy === undefined) {
+      const places = retryAfter !== undefined ? Number.POSITIVE_INFINITY : answer === false ? 1 : answer.position + 1
+      return this.renewIn(Math.min(pause, Duration.toMillis(acquireRetryInterval) * places))
+    }
+    // A pause of the policy lasts, whatever is heard meanwhile.
+    if (this.pollAt > this.sent + 1) return this.renewIn(Math.min(pause, this.pollAt - this.keeper.now()))
+    this.polls ??= Delays.make(acquireRetryPolicy)
+    const poll = Effect.map(this.polls(), (millis) => {
+      if (millis === undefined) return undefined
+      this.pollAt = this.keeper.now() + millis
+      return Math.min(pause, millis)
+    })
+    this.pause(poll, Exit.fail(new LockNotAcquiredError({ key, identifier: this.request.identifier })))
+  }
+
+  /** Renews it after the next pause, or stops if there is none. */
+  private pause(
+    next: Effect.Effect<number | undefined>,
+    otherwise: Exit.Exit<never, LockNotAcquiredError | SemaphoreBackingError>
+  ): void {
+    this.due = Number.POSITIVE_INFINITY
+    this.keeper.keep(this)
+    this.keeper.run(Effect.map(next, (millis) => {
+      if (!this.keeper.keeps(this)) return
+      if (millis === undefined) this.stop(otherwise)
+      else this.renewIn(millis, 0)
+    }))
+  }
+
+  private renewIn(millis: number, slack = this.asksAgain ? 0 : millis * slackRatio): void {
+    this.due = this.keeper.now() + millis
+    this.slack = slack
+    this.keeper.keep(this)
+  }
+
+  private stop(exit: Exit.Exit<never, LockNotAcquiredError | SemaphoreBackingError>): void {
+    if (this.onTurn !== undefined) this.turn(exit)
+    else this.end(exit as Loss)
+  }
+
+  private turn(turn: Turn): void {
+    const onTurn = this.onTurn!
+    this.onTurn = undefined
+    if (this.deadline === Number.POSITIVE_INFINITY) this.keeper.drop(this)
+    onTurn(turn)
+  }
+
+  private lose(reason: LockLostError["reason"]): void {
+    const { config: { key }, failure: cause, request: { identifier } } = this
+    const error = new LockLostError({
+      key,
+      identifier,
+      reason: reason === "revoked" && this.millisLeft() === 0 ? "expired" : reason,
+      ...reason === "unreachable" && cause && { cause }
+    })
+    this.keeper.run(Effect.logWarning(error.message))
+    this.end(Exit.fail(error))
+  }
+}

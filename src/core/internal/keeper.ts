@@ -1,0 +1,159 @@
+/**
+ * Keeps alive what this process has in a backing: holds, and places in line.
+ *
+ * There is one keeper per backing. It sleeps until the first thing is due, and then refreshes together whatever is due or nearly
+ * due, ends the holds whose lease is over, and rings alarms. A sleep that turns out to be needless is not ended: so a hold that
+ * comes and goes arms no timer.
+ */
+import { Clock, Context, Duration, Effect, Exit, Fiber } from "effect"
+import type { DistributedSemaphoreBacking, SemaphoreBackingError } from "../Backing.ts"
+import { start } from "./attempt.ts"
+import { inBackground } from "./background.ts"
+import type { Answer, Contender } from "./contender.ts"
+import { abandon, tryAcquire } from "./requests.ts"
+import type { Subscription } from "./subscriptions.ts"
+import type { LocalTime } from "./time.ts"
+import * as Time from "./time.ts"
+
+/** A suspended machine stops timers too: after waking up, a loss is noticed within this time. */
+const longestSleepMillis = 1000
+
+/** Timers and clocks do not agree to the microsecond. */
+const epsilonMillis = 0.01
+
+export interface Alarm {
+  readonly due: number
+  readonly ring: () => void
+}
+
+const keepers = new WeakMap<DistributedSemaphoreBacking, Keeper>()
+
+export class Keeper {
+  readonly backing: DistributedSemaphoreBacking
+  readonly now: LocalTime
+  readonly subscriptions = new Map<string, Subscription>()
+  private readonly context: Context.Context<never>
+  private readonly contenders = new Set<Contender>()
+  private readonly alarms = new Set<Alarm>()
+  private sleep: { readonly until: number; readonly fiber: Fiber.Fiber<void> } | undefined
+
+  /** The keeper of a backing; its clock is that of the fiber that asks first. */
+  static readonly of = (backing: DistributedSemaphoreBacking): Effect.Effect<Keeper> =>
+    Effect.withFiber((fiber: Fiber.Fiber<unknown, unknown>) => {
+      const keeper = keepers.get(backing) ?? new Keeper(backing, fiber.context)
+      keepers.set(backing, keeper)
+      return Effect.succeed(keeper)
+    })
+
+  private constructor(backing: DistributedSemaphoreBacking, context: Context.Context<never>) {
+    this.backing = backing
+    this.context = inBackground(context)
+    this.now = Time.make(Context.get(context, Clock.Clock))
+  }
+
+  /** Runs an effect that does not keep the process alive. */
+  run<A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> {
+    return Effect.runForkWith(this.context)(effect)
+  }
+
+  /** Rings once, when a time has passed. */
+  setAlarm(millis: number, ring: () => void): Alarm {
+    const alarm = { due: this.now() + millis, ring }
+    this.alarms.add(alarm)
+    this.wakeBy(alarm.due)
+    return alarm
+  }
+
+  cancel(alarm: Alarm): void {
+    this.alarms.delete(alarm)
+  }
+
+  /** Keeps a contender from now on, or again after its `due` has changed. */
+  keep(contender: Contender): void {
+    this.contenders.add(contender)
+    this.wakeBy(contender.nextDue())
+  }
+
+  keeps(contender: Contender): boolean {
+    return this.contenders.has(contender)
+  }
+
+  drop(contender: Contender): void {
+    this.contenders.delete(contender)
+  }
+
+  private wakeBy(due: number): void {
+    if (this.sleep !== undefined && this.sleep.until <= due) return
+    this.sleep?.fiber.interruptUnsafe()
+    const now = this.now()
+    const until = Math.min(due, now + longestSleepMillis)
+    const sleep = until > now ? Effect.sleep(Math.ceil(until - now)) : Effect.yieldNow
+    const fiber = this.run(Effect.andThen(sleep, Effect.sync(() => this.wake())))
+    this.sleep = { until, fiber }
+  }
+
+  private wake(): void {
+    this.sleep = undefined
+    const now = this.now() + epsilonMillis
+    for (const alarm of this.alarms) {
+      if (alarm.due > now) continue
+      this.alarms.delete(alarm)
+      alarm.ring()
+    }
+    let somethingIsDue = false
+    for (const contender of this.contenders) {
+      if (contender.deadline <= now) contender.runOut()
+      else if (contender.isDue(now)) somethingIsDue = true
+    }
+    if (somethingIsDue) this.renew(Array.from(this.contenders).filter((contender) => contender.isNearlyDue(now)))
+
+    let next = Number.POSITIVE_INFINITY
+    for (const alarm of this.alarms) next = Math.min(next, alarm.due)
+    for (const contender of this.contenders) next = Math.min(next, contender.nextDue())
+    if (this.alarms.size + this.contenders.size > 0) this.wakeBy(next)
+  }
+
+  /** One request, as far as the backing can, for those whose attempts may last about as long. */
+  private renew(due: ReadonlyArray<Contender>): void {
+    const groups = new Map<unknown, Array<Contender>>()
+    for (const contender of due) {
+      const alone = contender.asksAgain || this.backing.refreshAll === undefined
+      const group = alone ? contender : Math.ceil(Math.log2(Duration.toMillis(contender.config.attemptLimit)))
+      const members = groups.get(group)
+      if (members === undefined) groups.set(group, [contender])
+      else members.push(contender)
+    }
+    for (const group of groups.values()) this.renewTogether(group)
+  }
+
+  private renewTogether(group: ReadonlyArray<Contender>): void {
+    const { backing } = this
+    const [first] = group as [Contender]
+    const { asksAgain, refreshRequest: { fencingToken, holderId, key, limit, permits, ttl } } = first
+    const operation = (): Effect.Effect<ReadonlyArray<Answer>, SemaphoreBackingError> => {
+      if (group.length > 1) return backing.refreshAll!(group.map(({ refreshRequest }) => refreshRequest))
+      return Effect.map(
+        asksAgain ? tryAcquire(first, true) : backing.refresh(key, holderId, ttl, limit, permits, { fencingToken }),
+        (answer) => [answer]
+      )
+    }
+    const limitOfAll = group.map(({ config }) => config.attemptLimit).reduce(Duration.min)
+    const now = this.now()
+    for (const contender of group) contender.sent = now
+    const fiber = start(
+      this,
+      this.context,
+      { name: asksAgain ? "tryAcquire" : "refresh", operation, limit: limitOfAll },
+      (exit, fiber) => {
+        if (Exit.isFailure(exit) && asksAgain) abandon(first, fiber)
+        for (const [index, contender] of group.entries()) {
+          contender.renewing = undefined
+          if (!this.keeps(contender)) continue
+          if (Exit.isSuccess(exit)) contender.answered(exit.value[index]!)
+          else contender.failed(Exit.failCause(exit.cause))
+        }
+      }
+    )
+    if (fiber.pollUnsafe() === undefined) { for (const contender of group) contender.renewing = fiber }
+  }
+}
