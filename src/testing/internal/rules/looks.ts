@@ -50,7 +50,7 @@ export const cases = [
 
   backingCase(
     "B10",
-    "inspect tells the time left of holds and places",
+    "inspect shows the time left of holds and places",
     ["inspect"],
     ({ long, options, semaphore, short }) =>
       Effect.gen(function*() {
