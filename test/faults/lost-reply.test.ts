@@ -25,7 +25,7 @@ const stores = {
     requests: {
       tryAcquire: Scripts.tryAcquire.sha,
       join: Scripts.tryAcquire.sha,
-      refresh: Scripts.refresh.sha,
+      refresh: Scripts.refreshAll.sha,
       release: Scripts.release.sha
     }
   },

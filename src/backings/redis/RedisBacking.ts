@@ -13,12 +13,14 @@
  */
 import { Duration, Effect, Layer, Schedule } from "effect"
 import type { Cluster, Redis } from "ioredis"
-import type { SemaphoreState } from "../../core/Backing.ts"
+import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
 import { channelOf, escape, keysOf, unescape } from "./names.ts"
 import * as Notifications from "./notifications.ts"
+import { callsOf } from "./refreshes.ts"
 import * as Scripts from "./scripts.ts"
+import * as ServerTime from "./serverTime.ts"
 import * as Subscriber from "./subscriber.ts"
 
 /**
@@ -74,93 +76,188 @@ export const layer = (
 
 const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisBackingOptions) {
   const keyPrefix = options.keyPrefix ?? "semaphore:"
-  const publish = Subscriber.isCluster(redis) ? "SPUBLISH" : "PUBLISH"
+  const isCluster = Subscriber.isCluster(redis)
+  const publish = isCluster ? "SPUBLISH" : "PUBLISH"
+  const serverTime = ServerTime.make(isCluster)
 
-  /** This layer, as the one that listens for its waiters. */
-  const listener = crypto.randomUUID()
-  const channelPrefix = Subscriber.keyPrefixOf(redis) + keyPrefix
-  const channel = (key: string) => channelOf(channelPrefix, key, listener)
   const notifications = options.pushBasedAcquireEnabled === false ? undefined : yield* Notifications.make(
     Subscriber.open(redis),
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
   )
+  /** This layer, as the one that listens for its waiters. */
+  const listener = notifications === undefined ? "" : crypto.randomUUID()
+  const channelPrefix = Subscriber.keyPrefixOf(redis) + keyPrefix
+  const channel = (key: string) => channelOf(channelPrefix, key, listener)
+  const canNotify = (key: string) => notifications?.stands(channel(key)) ?? false
 
-  const run = <A>(operation: string, script: Scripts.Script, key: string, ...args: ReadonlyArray<string | number>) =>
-    Effect.tryPromise({
-      try: (signal) => Scripts.run(redis, script, keysOf(keyPrefix, key), args, signal) as Promise<A>,
-      catch: (cause) => new SemaphoreBackingError({ operation, cause })
+  const run = <A extends Reply>(
+    operation: string,
+    script: Scripts.Script,
+    semaphore: string,
+    keys: ReadonlyArray<string>,
+    args: ReadonlyArray<string | number>
+  ) =>
+    Effect.suspend(() => {
+      const sent = ServerTime.localTime()
+      return Effect.map(
+        Effect.tryPromise({
+          try: (signal) => Scripts.run(redis, script, keys, args, signal) as Promise<A>,
+          catch: (cause) => new SemaphoreBackingError({ operation, cause })
+        }),
+        (reply) => {
+          serverTime.learn(semaphore, sent, Number(reply[0]))
+          return reply
+        }
+      )
+    })
+
+  const runOne = <A extends Reply>(
+    operation: string,
+    script: Scripts.Script,
+    key: string,
+    ...args: ReadonlyArray<string | number>
+  ) => run<A>(operation, script, key, keysOf(keyPrefix, key), args)
+
+  const getCount = (operation: string, key: string) =>
+    Effect.map(runOne<readonly [string, string]>(operation, Scripts.getCount, key), ([, count]) => Number(count))
+
+  /** The latest time of the server at which a request of now may take effect, or empty if it always may. */
+  const latest = (key: string, within: Duration.Duration | undefined) =>
+    Effect.suspend(() => {
+      if (within === undefined) return Effect.succeed("")
+      const start = ServerTime.localTime()
+      const bound = () => String(serverTime.at(key, start)! + micros(within))
+      // If nothing is known yet, any answer will tell.
+      return serverTime.at(key, start) === undefined
+        ? Effect.map(getCount("tryAcquire", key), bound)
+        : Effect.succeed(bound())
+    })
+
+  const refreshAll = (requests: ReadonlyArray<RefreshRequest>) =>
+    Effect.suspend(() => {
+      const stood = new Map(requests.map(({ key }) => [key, canNotify(key)]))
+      const results: Array<Answer> = []
+      return Effect.as(
+        Effect.forEach(
+          callsOf(requests, { keyPrefix, isCluster, micros }),
+          ({ args, indices, keys, semaphore }) =>
+            Effect.map(
+              run<readonly [string, ...ReadonlyArray<ContenderReply>]>("refresh", Scripts.refreshAll, semaphore, keys, [
+                publish,
+                listener,
+                ...args
+              ]),
+              ([, ...replies]) => {
+                for (const [position, index] of indices.entries()) {
+                  const { key } = requests[index]!
+                  results[index] = answerOf(replies[position]!, stood.get(key)! && canNotify(key))
+                }
+              }
+            ),
+          { concurrency: "unbounded", discard: true }
+        ),
+        results
+      )
     })
 
   return DistributedSemaphoreBacking.of({
     tryAcquire: (key, holderId, ttl, limit, permits, options) =>
-      Effect.suspend(() =>
-        run<ReadonlyArray<string>>(
-          "tryAcquire",
-          Scripts.tryAcquire,
+      Effect.flatMap(latest(key, options?.within), (latest) => {
+        const stood = canNotify(key)
+        return Effect.flatMap(
+          runOne<readonly [string, ContenderReply]>(
+            "tryAcquire",
+            Scripts.tryAcquire,
+            key,
+            publish,
+            listener,
+            latest,
+            escape(holderId),
+            micros(ttl),
+            limit,
+            permits,
+            options?.queue ? 1 : 0
+          ),
+          ([, reply]) =>
+            reply[0] === "late"
+              ? Effect.fail(new SemaphoreBackingError({ operation: "tryAcquire", cause: new Error(lateMessage) }))
+              : Effect.succeed(answerOf(reply, stood && canNotify(key)))
+        )
+      }),
+
+    release: (key, holderId, permits, options) =>
+      Effect.map(
+        runOne<readonly [string, string]>(
+          "release",
+          Scripts.release,
           key,
           publish,
+          listener,
           escape(holderId),
-          micros(ttl),
-          limit,
           permits,
-          options?.queue ? 1 : 0,
-          notifications?.stands(channel(key)) ? listener : ""
-        )
-      ).pipe(Effect.map(([answer, first = "", retryAfter = ""]) => {
-        switch (answer) {
-          case "acquired":
-            return { _tag: "Acquired", fencingToken: token(first) }
-          case "waiting":
-            return {
-              _tag: "Waiting",
-              position: Number(first),
-              retryAfter: retryAfter === "" ? undefined : Duration.millis(Math.ceil(Number(retryAfter) / 1000))
-            }
-          default:
-            return false
-        }
-      })),
-
-    release: (key, holderId, permits) =>
-      Effect.map(run("release", Scripts.release, key, publish, escape(holderId), permits), Number),
-
-    refresh: (key, holderId, ttl) =>
-      Effect.map(
-        run<string>("refresh", Scripts.refresh, key, publish, escape(holderId), micros(ttl)),
-        (answer) => answer !== "" && { _tag: "Acquired", fencingToken: token(answer) }
+          String(options?.fencingToken ?? "")
+        ),
+        ([, freed]) => Number(freed)
       ),
 
-    getCount: (key) => Effect.map(run("getCount", Scripts.getCount, key), Number),
+    refresh: (key, holderId, ttl, limit, permits, options) =>
+      Effect.map(refreshAll([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
 
-    onPermitsReleased: notifications &&
-      ((key, holderId) => notifications.listen(channel(key), holderId && escape(holderId))),
+    refreshAll,
 
-    inspect: (key) => Effect.map(run<InspectReply>("inspect", Scripts.inspect, key), stateOf)
+    getCount: (key) => getCount("getCount", key),
+
+    onPermitsReleased: notifications && ((key) => notifications.listen(channel(key))),
+
+    inspect: (key) => Effect.map(runOne<InspectReply>("inspect", Scripts.inspect, key), stateOf)
   })
 })
+
+const lateMessage = "The request reached the server later than it may take effect: it had no effect"
+
+type Answer = false | Acquired | Waiting
+
+/** The server's time in microseconds, and what the script has to say. */
+type Reply = readonly [time: string, ...ReadonlyArray<unknown>]
+
+type ContenderReply = readonly [answer: string, token?: string, position?: string, retryAfter?: string]
+
+/** A waiter is told when to refresh only if the channel stood when it asked, and stands: otherwise it may miss its grant. */
+const answerOf = ([answer, number = "", position, retryAfter]: ContenderReply, stands: boolean): Answer => {
+  switch (answer) {
+    case "acquired":
+      return { _tag: "Acquired", fencingToken: token(number) }
+    case "waiting":
+      return {
+        _tag: "Waiting",
+        fencingToken: token(number),
+        position: Number(position),
+        retryAfter: stands ? Duration.millis(Math.ceil(Number(retryAfter) / 1000)) : undefined
+      }
+    default:
+      return false
+  }
+}
 
 const token = (text: string) => FencingToken(BigInt(text))
 
 /** More than a century is for ever, and still exact in Lua. */
-const micros = (ttl: Duration.Duration) => Math.min(Math.ceil(Duration.toMillis(ttl) * 1000), 2 ** 52)
+const micros = (duration: Duration.Duration) => Math.min(Math.ceil(Duration.toMillis(duration) * 1000), 2 ** 52)
 
-const remaining = (micros: string) => Duration.micros(BigInt(micros))
-
-const stateOf = ([holders, line]: InspectReply): SemaphoreState => ({
-  holders: holders.map(([id, permits, number, micros]) => ({
+const stateOf = ([, holders, line]: InspectReply): SemaphoreState => {
+  const describe = ([id, permits, number, micros]: ContenderState) => ({
     identifier: unescape(id),
     permits: Number(permits),
     fencingToken: token(number),
-    remaining: remaining(micros)
-  })).toSorted((a, b) => a.fencingToken < b.fencingToken ? -1 : 1),
-  line: line.map(([id, permits, micros]) => ({
-    identifier: unescape(id),
-    permits: Number(permits),
-    remaining: remaining(micros)
-  }))
-})
+    remaining: Duration.micros(BigInt(micros))
+  })
+  return { holders: holders.map(describe), line: line.map(describe) }
+}
+
+type ContenderState = readonly [id: string, permits: string, token: string, micros: string]
 
 type InspectReply = readonly [
-  holders: ReadonlyArray<readonly [id: string, permits: string, token: string, micros: string]>,
-  line: ReadonlyArray<readonly [id: string, permits: string, micros: string]>
+  time: string,
+  holders: ReadonlyArray<ContenderState>,
+  line: ReadonlyArray<ContenderState>
 ]

@@ -1,4 +1,4 @@
-/** How keys and holders are named in Redis. */
+/** How keys and contenders are named in Redis. */
 
 /**
  * Makes any string safe inside a hash tag, and distinct as UTF-8: braces would end the tag, a lone surrogate would become
@@ -10,12 +10,12 @@ export const escape = (text: string): string =>
 export const unescape = (text: string): string =>
   text.replace(/%([0-9a-f]+);/g, (_, hex) => String.fromCodePoint(Number.parseInt(hex, 16)))
 
-/** The KEYS of every script. */
+/** The KEYS of a semaphore. */
 export const keysOf = (keyPrefix: string, key: string): ReadonlyArray<string> => {
   const name = `${keyPrefix}{${escape(key)}}`
-  return [`${name}:holders`, `${name}:line`, `${name}:places`, `${name}:state`]
+  return [`${name}:line`, `${name}:expiries`, `${name}:state`]
 }
 
 /** Where a listener hears of its waiters: below the key of the line, and so in the same slot of a cluster. */
 export const channelOf = (keyPrefix: string, key: string, listener: string): string =>
-  `${keysOf(keyPrefix, key)[1]}:${listener}`
+  `${keysOf(keyPrefix, key)[0]}:${listener}`

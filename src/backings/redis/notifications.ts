@@ -1,29 +1,27 @@
 /**
- * Hears which waiters may go: one subscriber connection per layer, opened on the first wait, and one channel per key and
+ * Hears which waiters are granted: one subscriber connection per layer, opened on the first wait, and one channel per key and
  * process, shared by all waiters of the key.
  *
- * A channel *stands* while the server has confirmed its subscription. What is published while it does not is lost, so its
- * waiters are signalled whenever it stands again.
+ * A channel *stands* while the server has confirmed its subscription. What is published while it does not is lost, so whoever
+ * listens is notified whenever it stands again.
  */
 import { Effect, Latch, Queue, RcMap, Scope, Stream } from "effect"
 import type { Schedule } from "effect"
+import { FencingToken } from "../../core/Backing.ts"
 import type { Subscriber } from "./subscriber.ts"
 
 export interface Notifications {
-  /** Emits when the channel stands, and for each message that names the holder, or for any if `holderId` is absent. */
-  readonly listen: (channel: string, holderId: string | undefined) => Stream.Stream<void>
+  /** Emits `undefined` when the channel stands, and the tokens that are granted there. */
+  readonly listen: (channel: string) => Stream.Stream<void | FencingToken>
   readonly stands: (channel: string) => boolean
 }
 
 interface Channel {
-  readonly listeners: Map<string, Set<() => void>>
+  readonly listeners: Set<(event: void | FencingToken) => void>
   /** Open while the channel must be subscribed. */
   readonly fallen: Latch.Latch
   stands: boolean
 }
-
-/** No holder has an empty id. */
-const anyHolder = ""
 
 /** A key that was contended once will be contended again: its channel outlives its last waiter by this time. */
 const idleTimeToLive = "1 minute"
@@ -37,9 +35,13 @@ export const make = Effect.fnUntraced(function*(
   const subscriber = yield* Effect.cached(Scope.provide(
     Effect.tap(open, (subscriber) =>
       Effect.sync(() => {
-        subscriber.onMessage((name, holderId) => {
+        subscriber.onMessage((name, tokens) => {
           const listeners = channels.get(name)?.listeners
-          for (const id of [holderId, anyHolder]) listeners?.get(id)?.forEach((signal) => signal())
+          if (listeners === undefined) return
+          for (const text of tokens.match(/\d+/g) ?? []) {
+            const token = FencingToken(BigInt(text))
+            for (const notify of listeners) notify(token)
+          }
         })
         subscriber.onDisconnect(() => {
           for (const channel of channels.values()) {
@@ -58,14 +60,14 @@ export const make = Effect.fnUntraced(function*(
         Effect.andThen(Effect.retry(Effect.tryPromise(() => subscribe(name)), retrySchedule)),
         Effect.andThen(Effect.sync(() => {
           channel.stands = true
-          for (const signals of channel.listeners.values()) signals.forEach((signal) => signal())
+          for (const notify of channel.listeners) notify()
         })),
         Effect.forever
       ))
 
   const subscriptions = yield* RcMap.make({
     lookup: Effect.fnUntraced(function*(name: string) {
-      const channel: Channel = { listeners: new Map(), fallen: Latch.makeUnsafe(true), stands: false }
+      const channel: Channel = { listeners: new Set(), fallen: Latch.makeUnsafe(true), stands: false }
       channels.set(name, channel)
       yield* Effect.addFinalizer(() =>
         Effect.map(subscriber, ({ unsubscribe }) => {
@@ -82,24 +84,16 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const notifications: Notifications = {
-    listen: (name, holderId = anyHolder) =>
-      Stream.callback<void>(
-        Effect.fnUntraced(function*(queue) {
-          const channel = yield* RcMap.get(subscriptions, name)
-          const { listeners } = channel
-          const signal = () => Queue.offerUnsafe(queue, undefined)
-          yield* Effect.acquireRelease(
-            Effect.sync(() => listeners.set(holderId, (listeners.get(holderId) ?? new Set()).add(signal))),
-            () =>
-              Effect.sync(() => {
-                const signals = listeners.get(holderId)
-                if (signals?.delete(signal) && signals.size === 0) listeners.delete(holderId)
-              })
-          )
-          if (channel.stands) signal()
-        }),
-        { bufferSize: 1, strategy: "sliding" }
-      ),
+    listen: (name) =>
+      Stream.callback<void | FencingToken>(Effect.fnUntraced(function*(queue) {
+        const channel = yield* RcMap.get(subscriptions, name)
+        const notify = (event: void | FencingToken) => void Queue.offerUnsafe(queue, event)
+        yield* Effect.acquireRelease(
+          Effect.sync(() => channel.listeners.add(notify)),
+          () => Effect.sync(() => channel.listeners.delete(notify))
+        )
+        if (channel.stands) notify()
+      })),
     stands: (name) => channels.get(name)?.stands === true
   }
   return notifications

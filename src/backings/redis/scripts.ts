@@ -1,35 +1,39 @@
 /**
  * The Lua scripts: one operation of the contract each, atomic on the server.
  *
- * A semaphore is four keys, all under the hash tag of its name:
+ * A semaphore is three keys, all under the hash tag of its name:
  *
- * - KEYS[1] holders: sorted set, holder id → expiry of its hold
- * - KEYS[2] line:    sorted set, waiter id → ticket: the order of arrival
- * - KEYS[3] places:  sorted set, waiter id → expiry of its place
- * - KEYS[4] state:   hash
- *     held, waiting   permits of all holds, and of all places; while `held` is absent, no sum is valid
- *     ticket, token   the last ones issued
- *     told            the ticket up to which everybody in line has been told to go
- *     toldPermits     what those who are still in line want
- *     minLimit, maxLimit   the least and the largest limit among those in line
- *     until           when everything here has expired
- *     h:<id>          a hold: "<permits> <token>"
- *     w:<id>          a place: "<permits> <limit> <listener>", the listener empty if the waiter polls
+ * - line:     sorted set, identifier → token: holders first, then waiters
+ * - expiries: sorted set, identifier → expiry
+ * - state:    hash
+ *     c:<identifier>   a contender: "<token> <permits> <limit> <listener>", the listener empty if the waiter polls
+ *     border           the highest token that holds, or held: a contender is a holder if its token is not above it
+ *     last             the last token that was issued
+ *     held             permits of all holds
+ *     waiting          number of waiters
+ *     limits           the limits that the holders asked with, and how many each: "<limit>:<holders> …"
  *
- * A listener is the process in which a waiter waits; its channel is "<KEYS[2]>:<listener>", a message the id of the waiter.
+ * A listener is the process in which a waiter waits. Its channel is "<line>:<listener>", a message the tokens that one step
+ * granted there. Times are microseconds of the server's clock. They and the tokens stay below 2^53, where Lua's numbers are
+ * exact. All three keys expire together, when the last contender does. All answers are strings, so that client options on reply
+ * types change nothing; each begins with the server's time.
  *
- * Times are microseconds of the server's clock. They and the tokens stay below 2^53, where Lua's numbers are exact. All four
- * keys expire together, when the last hold or place does: if one went earlier, the sums in the hash would be wrong.
+ * What can come between, and what then happens:
  *
- * Redis can stop a script halfway: it checks each command against the ACL of the user when the script calls it. So a script
- * removes `held` before its first change and writes all sums after its last one. The next script that finds no `held` adds the
- * sums up again. A hold without a record has no permits. Notifying comes last, and may fail.
- *
- * A full server (`maxmemory` with `noeviction`) refuses commands that may need memory, but only as the first write of a script.
- * The first write is therefore HDEL, which needs none: a full server lets a hold or place that exists be refreshed, extended and
- * released. Only for a new one the script calls ZADD first, and is refused before it has changed anything.
- *
- * All answers are strings, so that client options on reply types change nothing.
+ * - *Another script*: never. What two requests can do to each other is a matter of their order.
+ * - *A request comes late, or twice.* A release or refresh with a token finds another number, or nobody. A tryAcquire that is
+ *   repeated finds its own hold or place; one that was given up says until when it may take effect (B12).
+ * - *A reply is lost*: the request is repeated, as above.
+ * - *A message is lost, or refused*: the waiter's next refresh says that it holds. Notifying comes last, and may fail.
+ * - *The server stops a script halfway*, because its user may not use a command (Redis checks when the script calls it). A
+ *   contender exists if it has a record. What enters gets its record last, together with all sums, in one command; what was
+ *   there before it without a record is nobody, and is removed when it is met or expires. What leaves loses its record first, and
+ *   with it, in one command, `held`: while that is absent no sum is valid, and the next script removes those without a record,
+ *   counts anew and grants.
+ * - *The server is full* (`maxmemory` with `noeviction`). It refuses commands that may need memory, but only as the first write of
+ *   a script. So the first write is PEXPIREAT or HDEL, which need none, wherever the contender exists already: it is refreshed,
+ *   extended, granted and released. For a new one it is ZADD, which is refused before anything has changed.
+ * - *A key is removed* by somebody else: contenders without a record or without a place in line are gone, as are their permits.
  */
 import type { Cluster, Redis } from "ioredis"
 import { createHash } from "node:crypto"
@@ -62,7 +66,6 @@ const script = (lua: string): Script => ({ lua, sha: createHash("sha1").update(l
 
 /** What every script starts with. */
 const prelude = `
-local HOLDERS, LINE, PLACES, STATE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
@@ -71,309 +74,383 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
-local function hold(id)
-  local permits, token = string.match(redis.call('HGET', STATE, 'h:' .. id) or '', '^(%d+) (%d+)$')
-  return tonumber(permits or 0), tonumber(token)
+-- The semaphore at hand. While counted is false, its sums are not valid.
+local LINE, EXPIRIES, STATE
+local border, last, held, waiting, holders, limits, counted
+
+local function find(id)
+  local record = redis.call('HGET', STATE, 'c:' .. id)
+  if not record then return nil end
+  local token, permits, limit, listener = string.match(record, '^(%d+) (%d+) (%d+) (.*)$')
+  return { token = tonumber(token), permits = tonumber(permits), limit = tonumber(limit), listener = listener }
 end
 
-local function place(id)
-  local permits, limit, listener = string.match(redis.call('HGET', STATE, 'w:' .. id) or '', '^(%d+) (%d+) (.*)$')
-  return tonumber(permits or 0), tonumber(limit), listener
+local function holds(contender)
+  return contender.token <= border
 end
 
-local function all(key)
+local function countLimit(limit, change)
+  local count = (limits[limit] or 0) + change
+  limits[limit] = count > 0 and count or nil
+  holders = holders + change
+end
+
+local function everybody(key)
   return redis.call('ZRANGE', key, 0, -1)
 end
 
--- The permits of some holds, or of some places.
-local function total(ids, permitsOf)
-  local permits = 0
-  for _, id in ipairs(ids) do permits = permits + permitsOf(id) end
-  return permits
+local function expired()
+  return redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', int(now))
 end
 
-local function expired(key)
-  return redis.call('ZRANGEBYSCORE', key, '-inf', int(now))
+-- Turns to the semaphore of three keys.
+local function open(first)
+  LINE, EXPIRIES, STATE = KEYS[first], KEYS[first + 1], KEYS[first + 2]
+  local sums = redis.call('HMGET', STATE, 'border', 'last', 'held', 'waiting', 'limits')
+  counted = sums[3] and true
+  for i = 1, 4 do sums[i] = tonumber(sums[i] or 0) end
+  border, last, held, waiting = sums[1], sums[2], sums[3], sums[4]
+  holders, limits = 0, {}
+  if counted then
+    for limit, count in string.gmatch(sums[5] or '', '(%d+):(%d+)') do countLimit(tonumber(limit), tonumber(count)) end
+    return
+  end
+  held, waiting = 0, 0
+  for _, id in ipairs(everybody(LINE)) do
+    local contender = find(id)
+    if contender and holds(contender) then
+      held = held + contender.permits
+      countLimit(contender.limit, 1)
+    elseif contender then
+      waiting = waiting + 1
+    end
+  end
 end
 `
 
 /**
  * What the scripts that change something have in common.
  *
- * ARGV[1]: the command to notify with, PUBLISH or SPUBLISH. ARGV[2]: the id of the holder that asks.
+ * ARGV[1]: the command to notify with, PUBLISH or SPUBLISH. ARGV[2]: the listener of the process that asks, or empty.
  */
 const mutation = prelude + `
-local PUBLISH, ID = ARGV[1], ARGV[2]
+local PUBLISH, LISTENER = ARGV[1], ARGV[2]
+local changed = false
+local channels, messages = {}, {}
 
-local held, waiting, ticket, token, lasts, told, toldPermits, minLimit, maxLimit
-do
-  local fields = redis.call('HMGET', STATE, 'held', 'waiting', 'ticket', 'token', 'until', 'told', 'toldPermits',
-    'minLimit', 'maxLimit')
-  local counted = fields[1]
-  for i = 1, 9 do fields[i] = tonumber(fields[i] or 0) end
-  held, waiting, ticket, token, lasts, told, toldPermits, minLimit, maxLimit = unpack(fields)
-  if not counted then
-    held, waiting, told, toldPermits = total(all(HOLDERS), hold), total(all(LINE), place), 0, 0
-    for _, id in ipairs(all(LINE)) do
-      local _, limit = place(id)
-      minLimit, maxLimit = math.min(minLimit, limit), math.max(maxLimit, limit)
-    end
-  end
+local function smallestLimit()
+  local smallest = math.huge
+  for limit in pairs(limits) do smallest = math.min(smallest, limit) end
+  return smallest
 end
 
-local changing = false
--- Must be called before every change.
-local function change()
-  if not changing then redis.call('HDEL', STATE, 'held') end
-  changing = true
+-- Must precede every other change of sums.
+local function invalidate(...)
+  redis.call('HDEL', STATE, 'held', ...)
+  changed = true
 end
 
--- Fails on a full server, unless the script has written something. It changes nothing: no holder has an empty id.
-local function checkMemory()
-  redis.call('ZADD', HOLDERS, 'XX', 0, '')
-end
-
-local function endHold(id)
-  change()
-  held = held - hold(id)
-  redis.call('ZREM', HOLDERS, id)
-  redis.call('HDEL', STATE, 'h:' .. id)
-end
-
-local function leaveLine(id)
-  local number = redis.call('ZSCORE', LINE, id)
-  if not number then return end
-  change()
-  local permits = place(id)
-  waiting = waiting - permits
-  if tonumber(number) <= told then toldPermits = toldPermits - permits end
+local function remove(id, contender)
+  invalidate('c:' .. id)
   redis.call('ZREM', LINE, id)
-  redis.call('ZREM', PLACES, id)
-  redis.call('HDEL', STATE, 'w:' .. id)
-end
-
--- B6: from here on, what has expired is gone.
-local before = held + waiting
-for _, id in ipairs(expired(HOLDERS)) do endHold(id) end
-if waiting > 0 then
-  for _, id in ipairs(expired(PLACES)) do leaveLine(id) end
-end
-local live = held + waiting
-local lapsed = live < before
-
--- Calls visit(id, ticket) for each waiter behind a ticket, in order, until that answers true.
-local function eachBehind(number, visit)
-  local first = 0
-  while true do
-    local found = redis.call('ZRANGEBYSCORE', LINE, '(' .. int(number), '+inf', 'WITHSCORES', 'LIMIT', first, 32)
-    for i = 1, #found, 2 do
-      if visit(found[i], tonumber(found[i + 1])) then return end
-    end
-    if #found < 64 then return end
-    first = first + 32
+  redis.call('ZREM', EXPIRIES, id)
+  if not contender then return end
+  if holds(contender) then
+    held = held - contender.permits
+    countLimit(contender.limit, -1)
+  else
+    waiting = waiting - 1
   end
 end
 
--- The permits of those ahead of a waiter; less exact if they are clearly within the room, or above it.
-local function permitsAhead(id, number, room)
-  local sum, from = toldPermits, told
-  if number <= told then
-    -- All who have been told usually fit together, so that there is no need to count who of them is ahead.
-    local others = toldPermits - place(id)
-    if others <= room then return others end
-    sum, from = 0, 0
-  end
-  if sum > room then return sum end
-  eachBehind(from, function(other)
-    if other == id then return true end
-    sum = sum + place(other)
-    return sum > room
-  end)
-  return sum
+local function admit(contender)
+  border = contender.token
+  held = held + contender.permits
+  countLimit(contender.limit, 1)
 end
 
--- C2: returns the messages, as channel and waiter, for those who can go now and have not been told.
-local function wake()
-  local sum, upTo, added, everybody, messages = held + toldPermits, told, 0, true, {}
-  eachBehind(told, function(id, number)
-    local permits, limit, listener = place(id)
-    sum = sum + permits
-    if sum - hold(id) <= limit then
-      if listener ~= '' then table.insert(messages, { LINE .. ':' .. listener, id }) end
-      if everybody then upTo, added = number, added + permits end
+-- Moves the border, and remembers whom to notify.
+local function grant()
+  while waiting > 0 and held < smallestLimit() do
+    local id = redis.call('ZRANGEBYSCORE', LINE, '(' .. int(border), '+inf', 'LIMIT', 0, 1)[1]
+    local waiter = id and find(id)
+    if waiter then
+      if held + waiter.permits > math.min(smallestLimit(), waiter.limit) then return end
+      waiting = waiting - 1
+      admit(waiter)
+      if waiter.listener ~= '' then
+        local channel = LINE .. ':' .. waiter.listener
+        if not messages[channel] then
+          messages[channel] = {}
+          table.insert(channels, channel)
+        end
+        table.insert(messages[channel], int(waiter.token))
+      end
+    elseif id then
+      remove(id)
     else
-      -- Behind one with a smaller limit others may fit. They are told each time.
-      everybody = false
-    end
-    return sum > maxLimit
-  end)
-  told, toldPermits = upTo, toldPermits + added
-  return messages
-end
-
--- Writes the sums back, keeps the keys at least until the given expiry, and notifies those who can go if anything was freed.
-local function finish(expiry)
-  if not changing then return end
-  local freed = lapsed or held + waiting < live
-  local messages = freed and waiting > 0 and wake() or {}
-
-  lasts = math.max(lasts, expiry or 0)
-  redis.call('HSET', STATE, 'held', int(held), 'waiting', int(waiting), 'ticket', int(ticket), 'token', int(token),
-    'until', int(lasts), 'told', int(told), 'toldPermits', int(toldPermits), 'minLimit', int(minLimit),
-    'maxLimit', int(maxLimit))
-  if expiry then
-    for _, key in ipairs(waiting > 0 and KEYS or { HOLDERS, STATE }) do
-      redis.call('PEXPIREAT', key, int(math.ceil(lasts / 1000)))
+      waiting = 0
     end
   end
-  for _, message in ipairs(messages) do redis.pcall(PUBLISH, message[1], message[2]) end
+end
+
+-- Turns to a semaphore. B6: from here on, what has expired is gone, and what it leaves is granted.
+local function enter(first)
+  open(first)
+  changed = false
+  local cleared = false
+  if not counted then
+    for _, key in ipairs({ EXPIRIES, LINE }) do
+      for _, id in ipairs(everybody(key)) do
+        if not find(id) then remove(id) end
+        cleared = true
+      end
+    end
+    if cleared then invalidate() end
+  end
+  if holders + waiting > 0 then
+    for _, id in ipairs(expired()) do
+      remove(id, find(id))
+      cleared = true
+    end
+  end
+  if cleared then grant() end
+end
+
+-- Writes the sums, and more fields. Never the first write.
+local function save(...)
+  local counts = {}
+  for limit, count in pairs(limits) do table.insert(counts, int(limit) .. ':' .. int(count)) end
+  redis.call('HSET', STATE, 'border', int(border), 'last', int(last), 'held', int(held), 'waiting', int(waiting),
+    'limits', table.concat(counts, ' '), ...)
+end
+
+local function record(id, contender)
+  return 'c:' .. id, int(contender.token) .. ' ' .. int(contender.permits) .. ' ' .. int(contender.limit) .. ' ' ..
+    contender.listener
+end
+
+-- When the last contender expires, if one does at the given time.
+local function lastExpiry(expiry)
+  return math.max(expiry, tonumber(redis.call('ZRANGE', EXPIRIES, -1, -1, 'WITHSCORES')[2] or 0))
+end
+
+local function keepKeys(expiry)
+  for _, key in ipairs({ STATE, LINE, EXPIRIES }) do redis.call('PEXPIREAT', key, int(math.ceil(expiry / 1000))) end
+end
+
+-- What a contender is told: 'acquired', token; or 'waiting', token, position, retryAfter (µs).
+local function answer(id, contender, ttl)
+  if holds(contender) then return { 'acquired', int(contender.token) } end
+  local rank = redis.call('ZRANK', LINE, id) or holders
+  local position = math.max(0, rank - holders)
+  local wait = position == 0 and math.min(ttl / 3, 1000000) or ttl / 3
+  local expiry
+  if position + contender.permits <= contender.limit then
+    -- Near the head, any expiry may free the way.
+    expiry = redis.call('ZRANGE', EXPIRIES, 0, 0, 'WITHSCORES')[2]
+  else
+    -- Whoever stands directly ahead looks too, and any look grants to all, unless it is gone.
+    expiry = redis.call('ZSCORE', EXPIRIES, redis.call('ZRANGE', LINE, rank - 1, rank - 1)[1] or '')
+  end
+  if expiry then wait = math.min(wait, expiry - now) end
+  return { 'waiting', int(contender.token), int(position), int(math.max(1000, wait)) }
+end
+
+local function publish()
+  for _, channel in ipairs(channels) do redis.pcall(PUBLISH, channel, table.concat(messages[channel], ' ')) end
 end
 `
 
 /**
- * B1, B2, B3.
+ * B1, B2, B3, B12.
  *
- * ARGV[3]: ttl in µs. ARGV[4]: limit. ARGV[5]: permits. ARGV[6]: 1 to queue. ARGV[7]: listener, or empty.
+ * KEYS: line, expiries, state. ARGV[3]: the latest time at which it may take effect, or empty. ARGV[4]: identifier. ARGV[5]: ttl in
+ * µs. ARGV[6]: limit. ARGV[7]: permits. ARGV[8]: 1 to queue.
  *
- * Answers `acquired, token`, or `waiting, position, retryAfter` (µs; empty without a listener), or `refused`.
+ * Answers the time, and `acquired, token`, or `waiting, token, position, retryAfter` (µs), or `refused`, or `late`.
  */
 export const tryAcquire = script(
   mutation + `
-local ttl, limit, permits, queue, listener = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
-local own, ownToken = hold(ID)
--- The ticket of the asker, if it is in line.
-local number = waiting > 0 and tonumber(redis.call('ZSCORE', LINE, ID) or nil)
+local latest, id, ttl, limit, permits = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local queue = ARGV[8] == '1'
+if latest and now > latest then return { int(now), { 'late' } } end
 
-if own ~= permits then
-  local room = limit - held + own - permits
-  local ahead = number and permitsAhead(ID, number, room) or waiting
-  if ahead > room then
-    if queue ~= '1' then
-      finish()
-      return { 'refused' }
+-- Whether a request fits behind everybody but its own earlier one.
+local function fits(own)
+  if not own then return waiting == 0 and held + permits <= math.min(smallestLimit(), limit) end
+  local sum, smallest = permits, limit
+  for _, other in ipairs(everybody(LINE)) do
+    local contender = other ~= id and find(other)
+    if contender then
+      sum, smallest = sum + contender.permits, math.min(smallest, contender.limit)
+      if sum > smallest then return false end
     end
-    if not number then checkMemory() end
-    change()
-    if number then
-      waiting = waiting - place(ID)
-      -- Who was told and can't go after all, or wants another number now, is to be told again, like those behind it.
-      if number <= told then told, toldPermits = 0, 0 end
-    end
-    minLimit = waiting == 0 and limit or math.min(minLimit, limit)
-    maxLimit = waiting == 0 and limit or math.max(maxLimit, limit)
-    waiting = waiting + permits
-    redis.call('HSET', STATE, 'w:' .. ID, int(permits) .. ' ' .. int(limit) .. ' ' .. listener)
-    if not number then
-      ticket = ticket + 1
-      redis.call('ZADD', LINE, int(ticket), ID)
-    end
-    redis.call('ZADD', PLACES, int(now + ttl), ID)
-    finish(now + ttl)
-
-    local position = redis.call('ZRANK', LINE, ID)
-    if listener == '' then return { 'waiting', int(position), '' } end
-    local wait = position == 0 and math.min(ttl / 3, 1000000) or ttl / 3
-    local function lookAt(expiry)
-      if expiry then wait = math.min(wait, expiry - now) end
-    end
-    if position > 0 then
-      -- Whoever stands directly ahead looks too, and then wakes this one, unless it is gone.
-      lookAt(redis.call('ZSCORE', PLACES, redis.call('ZRANGE', LINE, position - 1, position - 1)[1]))
-    end
-    if position + permits <= limit then
-      -- Near the head, any expiry of a hold or of a place ahead may free the way.
-      lookAt(redis.call('ZRANGE', HOLDERS, 0, 0, 'WITHSCORES')[2])
-      local first = redis.call('ZRANGE', PLACES, 0, 0, 'WITHSCORES')
-      if redis.call('ZRANK', LINE, first[1]) < position then lookAt(first[2]) end
-    end
-    return { 'waiting', int(position), int(math.max(1000, wait)) }
   end
-  if own == 0 and not number then checkMemory() end
-  held = held - own + permits
-  token = math.max(token + 1, now)
-  ownToken = token
+  return sum <= smallest
 end
 
--- Usually a place becomes a hold of the same permits, by the limit of everybody, and nothing changes for the others. If not,
--- some who were told may not be able to go any more, and are to be told again.
-local asUsual = number and place(ID) == permits and own == 0 and limit == minLimit and limit == maxLimit
-if waiting > 0 and not asUsual then told, toldPermits = 0, 0 end
-change()
-if number then leaveLine(ID) end
-redis.call('ZADD', HOLDERS, int(now + ttl), ID)
-redis.call('HSET', STATE, 'h:' .. ID, int(permits) .. ' ' .. int(ownToken))
-finish(now + ttl)
-return { 'acquired', int(ownToken) }
+local function ask()
+  local own = find(id)
+  local expiry = now + ttl
+  if own and own.permits == permits then
+    if not queue and not holds(own) then return nil end
+    keepKeys(lastExpiry(expiry))
+    redis.call('ZADD', EXPIRIES, int(expiry), id)
+    local smaller = math.min(own.limit, limit)
+    if holds(own) and smaller < own.limit then
+      countLimit(own.limit, -1)
+      countLimit(smaller, 1)
+    end
+    -- A place may be taken over by another process.
+    if smaller < own.limit or not holds(own) and own.listener ~= LISTENER then
+      own.limit, own.listener = smaller, LISTENER
+      save(record(id, own))
+      changed = false
+    end
+    return own
+  end
+
+  if not queue and not fits(own) then return nil end
+  if own then
+    remove(id, own)
+    grant()
+  end
+  last = math.max(last + 1, now)
+  own = { token = last, permits = permits, limit = limit, listener = LISTENER }
+  local lasts = lastExpiry(expiry)
+  redis.call('ZADD', EXPIRIES, int(expiry), id)
+  redis.call('ZADD', LINE, int(last), id)
+  if fits() then admit(own) else waiting = waiting + 1 end
+  save(record(id, own))
+  changed = false
+  keepKeys(lasts)
+  return own
+end
+
+enter(1)
+local own = ask()
+if changed then save() end
+local reply = own and answer(id, own, ttl) or { 'refused' }
+publish()
+return { int(now), reply }
 `
 )
 
 /**
  * B4.
  *
- * ARGV[3]: permits. Answers how many were freed.
+ * KEYS: line, expiries, state. ARGV[3]: identifier. ARGV[4]: permits. ARGV[5]: the token of the acquisition, or empty.
+ *
+ * Answers the time, and how many permits were freed.
  */
 export const release = script(
   mutation + `
-local own, token = hold(ID)
-local freed = math.min(own, tonumber(ARGV[3]))
-if own > freed then
-  change()
-  held = held - freed
-  redis.call('HSET', STATE, 'h:' .. ID, int(own - freed) .. ' ' .. int(token))
-elseif own > 0 then
-  endHold(ID)
+local id, permits, token = ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local freed = 0
+enter(1)
+local own = find(id)
+if own and (token == '' or token == int(own.token)) then
+  if holds(own) then freed = math.min(own.permits, permits) end
+  if freed > 0 and freed < own.permits then
+    invalidate()
+    own.permits = own.permits - freed
+    held = held - freed
+    grant()
+    save(record(id, own))
+    changed = false
+  else
+    remove(id, own)
+    grant()
+  end
 end
-if waiting > 0 then leaveLine(ID) end
-finish()
-return int(freed)
+if changed then save() end
+publish()
+return { int(now), int(freed) }
 `
 )
 
 /**
- * B5.
+ * B5: refreshes the holds and places of several semaphores.
  *
- * ARGV[3]: ttl in µs. Answers the token, or nothing if there is no hold.
+ * KEYS: line, expiries, state of each semaphore. ARGV from 3 on, for each semaphore: how many requests, and for each of these:
+ * identifier, ttl in µs, token of the acquisition or empty.
+ *
+ * Answers the time, and for each request, in order: `acquired, token`, or `waiting, token, position, retryAfter` (µs), or `none`.
  */
-export const refresh = script(
+export const refreshAll = script(
   mutation + `
-local own, token = hold(ID)
-if own == 0 then
-  finish()
-  return ''
+local replies = { int(now) }
+local at = 3
+
+local function refresh()
+  local requests, expiry = {}, 0
+  for i = 1, tonumber(ARGV[at]) do
+    local id, ttl, token = ARGV[at + 3 * i - 2], tonumber(ARGV[at + 3 * i - 1]), ARGV[at + 3 * i]
+    local own = find(id)
+    if own and token ~= '' and token ~= int(own.token) then own = nil end
+    if own then expiry = math.max(expiry, now + ttl) end
+    requests[i] = { id = id, ttl = ttl, own = own }
+  end
+  at = at + 1 + 3 * #requests
+
+  if expiry > 0 then keepKeys(lastExpiry(expiry)) end
+  for _, request in ipairs(requests) do
+    local id, own = request.id, request.own
+    if own then
+      redis.call('ZADD', EXPIRIES, int(now + request.ttl), id)
+      -- A place may be taken over by another process.
+      if not holds(own) and own.listener ~= LISTENER then
+        own.listener = LISTENER
+        redis.call('HSET', STATE, record(id, own))
+      end
+    end
+  end
+  if changed then save() end
+  for _, request in ipairs(requests) do
+    table.insert(replies, request.own and answer(request.id, request.own, request.ttl) or { 'none' })
+  end
 end
-change()
-local expiry = now + tonumber(ARGV[3])
-redis.call('ZADD', HOLDERS, int(expiry), ID)
-finish(expiry)
-return int(token)
+
+for first = 1, #KEYS, 3 do
+  enter(first)
+  refresh()
+end
+publish()
+return replies
 `
 )
 
 /**
- * B10. Answers the permits held.
+ * B10. KEYS: line, expiries, state. Answers the time, and the permits held.
  */
 export const getCount = script(
   prelude + `
-local held = tonumber(redis.call('HGET', STATE, 'held') or total(all(HOLDERS), hold))
-return int(held - total(expired(HOLDERS), hold))
+open(1)
+for _, id in ipairs(expired()) do
+  local contender = find(id)
+  if contender and holds(contender) then held = held - contender.permits end
+end
+return { int(now), int(held) }
 `
 )
 
 /**
- * B10. Answers two lists: `id, permits, token, µs left` of each hold, and `id, permits, µs left` of each place.
+ * B10. KEYS: line, expiries, state.
+ *
+ * Answers the time, and two lists in the order of the line, holders and waiters: `identifier, permits, token, µs left` of each.
  */
 export const inspect = script(
   prelude + `
-local holders, line = {}, {}
-local holds = redis.call('ZRANGEBYSCORE', HOLDERS, '(' .. int(now), '+inf', 'WITHSCORES')
-for i = 1, #holds, 2 do
-  local permits, token = hold(holds[i])
-  if token then table.insert(holders, { holds[i], int(permits), int(token), int(holds[i + 1] - now) }) end
+open(1)
+local holding, line = {}, {}
+for _, id in ipairs(everybody(LINE)) do
+  local contender = find(id)
+  local left = (redis.call('ZSCORE', EXPIRIES, id) or 0) - now
+  if contender and left > 0 then
+    table.insert(holds(contender) and holding or line, { id, int(contender.permits), int(contender.token), int(left) })
+  end
 end
-for _, id in ipairs(redis.call('ZRANGE', LINE, 0, -1)) do
-  local left = redis.call('ZSCORE', PLACES, id) - now
-  if left > 0 then table.insert(line, { id, int((place(id))), int(left) }) end
-end
-return { holders, line }
+return { int(now), holding, line }
 `
 )
