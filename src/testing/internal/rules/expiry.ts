@@ -1,11 +1,11 @@
 /** B6: expiry, by the ttl of each hold and place. */
 import { Duration, Effect } from "effect"
-import { backingCase } from "../../BackingCase.ts"
+import { leaseCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 import { now } from "../subject.ts"
 
 export const cases = [
-  backingCase(
+  leaseCase(
     "B6",
     "a hold that has expired counts for nothing",
     [],
@@ -22,7 +22,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "a hold that has expired is not shown",
     ["inspect"],
@@ -37,7 +37,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "an expired hold is acquired anew, not extended",
     [],
@@ -52,7 +52,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "a hold does not expire before its ttl",
     [],
@@ -70,25 +70,31 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "a caller with a short ttl does not shorten another's lease",
     [],
-    ({ expire, processes, semaphore, short }) =>
+    ({ expire, inTime, processes, semaphore, short }) =>
       Effect.gen(function*() {
-        const { acquires, count, holds, isRefused, key } = semaphore(2)
+        const { acquires, count, holds, isRefused, key, releases } = semaphore(2)
         yield* acquires("a", 1)
         yield* expire(short)
-        yield* acquires("b", 1, short)
-        yield* isRefused("c", 1, short)
-        equal(yield* processes[0]!.getCount(key, short), 2, "permits held, asked for with a short ttl")
-        yield* expire(short)
+        const ttl = yield* inTime((ttl) =>
+          Effect.gen(function*() {
+            yield* releases("b", 1)
+            yield* acquires("b", 1, ttl)
+            yield* isRefused("c", 1, ttl)
+            equal(yield* processes[0]!.getCount(key, short), 2, "permits held, asked for with a short ttl")
+            return ttl
+          })
+        )
+        yield* expire(ttl)
         equal(yield* count, 1, "permits held")
         yield* holds("a", 1)
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "a caller with a long ttl does not lengthen another's lease",
     [],
@@ -102,7 +108,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "a place that has expired counts for nothing",
     ["queue"],
@@ -124,7 +130,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "each place keeps its own ttl",
     ["queue"],

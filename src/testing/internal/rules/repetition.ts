@@ -1,6 +1,6 @@
 /** S5 and C5: operations whose replies are lost, and what is left in the end. */
 import { Effect, Fiber } from "effect"
-import { backingCase } from "../../BackingCase.ts"
+import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"
 
 export const cases = [
@@ -79,7 +79,7 @@ export const cases = [
       yield* isRefused("d", 1)
     })),
 
-  backingCase(
+  leaseCase(
     "S5",
     "a release that comes when the hold has expired frees nothing of anyone else's",
     [],
@@ -108,7 +108,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "C5",
     "an idle key has nothing to show",
     ["inspect"],
@@ -124,29 +124,34 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "C5",
     "an idle key leaves nothing in the store, once its leases would have ended",
     ["footprint"],
     (subject) =>
       Effect.gen(function*() {
-        const { expire, options, semaphore, short } = subject
+        const { options, semaphore } = subject
         const isGone = (key: string) => Effect.map(options.footprint(key), (entries) => entries === 0)
         const inUse = semaphore(2)
         yield* inUse.acquires("a", 1)
         equal(yield* isGone(inUse.key), false, "whether the store has nothing of a semaphore in use")
 
-        const released = semaphore(2)
-        const expired = semaphore(2)
-        for (const { acquires, isRefused } of [released, expired]) {
-          yield* acquires("a", 1, short)
-          yield* acquires("b", 1, short)
-          yield* isRefused("c", 1, short)
-        }
-        if (options.has("queue")) yield* expired.waits("d", 2, short)
-        yield* released.releases("a", 1)
-        yield* released.releases("b", 1)
-        yield* expire(short)
+        const { expired, released, ttl } = yield* subject.inTime((ttl) =>
+          Effect.gen(function*() {
+            const released = semaphore(2)
+            const expired = semaphore(2)
+            for (const { acquires, isRefused } of [released, expired]) {
+              yield* acquires("a", 1, ttl)
+              yield* acquires("b", 1, ttl)
+              yield* isRefused("c", 1, ttl)
+            }
+            if (options.has("queue")) yield* expired.waits("d", 2, ttl)
+            yield* released.releases("a", 1)
+            yield* released.releases("b", 1)
+            return { expired, released, ttl }
+          })
+        )
+        yield* subject.expire(ttl)
         yield* subject.eventually("nothing is left of what was released", isGone(released.key))
         yield* subject.eventually("nothing is left of what has expired", isGone(expired.key))
       })
