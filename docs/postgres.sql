@@ -1,15 +1,23 @@
 -- The schema of PostgresBacking, for those who run migrations by themselves. Written by scripts/write-postgres-sql.ts.
-begin;
+-- It creates what is missing, and so may be run again. Run it as the owner of the schema.
+begin isolation level read committed;
 
-create schema if not exists "effect_distributed_lock";
+set local search_path = pg_catalog;
+set local lock_timeout = '10s';
+select pg_advisory_xact_lock(7320413956);
 
-create table if not exists "effect_distributed_lock".migrations (
-  id integer primary key,
-  name text not null,
-  applied timestamptz not null default now()
-);
+do $schema$ begin
+  if not exists (select from pg_namespace where nspname = 'effect_distributed_lock') then
+    create schema "effect_distributed_lock";
+  end if;
+end $schema$;
+
+create table if not exists "effect_distributed_lock".migrations (id integer primary key, name text not null, applied timestamptz not null default now());
 
 -- Migration 1: initial.
+
+do $migration$ begin
+if exists (select from "effect_distributed_lock".migrations where id = 1) then return; end if;
 
 create sequence "effect_distributed_lock".tokens;
 
@@ -156,6 +164,9 @@ begin
       return;
     end if;
     own_token := nextval('"effect_distributed_lock".tokens');
+    -- What counts as expired now must not count again after the clock has gone back.
+    delete from "effect_distributed_lock".holds x where x.key = k and x.expires <= t;
+    delete from "effect_distributed_lock".places x where x.key = k and x.expires <= t;
   end if;
 
   insert into "effect_distributed_lock".holds as x (key, holder, permits, token, expires, key_name, holder_name)
@@ -237,13 +248,20 @@ end $semaphore$;
 
 create function "effect_distributed_lock".sweep(p_age interval) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $semaphore$
 begin
-  delete from "effect_distributed_lock".holds x where x.expires < clock_timestamp() - p_age;
-  delete from "effect_distributed_lock".places x where x.expires < clock_timestamp() - p_age;
+  delete from "effect_distributed_lock".holds x where x.ctid = any (array(
+    select y.ctid from "effect_distributed_lock".holds y where y.expires < clock_timestamp() - p_age for update skip locked
+  ));
+  delete from "effect_distributed_lock".places x where x.ctid = any (array(
+    select y.ctid from "effect_distributed_lock".places y where y.expires < clock_timestamp() - p_age for update skip locked
+  ));
 end $semaphore$;
 
 insert into "effect_distributed_lock".migrations (id, name) values (1, 'initial');
+
+end $migration$;
 
 commit;
 
 -- An application needs no more than this:
 -- grant usage on schema "effect_distributed_lock" to my_application;
+-- grant execute on all functions in schema "effect_distributed_lock" to my_application;

@@ -10,5 +10,5 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 backingSuite("SqliteBacking", {
   layer: SqliteBacking.layer(join(folder, "semaphores.sqlite")),
-  capabilities: ["queue", "tokens", "inspect", "partialRelease"]
+  capabilities: ["queue", "inspect", "partialRelease"]
 })

@@ -6,34 +6,51 @@ import { Duration, Effect, Layer } from "effect"
 import { Backing, DistributedSemaphoreBacking, FencingToken, SemaphoreBackingError } from "effect-distributed-lock"
 import { DatabaseSync } from "node:sqlite"
 
-// AUTOINCREMENT never issues a number twice, not even after all rows are gone: tokens only ever rise (B11).
+// One table is the lines of all keys. AUTOINCREMENT never issues a number twice, not even after all rows are gone: tokens only
+// ever rise (B11).
 const schema = `
-  create table if not exists holds (
+  create table if not exists contenders (
     token integer primary key autoincrement,
-    key text not null, id text not null, permits integer not null, expiry integer not null,
+    key text not null, id text not null,
+    permits integer not null, allowed integer not null, expiry integer not null, holds integer not null default 0,
     unique (key, id)
-  );
-  create table if not exists line (
-    ticket integer primary key autoincrement,
-    key text not null, id text not null, permits integer not null, expiry integer not null,
-    unique (key, id)
-  );
+  )
 `
 
-interface Row {
+/**
+ * Grants (B2): a contender of the key holds if its permits and those of everyone before it fit into the smallest limit of them.
+ * Input: key.
+ */
+const grant = `
+  update contenders set holds = 1 where token in (
+    select token from (
+      select token, sum(permits) over line as total, min(allowed) over line as smallest
+      from contenders where key = ? window line as (order by token)
+    ) where total <= smallest
+  )
+`
+
+/**
+ * Whether a request fits behind everyone else, at the end of the line (B2). Inputs: permits, limit, key, identifier. Output: 0 or 1.
+ */
+const fits = `
+  select total + ?1 <= min(smallest, ?2) as fits from (
+    select coalesce(sum(permits), 0) as total, coalesce(min(allowed), ?2) as smallest
+    from contenders where key = ?3 and id <> ?4
+  )
+`
+
+interface Contender {
+  readonly token: number
   readonly id: string
   readonly permits: number
   readonly expiry: number
+  readonly holds: 0 | 1
 }
 
 // SQLite's text can't hold every string of JavaScript. JSON can, and is different for different strings (B8).
 const encode = (text: string) => JSON.stringify(text)
 const decode = (text: string) => JSON.parse(text) as string
-
-const acquired = (token: number | bigint): Backing.Acquired => ({
-  _tag: "Acquired",
-  fencingToken: FencingToken(BigInt(token))
-})
 
 const make = Effect.fnUntraced(function*(file: string) {
   const db = yield* Effect.acquireRelease(
@@ -44,8 +61,6 @@ const make = Effect.fnUntraced(function*(file: string) {
 
   const get = <A>(sql: string, ...parameters: ReadonlyArray<string | number>) =>
     db.prepare(sql).get(...parameters) as A | undefined
-  const all = <A>(sql: string, ...parameters: ReadonlyArray<string | number>) =>
-    db.prepare(sql).all(...parameters) as Array<A>
   const run = (sql: string, ...parameters: ReadonlyArray<string | number>) => db.prepare(sql).run(...parameters)
 
   /**
@@ -54,22 +69,23 @@ const make = Effect.fnUntraced(function*(file: string) {
    */
   const clock = () => get<{ now: number }>("select cast(unixepoch('subsec') * 1000 as integer) as now")!.now
 
-  const heldOf = (key: string, now: number) =>
-    get<{ sum: number }>("select coalesce(sum(permits), 0) as sum from holds where key = ? and expiry >= ?", key, now)!
-      .sum
+  const expiryOf = (ttl: Duration.Duration) => clock() + Math.ceil(Duration.toMillis(ttl))
 
   const attempt = <A>(operation: string, body: () => A) =>
     Effect.try({ try: body, catch: (cause) => new SemaphoreBackingError({ operation, cause }) })
 
-  /** Has the file to itself (B9). What has expired is gone when it begins (B6). */
-  const transaction = <A>(operation: string, body: (now: number) => A) =>
+  /**
+   * Has the file to itself until it returns (B9), so that no operation takes effect late (B12). What has expired is gone when it
+   * begins (B6), and what became free is granted before it and after it.
+   */
+  const transaction = <A>(operation: string, key: string, body: (key: string) => A) =>
     attempt(operation, () => {
       db.exec("begin immediate")
       try {
-        const now = clock()
-        run("delete from holds where expiry < ?", now)
-        run("delete from line where expiry < ?", now)
-        const answer = body(now)
+        run("delete from contenders where expiry < ?", clock())
+        run(grant, encode(key))
+        const answer = body(encode(key))
+        run(grant, encode(key))
         db.exec("commit")
         return answer
       } catch (error) {
@@ -78,88 +94,77 @@ const make = Effect.fnUntraced(function*(file: string) {
       }
     })
 
-  const holdOf = (key: string, id: string) =>
-    get<Row & { token: number }>("select * from holds where key = ? and id = ?", key, id)
-  const leaveLine = (key: string, id: string) => run("delete from line where key = ? and id = ?", key, id)
+  const find = (key: string, id: string, token?: bigint) => {
+    const own = get<Contender>("select * from contenders where key = ? and id = ?", key, encode(id))
+    return token === undefined || own?.token === Number(token) ? own : undefined
+  }
 
-  return DistributedSemaphoreBacking.of({
-    tryAcquire: (key, holderId, ttl, limit, permits, options) =>
-      transaction("tryAcquire", (now): boolean | Backing.Acquired | Backing.Waiting => {
-        const [k, id, expiry] = [encode(key), encode(holderId), now + Math.ceil(Duration.toMillis(ttl))]
-        const own = holdOf(k, id)
-        if (own?.permits === permits) {
-          run("update holds set expiry = ? where token = ?", expiry, own.token)
-          leaveLine(k, id)
-          return acquired(own.token)
-        }
+  const answer = (key: string, id: string): Backing.Acquired | Backing.Waiting => {
+    const { holds, token } = find(key, id)!
+    const fencingToken = FencingToken(BigInt(token))
+    if (holds) return { _tag: "Acquired", fencingToken }
+    const ahead = "select count(*) as position from contenders where key = ? and not holds and token < ?"
+    return { _tag: "Waiting", fencingToken, ...get<{ position: number }>(ahead, key, token)! }
+  }
 
-        const place = get<{ ticket: number }>("select ticket from line where key = ? and id = ?", k, id)
-        const ahead = get<{ count: number; sum: number }>(
-          "select count(*) as count, coalesce(sum(permits), 0) as sum from line where key = ? and ticket < ?",
-          k,
-          place?.ticket ?? Number.MAX_SAFE_INTEGER
-        )!
-        if (ahead.sum + permits <= limit - heldOf(k, now) + (own?.permits ?? 0)) {
-          leaveLine(k, id)
-          run("delete from holds where key = ? and id = ?", k, id)
-          return acquired(
-            run("insert into holds (key, id, permits, expiry) values (?, ?, ?, ?)", k, id, permits, expiry)
-              .lastInsertRowid
-          )
-        }
-
-        if (!options?.queue) return false
-        run(
-          `insert into line (key, id, permits, expiry) values (?, ?, ?, ?)
-           on conflict (key, id) do update set permits = excluded.permits, expiry = excluded.expiry`,
-          k,
-          id,
-          permits,
-          expiry
-        )
-        return { _tag: "Waiting", position: ahead.count }
-      }),
-
-    release: (key, holderId, permits) =>
-      transaction("release", () => {
-        const [k, id] = [encode(key), encode(holderId)]
-        leaveLine(k, id)
-        const own = holdOf(k, id)
-        if (own === undefined) return 0
-        if (own.permits > permits) run("update holds set permits = permits - ? where token = ?", permits, own.token)
-        else run("delete from holds where token = ?", own.token)
-        return Math.min(own.permits, permits)
-      }),
-
-    refresh: (key, holderId, ttl) =>
-      transaction("refresh", (now) => {
-        const own = holdOf(encode(key), encode(holderId))
-        if (own === undefined) return false
-        run("update holds set expiry = ? where token = ?", now + Math.ceil(Duration.toMillis(ttl)), own.token)
-        return acquired(own.token)
-      }),
-
-    // Looks write nothing (B10): they leave out what has expired.
-    getCount: (key) => attempt("getCount", () => heldOf(encode(key), clock())),
-
-    inspect: (key) =>
-      attempt("inspect", (): Backing.SemaphoreState => {
-        const now = clock()
-        const rows = <A>(table: "holds" | "line", order: "token" | "ticket") =>
-          all<Row & A>(`select * from ${table} where key = ? and expiry >= ? order by ${order}`, encode(key), now)
-        const describe = ({ expiry, id, permits }: Row) => ({
+  // Looks write nothing (B10): they leave out what has expired.
+  const look = (operation: string, key: string) =>
+    attempt(operation, () => {
+      const now = clock()
+      const all = db.prepare("select * from contenders where key = ? and expiry >= ? order by token")
+        .all(encode(key), now) as unknown as Array<Contender>
+      const those = (holds: 0 | 1) =>
+        all.filter((one) => one.holds === holds).map(({ expiry, id, permits, token }) => ({
           identifier: decode(id),
           permits,
+          fencingToken: FencingToken(BigInt(token)),
           remaining: Duration.millis(expiry - now)
-        })
-        return {
-          holders: rows<{ token: number }>("holds", "token").map((row) => ({
-            ...describe(row),
-            fencingToken: FencingToken(BigInt(row.token))
-          })),
-          line: rows("line", "ticket").map(describe)
+        }))
+      return { holders: those(1), line: those(0) }
+    })
+
+  return DistributedSemaphoreBacking.of({
+    tryAcquire: (key, id, ttl, limit, permits, options) =>
+      transaction("tryAcquire", key, (key) => {
+        const own = find(key, id)
+        if (own?.permits === permits) {
+          if (!own.holds && !options?.queue) return false
+          const extend = "update contenders set expiry = ?, allowed = min(allowed, ?) where token = ?"
+          run(extend, expiryOf(ttl), limit, own.token)
+          return answer(key, id)
         }
-      })
+        if (!options?.queue && !get<{ fits: number }>(fits, permits, limit, key, encode(id))!.fits) return false
+        if (own) run("delete from contenders where token = ?", own.token)
+        const join = "insert into contenders (key, id, permits, allowed, expiry) values (?, ?, ?, ?, ?)"
+        run(join, key, encode(id), permits, limit, expiryOf(ttl))
+        run(grant, key)
+        return answer(key, id)
+      }),
+
+    release: (key, id, permits, options) =>
+      transaction("release", key, (key) => {
+        const own = find(key, id, options?.fencingToken)
+        if (own === undefined) return 0
+        if (own.holds && own.permits > permits) {
+          run("update contenders set permits = permits - ? where token = ?", permits, own.token)
+          return permits
+        }
+        run("delete from contenders where token = ?", own.token)
+        return own.holds ? own.permits : 0
+      }),
+
+    refresh: (key, id, ttl, _limit, _permits, options) =>
+      transaction("refresh", key, (key) => {
+        const own = find(key, id, options?.fencingToken)
+        if (own === undefined) return false
+        run("update contenders set expiry = ? where token = ?", expiryOf(ttl), own.token)
+        return answer(key, id)
+      }),
+
+    getCount: (key) =>
+      Effect.map(look("getCount", key), ({ holders }) => holders.reduce((sum, { permits }) => sum + permits, 0)),
+
+    inspect: (key) => look("inspect", key)
   })
 })
 

@@ -123,8 +123,8 @@ export interface DistributedSemaphore {
  *
  * **Details**
  *
- * Semaphores of one key should agree on `limit` and `ttl`. While they differ, as during a deployment, each acquisition goes
- * by its own.
+ * Semaphores of one key should agree on `limit` and `ttl`. While they differ, as during a deployment, the smallest limit of those
+ * who hold or wait counts; each acquisition has its own ttl.
  *
  * @category constructors
  * @since 0.1.0
@@ -164,7 +164,7 @@ export const make = (
       }
       refuseToWaitForItself(contender, leasesOf(owner, contender))
       const acquired = Effect.as(Requests.acquire(contender), true)
-      return name.claimIfUnused() ? acquired : Effect.andThen(name.claim, acquired)
+      return name.claimIfUnused() ? acquired : Effect.andThen(name.claim(), acquired)
     }
 
     const tryTake: Ask<SemaphoreBackingError> = (contender) => {
@@ -173,7 +173,7 @@ export const make = (
         return Requests.confirm(contender)
       }
       return Effect.andThen(
-        name.givenBack,
+        name.givenBack(),
         Effect.suspend(() =>
           name.claimIfUnused()
             ? Effect.map(Requests.ask(contender), (answer) =>

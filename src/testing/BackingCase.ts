@@ -22,8 +22,8 @@ export interface BackingCase {
   readonly name: string
   /** What the backing must be able to do for it. */
   readonly requires: ReadonlyArray<Requirement>
-  /** Whether it must have the store and the process to itself; the others may run side by side. */
-  readonly alone: boolean
+  /** Whether it does little but wait for leases to end, and may do so beside others like it. */
+  readonly sideBySide: boolean
   /**
    * Runs the case. It fails or dies with what is wrong, usually an `AssertionError`; it may take some of the backing's ttl,
    * and does not end in time on a store that does not answer: limit it.
@@ -41,15 +41,15 @@ export const backingCase = (
   rule,
   name,
   requires,
-  alone: requires.includes("restart"),
+  sideBySide: false,
   run: (options) => {
     const run = Effect.scoped(Effect.flatMap(TheSubject.make(resolve(options)), body))
     return options.virtualTime ? Effect.provide(run, TestClock.layer()) : run
   }
 })
 
-/** A case that disturbs others, or is disturbed by them. */
-export const soloCase = (...args: Parameters<typeof backingCase>): BackingCase => ({
+/** A case that waits for leases to end. */
+export const leaseCase = (...args: Parameters<typeof backingCase>): BackingCase => ({
   ...backingCase(...args),
-  alone: true
+  sideBySide: true
 })

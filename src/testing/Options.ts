@@ -1,5 +1,5 @@
 /**
- * What the suite must be told of a backing.
+ * What the suite needs to know of a backing.
  *
  * @since 0.1.0
  */
@@ -44,7 +44,7 @@ export interface BackingSuiteOptions {
   /** The shortest ttl that the store keeps exactly, 100 milliseconds by default. Cases let leases of this length expire. */
   readonly smallestTtl?: Duration.Input | undefined
   /**
-   * How much later than its ttl a lease may expire, 10 milliseconds by default; `inspect` may tell the time left as coarsely. It
+   * How much later than its ttl a lease may expire, 10 milliseconds by default; `inspect` may show the time left as coarsely. It
    * never expires earlier.
    */
   readonly granularity?: Duration.Input | undefined

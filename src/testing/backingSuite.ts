@@ -14,9 +14,12 @@ const timeout = 30 * 60_000
  */
 export const backingSuite = (name: string, options: BackingSuiteOptions): void => {
   describe(name, () => {
-    for (const { alone, name, rule, run } of casesFor(options)) {
-      // Where time is real, most cases do nothing but wait for leases to end.
-      const concurrent = !alone && !options.virtualTime
+    const cases = casesFor(options)
+    // Those that wait for leases together are adjacent: so vitest runs them at once.
+    for (
+      const { name, rule, run, sideBySide } of cases.toSorted((a, b) => Number(b.sideBySide) - Number(a.sideBySide))
+    ) {
+      const concurrent = sideBySide && !options.virtualTime
       it(`${rule}: ${name}`, { timeout, concurrent }, ({ signal }) => Effect.runPromise(run(options), { signal }))
     }
   })

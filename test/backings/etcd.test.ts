@@ -2,13 +2,12 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
 import type { ITxnRequest } from "etcd3"
-import { Range } from "etcd3"
 import { execFile } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import { DistributedSemaphore, DistributedSemaphoreBacking, Lease } from "../../src/index.ts"
-import { connect, findsNoLease, keys, leases, metrics, server } from "../utils/etcd.ts"
+import { connect, enableAuthentication, findsNoLease, keys, leases, metrics, server } from "../utils/etcd.ts"
 import * as Proxy from "../utils/proxy.ts"
 import { until } from "../utils/until.ts"
 
@@ -185,16 +184,7 @@ describe("a server with authentication", () => {
   it.live("is used by a role that may read and write below the prefix, and nothing else", () =>
     Effect.gen(function*() {
       const { url } = yield* server
-      const admin = yield* connect(url)
-      yield* Effect.promise(async () => {
-        const role = await admin.role("semaphores").create()
-        await role.grant({ permission: "Readwrite", range: Range.prefix("semaphore/") })
-        const user = await admin.user("app").create("secret")
-        await user.addRole("semaphores")
-        const root = await admin.user("root").create("root")
-        await root.addRole("root")
-        await admin.auth.authEnable()
-      })
+      yield* enableAuthentication(yield* connect(url))
       const client = yield* connect(url, { auth: { username: "app", password: "secret" } })
       yield* Effect.gen(function*() {
         const mutex = yield* DistributedSemaphore.make("key", { ttl: "2 seconds" })

@@ -113,9 +113,9 @@ describe("statements", () => {
         expect(refresh).toBeLessThanOrEqual(3 * 20)
         expect(holders.filter((keepAlive) => keepAlive.pollUnsafe() !== undefined)).toEqual([])
         expect(yield* semaphore.currentCount).toBe(1000)
-        // Backends tell what they have done once a second.
+        // Backends tell what they have done once a second, when they are used: all ten of the pool.
         yield* Effect.sleep("1500 millis")
-        yield* semaphore.currentCount
+        yield* Effect.all(Array.from({ length: 10 }, () => semaphore.currentCount), { concurrency: "unbounded" })
         const [updates] = yield* observer<{ all: bigint; hot: bigint }>`
         select n_tup_upd as all, n_tup_hot_upd as hot from pg_stat_user_tables where relname = 'holds'
       `

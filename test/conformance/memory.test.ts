@@ -4,7 +4,7 @@ import { runs } from "./runs.ts"
 
 backingSuite("MemoryBacking", {
   layer: MemoryBacking.layer,
-  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
+  capabilities: ["queue", "push", "inspect", "partialRelease"],
   instances: 1,
   virtualTime: true,
   ...runs

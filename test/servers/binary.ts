@@ -6,7 +6,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import type { Server } from "./server.ts"
 import { freePort, untilReady } from "./server.ts"
-import type { Store } from "./stores.ts"
+import type { Program } from "./stores.ts"
 
 /** Where a program is, on the PATH or where Debian hides those of PostgreSQL. */
 const locate = (program: string): string | undefined => {
@@ -20,11 +20,10 @@ const locate = (program: string): string | undefined => {
   return folders.map((folder) => Path.join(folder, program)).find((file) => Fs.existsSync(file))
 }
 
-export const isInstalled = (store: Store): boolean => store.programs.every((program) => locate(program) !== undefined)
+export const isInstalled = (store: Program): boolean => store.programs.every((program) => locate(program) !== undefined)
 
-/** PostgreSQL refuses to run as root. */
-const userFor = (store: Store): { readonly uid?: number; readonly gid?: number } => {
-  if (store.name !== "postgres" || process.getuid?.() !== 0) return {}
+const userFor = (store: Program): { readonly uid?: number; readonly gid?: number } => {
+  if (!store.refusesRoot || process.getuid?.() !== 0) return {}
   const id = (flag: string) => Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8" }))
   return { uid: id("-u"), gid: id("-g") }
 }
@@ -39,7 +38,7 @@ const signalAll = (child: ChildProcess, signal: NodeJS.Signals) => {
   for (const pid of stdout.split("\n").filter((line) => line !== "")) process.kill(Number(pid), signal)
 }
 
-export const start = async (store: Store, extraArgs: ReadonlyArray<string> = []): Promise<Server> => {
+export const start = async (store: Program, extraArgs: ReadonlyArray<string> = []): Promise<Server> => {
   const port = await freePort()
   const user = userFor(store)
   const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), `edl-${store.name}-`))
@@ -53,6 +52,7 @@ export const start = async (store: Store, extraArgs: ReadonlyArray<string> = [])
     let output = ""
     child = spawn(server!, [...store.args(port, folder), ...extraArgs], {
       cwd: folder,
+      env: { ...process.env, ...store.variables },
       stdio: ["ignore", "pipe", "pipe"],
       ...user
     })

@@ -5,15 +5,22 @@ import { fileURLToPath } from "node:url"
 import * as Binary from "./binary.ts"
 import * as Docker from "./docker.ts"
 import type { Server } from "./server.ts"
-import type { Store } from "./stores.ts"
+import type { Program, Store } from "./stores.ts"
 
-export const ways = (store: Store): string =>
-  `No ${store.name} server for the tests. Any of these will do:
-  1. a running one, named by ${store.urlVariable} (docker-compose.yml starts all three);
-  2. Docker, in which the tests start their own;
-  3. ${store.programs.join(" and ")} on the PATH;
-  4. Debian or Ubuntu and root, where the tests install it by scripts/install-test-servers.sh.
-Tests that freeze or kill a server need one of the last three.`
+export const ways = ({ name, programs, urlVariable }: Program): string => {
+  const shared = urlVariable === undefined ? [] : [
+    `a running one, named by ${urlVariable} (docker-compose.yml starts all three)`,
+    "Docker, in which the tests start their own"
+  ]
+  const own = [
+    `${programs.join(" and ")} on the PATH`,
+    "Debian or Ubuntu and root, where the tests install it by scripts/install-test-servers.sh"
+  ]
+  const numbered = [...shared, ...own].map((way, index) => `  ${index + 1}. ${way}`)
+  return `No ${name} server for the tests. Any of these will do:
+${numbered.join(";\n")}.
+Tests that freeze or kill a server need one that they start themselves.`
+}
 
 const install = fileURLToPath(new URL("../../scripts/install-test-servers.sh", import.meta.url))
 
@@ -24,13 +31,13 @@ export const startOwn = async (store: Store): Promise<Server> =>
   await Docker.isAvailable() ? Docker.start(store) : startBinary(store)
 
 /** From the programs on this machine, which are installed if that is possible. */
-export const startBinary = async (store: Store, extraArgs: ReadonlyArray<string> = []): Promise<Server> => {
-  if (!Binary.isInstalled(store) && canInstall()) {
-    console.log(`${store.name} is not on this machine: installing the test servers with apt-get`)
+export const startBinary = async (program: Program, extraArgs: ReadonlyArray<string> = []): Promise<Server> => {
+  if (!Binary.isInstalled(program) && canInstall()) {
+    console.log(`${program.name} is not on this machine: installing the test servers with apt-get`)
     execFileSync(install, { stdio: ["ignore", "ignore", "inherit"] })
   }
-  if (Binary.isInstalled(store)) return Binary.start(store, extraArgs)
-  throw new Error(ways(store))
+  if (Binary.isInstalled(program)) return Binary.start(program, extraArgs)
+  throw new Error(ways(program))
 }
 
 /** The URL of a server that all tests share, and how to end it if it was started for them. */

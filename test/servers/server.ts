@@ -1,6 +1,6 @@
 /** A running server of a store. Those that were started here can be frozen, killed and started again. */
 import * as Net from "node:net"
-import type { Store } from "./stores.ts"
+import type { Program } from "./stores.ts"
 
 export interface Server {
   readonly url: string
@@ -32,7 +32,7 @@ export const freePort = (): Promise<number> =>
 const deadline = 30_000
 
 export const untilReady = async (
-  store: Store,
+  store: Program,
   port: number,
   hasEnded: () => string | undefined | Promise<string | undefined>
 ): Promise<void> => {

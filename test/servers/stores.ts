@@ -4,17 +4,18 @@ import * as Net from "node:net"
 
 export type StoreName = "redis" | "postgres" | "etcd"
 
-export interface Store {
-  readonly name: StoreName
-  /** The environment variable that names a running server. */
-  readonly urlVariable: string
+/** A server that is started from programs on this machine. */
+export interface Program {
+  readonly name: string
+  /** The environment variable that names a running server, if tests may use one. */
+  readonly urlVariable?: string
   readonly url: (port: number) => string
-  /** The port in a container. */
-  readonly containerPort: number
-  readonly environment: Record<string, string>
-  readonly command: ReadonlyArray<string>
   /** The programs, the server first. */
   readonly programs: ReadonlyArray<string>
+  /** Whether the server refuses to run as root. It then runs as the user `postgres`. */
+  readonly refusesRoot: boolean
+  /** What the server finds in its environment besides ours. */
+  readonly variables?: Record<string, string>
   /** Runs before the first start, in an empty folder. */
   readonly prepare: (folder: string) => ReadonlyArray<string> | undefined
   /** The folder is also the working directory. */
@@ -22,7 +23,16 @@ export interface Store {
   readonly isReady: (url: string) => Promise<boolean>
 }
 
-const loopback = "127.0.0.1"
+export interface Store extends Program {
+  readonly name: StoreName
+  readonly urlVariable: string
+  /** The port in a container. */
+  readonly containerPort: number
+  readonly environment: Record<string, string>
+  readonly command: ReadonlyArray<string>
+}
+
+export const loopback = "127.0.0.1"
 
 /** What a server answers to the given bytes, or nothing if it does not within a second. */
 const ask = (url: string, bytes: string | Uint8Array): Promise<string> =>
@@ -48,6 +58,7 @@ const redis: Store = {
   environment: {},
   command: ["redis-server", "--save", ""],
   programs: ["redis-server"],
+  refusesRoot: false,
   prepare: () => undefined,
   args: (port, folder) => ["--port", String(port), "--bind", loopback, "--save", "", "--dir", folder],
   isReady: async (url) => (await ask(url, "PING\r\n")).startsWith("+PONG")
@@ -59,6 +70,8 @@ const startupMessage = (url: string) => {
   return Buffer.from(`\0\0\0${String.fromCharCode(text.length + 4)}${text}`, "latin1")
 }
 
+export const answersPostgres = async (url: string) => (await ask(url, startupMessage(url))).startsWith("R")
+
 const postgres: Store = {
   name: "postgres",
   urlVariable: "POSTGRES_URL",
@@ -67,6 +80,7 @@ const postgres: Store = {
   environment: { POSTGRES_HOST_AUTH_METHOD: "trust" },
   command: [],
   programs: ["postgres", "initdb"],
+  refusesRoot: true,
   prepare: (folder) => ["-D", folder, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
   args: (port, folder) => [
     "-D",
@@ -78,7 +92,7 @@ const postgres: Store = {
     "-c",
     "unix_socket_directories="
   ],
-  isReady: async (url) => (await ask(url, startupMessage(url))).startsWith("R")
+  isReady: answersPostgres
 }
 
 const etcd: Store = {
@@ -89,6 +103,7 @@ const etcd: Store = {
   environment: {},
   command: ["etcd", "--listen-client-urls", "http://0.0.0.0:2379", "--advertise-client-urls", "http://127.0.0.1:2379"],
   programs: ["etcd"],
+  refusesRoot: false,
   prepare: () => undefined,
   args: (port, folder) => [
     "--data-dir",

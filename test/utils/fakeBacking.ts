@@ -37,6 +37,14 @@ export const layer = (
           record("release", holderId)
           return backing.release(key, holderId, ...rest)
         },
+        refreshAll: backing.refreshAll && ((requests) => {
+          record("refreshAll")
+          return backing.refreshAll!(requests)
+        }),
+        onPermitsReleased: backing.onPermitsReleased && ((key, holderId) => {
+          record("onPermitsReleased", holderId)
+          return backing.onPermitsReleased!(key, holderId)
+        }),
         getCount: (key, ttl) => {
           record("getCount")
           return backing.getCount(key, ttl)

@@ -1,6 +1,8 @@
 /** PostgreSQL servers and clients for tests. */
 import { PgClient } from "@effect/sql-pg"
 import { Context, Effect, Layer, Redacted } from "effect"
+import { PostgresBacking } from "../../src/backings/postgres/index.ts"
+import { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { startOwn } from "../servers/find.ts"
 import { stores } from "../servers/stores.ts"
 
@@ -15,6 +17,24 @@ export const client = (url: string, options: Omit<PgClient.PgPoolConfig, "url"> 
 /** A client of its own, until the scope closes. */
 export const connect = (url: string, options: Omit<PgClient.PgPoolConfig, "url"> = {}) =>
   Effect.map(Layer.build(Layer.fresh(client(url, options))), Context.get(PgClient.PgClient))
+
+/** Builds the backing over a client of its own; answers both, so that a test can use the client too. */
+export const buildOn = (url: string) =>
+  Effect.fnUntraced(function*(
+    options: PostgresBacking.PostgresBackingOptions = {},
+    pool: Parameters<typeof client>[1] = {}
+  ) {
+    const sql = yield* connect(url, pool)
+    const context = yield* Layer.build(
+      PostgresBacking.layer(options).pipe(Layer.provide(Layer.succeed(PgClient.PgClient, sql)))
+    )
+    return { sql, context, backing: Context.get(context, DistributedSemaphoreBacking) }
+  })
+
+let names = 0
+
+/** A name for a schema, a role, a database or a key that no test has used. */
+export const freshName = () => `test_${process.pid}_${names++}`
 
 /** How many backends clients have, without the one that asks. */
 export const connections = (sql: PgClient.PgClient) =>

@@ -9,16 +9,21 @@ export interface Proxy {
   readonly refuse: (greeting?: string) => void
   /** Ends all refusals. */
   readonly accept: () => void
+  /** Sends new connections to another server. Those that are open stay where they are. */
+  readonly redirect: (target: Target) => void
   readonly close: () => Promise<void>
+}
+
+interface Target {
+  readonly port: number
+  readonly host?: string
 }
 
 const contains = (data: Buffer, text: string | RegExp) =>
   typeof text === "string" ? data.includes(text) : text.test(data.toString("latin1"))
 
-export const make = async (
-  target: { readonly port: number; readonly host?: string },
-  listenOn = "127.0.0.1"
-): Promise<Proxy> => {
+export const make = async (first: Target, listenOn = "127.0.0.1"): Promise<Proxy> => {
+  let target = first
   const pairs = new Map<readonly [Net.Socket, Net.Socket], Buffer | undefined>()
   let refused: ReadonlyArray<string> = []
   let lose: { readonly text: string | RegExp; readonly done: () => void } | undefined
@@ -69,6 +74,7 @@ export const make = async (
       }
     },
     accept: () => void (refused = []),
+    redirect: (other) => void (target = other),
     close: async () => {
       cutAll()
       await new Promise((resolve) => server.close(resolve))

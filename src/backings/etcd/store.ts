@@ -1,5 +1,5 @@
 /** The calls of etcd that the backing uses, as effects: those that are interrupted are abandoned, and may still be carried out. */
-import { Effect } from "effect"
+import { Effect, Semaphore } from "effect"
 import type { Etcd3, ITxnRequest, ITxnResponse, IWatchResponse } from "etcd3"
 import type { Range } from "./names.ts"
 
@@ -29,6 +29,10 @@ export interface Store {
 const says = (text: string) => (error: Error): boolean => error.message.includes(text)
 
 export const isLeaseNotFound = says("requested lease not found")
+
+/** What etcd answers to a JSON Web Token after any change of users or roles. */
+const voidToken = "etcdserver: revision of auth store is old"
+const isTokenVoid = says(voidToken)
 
 type WatchStream = Awaited<ReturnType<Etcd3["watchClient"]["watch"]>>
 type KeepAliveStream = Awaited<ReturnType<Etcd3["leaseClient"]["leaseKeepAlive"]>>
@@ -60,14 +64,59 @@ const noticeRepetition = (onRepeat: () => void) => {
   }) as Interceptor
 }
 
+/**
+ * Makes the client authenticate again and repeat the call, once, when the token is void. The client does so by itself only when
+ * the server says "invalid auth token", so that is what the client is given to hear.
+ */
+const renewToken = () => {
+  let isRenewed = false
+  return ((options: InterceptorOptions, nextCall: NextCall) => {
+    const call = nextCall(options)
+    const start = call.start.bind(call)
+    call.start = (metadata, listener) =>
+      start(metadata, {
+        onReceiveMetadata: (metadata) => listener?.onReceiveMetadata?.(metadata),
+        onReceiveMessage: (message) => listener?.onReceiveMessage?.(message),
+        onReceiveStatus: (status) => {
+          const renew = !isRenewed && status.details.includes(voidToken)
+          isRenewed ||= renew
+          listener?.onReceiveStatus?.(renew ? { ...status, details: "etcdserver: invalid auth token" } : status)
+        }
+      })
+    return call
+  }) as Interceptor
+}
+
 /** Ended before it is cancelled: otherwise the client counts it as a failure of the host. */
 const close = (stream: WatchStream | KeepAliveStream) => {
   stream.end()
   stream.cancel()
 }
 
+const none = () => []
+
 export const make = (client: Etcd3): Store => {
-  const call = <A>(promise: () => Promise<A>) => Effect.tryPromise({ try: promise, catch: (error) => error as Error })
+  const renewing = Semaphore.makeUnsafe(1)
+
+  const call = <A>(
+    send: (options?: CallOptions) => Promise<A>,
+    interceptors: () => ReadonlyArray<Interceptor> = none
+  ) => {
+    const attempt = (more: ReadonlyArray<Interceptor>) =>
+      Effect.tryPromise({
+        try: () => {
+          const all = [...interceptors(), ...more]
+          return send(all.length > 0 ? { interceptors: all } : undefined)
+        },
+        catch: (error) => error as Error
+      })
+    // One at a time: the first call gets a new token for all. To authenticate is slow, because the server hashes the password.
+    return Effect.catchIf(
+      attempt([]),
+      isTokenVoid,
+      () => renewing.withPermit(Effect.suspend(() => attempt([renewToken()])))
+    )
+  }
 
   const converse = <S extends WatchStream | KeepAliveStream, A>(
     open: () => Promise<S>,
@@ -97,17 +146,17 @@ export const make = (client: Etcd3): Store => {
 
   return {
     txn: (request, onRepeat) =>
-      call(() => client.kv.txn(request, onRepeat && { interceptors: [noticeRepetition(onRepeat)] })),
+      call((options) => client.kv.txn(request, options), onRepeat && (() => [noticeRepetition(onRepeat)])),
     grant: (lease, ttl) =>
       Effect.catchIf(
-        Effect.asVoid(call(() => client.leaseClient.leaseGrant({ ID: lease, TTL: ttl }))),
+        Effect.asVoid(call((options) => client.leaseClient.leaseGrant({ ID: lease, TTL: ttl }, options))),
         // The client repeats requests whose reply was lost.
         says("lease already exists"),
         () => Effect.void
       ),
     revoke: (lease) =>
       Effect.catchIf(
-        Effect.asVoid(call(() => client.leaseClient.leaseRevoke({ ID: lease }))),
+        Effect.asVoid(call((options) => client.leaseClient.leaseRevoke({ ID: lease }, options))),
         isLeaseNotFound,
         () => Effect.void
       ),
@@ -121,7 +170,10 @@ export const make = (client: Etcd3): Store => {
         // The client repeats no streams: of several hosts, another may answer.
       }).pipe(Effect.retry({ times: 3 })),
     secondsLeft: (lease) =>
-      Effect.map(call(() => client.leaseClient.leaseTimeToLive({ ID: lease })), ({ TTL }) => Number(TTL)),
+      Effect.map(
+        call((options) => client.leaseClient.leaseTimeToLive({ ID: lease }, options)),
+        ({ TTL }) => Number(TTL)
+      ),
     watch: (range, startRevision, onResponse) =>
       converse(() => client.watchClient.watch({ interceptors: [requireLeader] }), (stream, done) => {
         stream.on("data", (response) => {

@@ -54,13 +54,18 @@ const make = (): DistributedSemaphoreBacking => {
     return { _tag: "Waiting", fencingToken, position, retryAfter }
   }
 
-  const refresh = ({ fencingToken, holderId, key, ttl }: RefreshRequest, now: bigint) =>
-    operate(key, now, (semaphore) => {
-      const own = semaphore.find(holderId, fencingToken)
-      if (own === undefined) return false
-      semaphore.extend(own, now + nanos(ttl))
-      return answer(semaphore, own, ttl, now)
-    })
+  const refreshAll = (requests: ReadonlyArray<RefreshRequest>, now: bigint) => {
+    const found = requests.map(({ fencingToken, holderId, key, ttl }) =>
+      operate(key, now, (semaphore) => {
+        const own = semaphore.find(holderId, fencingToken)
+        if (own !== undefined) semaphore.extend(own, now + nanos(ttl))
+        return { semaphore, own }
+      })
+    )
+    return found.map(({ own, semaphore }, index) =>
+      own !== undefined && answer(semaphore, own, requests[index]!.ttl, now)
+    )
+  }
 
   const look = (key: string) =>
     atNow((now) => {
@@ -84,9 +89,9 @@ const make = (): DistributedSemaphoreBacking => {
       atNow((now) => operate(key, now, (semaphore) => semaphore.release(holderId, permits, options?.fencingToken))),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
-      atNow((now) => refresh({ key, holderId, ttl, limit, permits, ...options }, now)),
+      atNow((now) => refreshAll([{ key, holderId, ttl, limit, permits, ...options }], now)[0]!),
 
-    refreshAll: (requests) => atNow((now) => requests.map((request) => refresh(request, now))),
+    refreshAll: (requests) => atNow((now) => refreshAll(requests, now)),
 
     getCount: (key) => Effect.map(look(key), ({ holders }) => holders.reduce((sum, { permits }) => sum + permits, 0)),
 

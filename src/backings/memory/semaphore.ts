@@ -27,8 +27,9 @@ export class Semaphore {
   private held = 0
   /** The limits that holders asked with, and how many holders each has. Usually there is one. */
   private readonly limits = new Map<number, number>()
-  /** No contender expires earlier. */
+  /** No contender expires earlier; it may be that none expires then any more. */
   private earliestExpiry = never
+  private earliestWasExtended = false
   private firstSeat = 0
   private nextSeat = 0
   private seatsHaveGaps = false
@@ -45,13 +46,10 @@ export class Semaphore {
   /** B6: what has expired is gone, and what it leaves is granted. */
   expire(now: bigint): void {
     if (now < this.earliestExpiry) return
-    this.earliestExpiry = never
     for (const contenders of [this.holders, this.waiters]) {
-      for (const contender of contenders.values()) {
-        if (contender.expiry <= now) this.remove(contender)
-        else this.earliestExpiry = min(this.earliestExpiry, contender.expiry)
-      }
+      for (const contender of contenders.values()) if (contender.expiry <= now) this.remove(contender)
     }
+    this.findEarliestExpiry()
     this.grant()
   }
 
@@ -104,6 +102,7 @@ export class Semaphore {
   }
 
   extend(contender: Contender, expiry: bigint): void {
+    if (contender.expiry === this.earliestExpiry) this.earliestWasExtended = true
     contender.expiry = expiry
     this.earliestExpiry = min(this.earliestExpiry, expiry)
   }
@@ -120,7 +119,16 @@ export class Semaphore {
 
   /** When to look if nothing is heard: nobody who could be in the way expires earlier. */
   nextExpiry(): bigint {
+    if (this.earliestWasExtended) this.findEarliestExpiry()
     return this.earliestExpiry
+  }
+
+  private findEarliestExpiry(): void {
+    this.earliestExpiry = never
+    this.earliestWasExtended = false
+    for (const contenders of [this.holders, this.waiters]) {
+      for (const { expiry } of contenders.values()) this.earliestExpiry = min(this.earliestExpiry, expiry)
+    }
   }
 
   /** The smallest limit of the holders, and of one that comes after them. */

@@ -9,7 +9,7 @@
  * @since 0.1.0
  */
 import { PgClient } from "@effect/sql-pg"
-import { Config, Context, Duration, Effect, Layer, Schedule } from "effect"
+import { Config, Duration, Effect, Layer, Schedule } from "effect"
 import type { SemaphoreState } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
@@ -20,6 +20,7 @@ import { quote } from "./migrations.ts"
 import { decode, encode } from "./names.ts"
 import * as Notifications from "./notifications.ts"
 import * as Refreshes from "./refreshes.ts"
+import { apart } from "./transactions.ts"
 
 export { type Migration, migrations } from "./migrations.ts"
 
@@ -28,7 +29,10 @@ export { type Migration, migrations } from "./migrations.ts"
  * @since 0.1.0
  */
 export interface PostgresBackingOptions {
-  /** The schema that all is kept in, `"effect_distributed_lock"` by default. Semaphores in different schemas are different. */
+  /**
+   * The schema that all is kept in, `"effect_distributed_lock"` by default. Semaphores in different schemas are different. A
+   * name has at most 63 bytes.
+   */
   readonly schema?: string | undefined
   /** Whether to create the schema, or bring it up to date, when the layer is built: `true` by default. */
   readonly migrate?: boolean | undefined
@@ -37,7 +41,10 @@ export interface PostgresBackingOptions {
    * needs 2. Otherwise they poll.
    */
   readonly pushBasedAcquireEnabled?: boolean | undefined
-  /** When to listen again after the connection was lost: every second by default. When it ends, waiters poll. */
+  /**
+   * When to listen again after the connection was lost, or when what is notified is not heard, as behind a pooler: every
+   * second by default. Meanwhile, and when the schedule has ended, waiters poll.
+   */
   readonly pushStreamRetrySchedule?: Schedule.Schedule<unknown> | undefined
   /** The client to listen with, if the other is behind a pooler that can't: the same by default. */
   readonly listenClient?: PgClient.PgClient | undefined
@@ -73,14 +80,13 @@ export const layerConfig = (
 const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   const client = yield* PgClient.PgClient
   const name = options.schema ?? "effect_distributed_lock"
+  yield* Migrate.checkName(name)
   const schema = quote(name)
 
-  const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<unknown>) =>
+  // A number binds as int4, int8 or float8, by its value, and an array by its elements': bind what is of one type always.
+  const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<Parameter>) =>
     client.unsafe<A>(statement, parameters).withoutTransform.pipe(
-      // Not in a transaction of the caller's: it might be rolled back, and would keep the key locked until it ends.
-      Effect.updateContext((context: Context.Context<never>) =>
-        Context.omit(client.transactionService)(context) as Context.Context<never>
-      ),
+      apart(client),
       Effect.mapError((error) => new SemaphoreBackingError({ operation, cause: serverError(error) }))
     )
 
@@ -88,14 +94,14 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   yield* Migrate.verify(client, name)
 
   const notifications = options.pushBasedAcquireEnabled === false ? undefined : yield* Notifications.make(
-    options.listenClient ?? client,
+    { listening: options.listenClient ?? client, notifying: client },
     name,
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
   )
 
   yield* inBackground(
     Effect.schedule(
-      Effect.ignoreCause(run("sweep", `select ${schema}.sweep('10 seconds')`)),
+      Effect.ignoreCause(run("sweep", `select ${schema}.sweep(interval '10 seconds')`)),
       Schedule.spaced("30 seconds")
     )
   )
@@ -103,10 +109,10 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   const refresh = Refreshes.make((refreshes) =>
     run<{ index: bigint; token: bigint }>(
       "refresh",
-      `select index, token from ${schema}.refresh($1, $2, $3)`,
+      `select index, token from ${schema}.refresh($1::text[], $2::text[], $3::bigint[])`,
       refreshes.map(({ key }) => encode(key)),
       refreshes.map(({ holderId }) => encode(holderId)),
-      refreshes.map(({ ttlMillis }) => ttlMillis)
+      refreshes.map(({ ttlMillis }) => BigInt(ttlMillis))
     ).pipe(Effect.map((rows) => {
       const tokens = new Map(rows.map(({ index, token }) => [Number(index), token]))
       return refreshes.map((_, index) => {
@@ -123,12 +129,12 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
         return Effect.map(
           run<{ answer: "acquired" | "waiting" | "refused"; number: bigint; retry_after: bigint }>(
             "tryAcquire",
-            `select answer, number, retry_after from ${schema}.try_acquire($1, $2, $3, $4, $5, $6)`,
+            `select answer, number, retry_after from ${schema}.try_acquire($1::text, $2::text, $3::bigint, $4::bigint, $5::bigint, $6::boolean)`,
             encode(key),
             encode(holderId),
-            millis(ttl),
-            limit,
-            permits,
+            BigInt(millis(ttl)),
+            BigInt(limit),
+            BigInt(permits),
             options?.queue ?? false
           ),
           ([row]) => {
@@ -153,10 +159,10 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
       Effect.map(
         run<{ freed: bigint }>(
           "release",
-          `select ${schema}.release($1, $2, $3) as freed`,
+          `select ${schema}.release($1::text, $2::text, $3::bigint) as freed`,
           encode(key),
           encode(holderId),
-          permits
+          BigInt(permits)
         ),
         ([row]) => Number(row!.freed)
       ),
@@ -165,7 +171,7 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
 
     getCount: (key) =>
       Effect.map(
-        run<{ count: bigint }>("getCount", `select ${schema}.get_count($1) as count`, encode(key)),
+        run<{ count: bigint }>("getCount", `select ${schema}.get_count($1::text) as count`, encode(key)),
         ([row]) => Number(row!.count)
       ),
 
@@ -175,13 +181,15 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
       Effect.map(
         run<InspectRow>(
           "inspect",
-          `select holder, permits, token, ticket, micros from ${schema}.inspect($1)`,
+          `select holder, permits, token, ticket, micros from ${schema}.inspect($1::text)`,
           encode(key)
         ),
         stateOf
       )
   })
 })
+
+type Parameter = string | bigint | boolean | ReadonlyArray<string> | ReadonlyArray<bigint>
 
 interface InspectRow {
   readonly holder: string

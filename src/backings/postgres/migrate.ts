@@ -1,49 +1,114 @@
-/** Brings the schema up to date, or finds that it is not. */
+/** Brings the schema up to date, or finds that it is not. Apart from a transaction of the caller's, as operations are. */
 import type { PgClient } from "@effect/sql-pg"
-import { Effect } from "effect"
+import { Cause, Effect } from "effect"
 import * as SqlError from "effect/sql/SqlError"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
+import { refuse } from "../../core/internal/options.ts"
 import { serverError } from "./errors.ts"
 import * as Migrations from "./migrations.ts"
+import { apart } from "./transactions.ts"
 
 /** One lock for all who migrate, in whatever schema. */
-const lock = 7_320_413_956
+export const migrationLock = 7_320_413_956n
+
+/** How long a migration waits for a lock, and a look at the schema for a connection and an answer. */
+export const limitSeconds = 10
+const limit = `${limitSeconds} seconds` as const
 
 const failed = (cause: unknown) =>
   new SemaphoreBackingError({ operation: "migrate", cause: SqlError.isSqlError(cause) ? serverError(cause) : cause })
 
-/** Applies what is missing. Any number of processes may do so at once. */
-export const migrate = (client: PgClient.PgClient, name: string): Effect.Effect<void, SemaphoreBackingError> => {
-  const schema = Migrations.quote(name)
-  const run = (statement: string, ...parameters: ReadonlyArray<unknown>) =>
-    client.unsafe<{ readonly id: number }>(statement, parameters).withoutTransform
-  return client.withTransaction(Effect.gen(function*() {
-    yield* run("set local search_path = pg_catalog")
-    yield* run("select pg_advisory_xact_lock($1)", lock)
-    yield* run(`create schema if not exists ${schema}`)
-    yield* run(
-      `create table if not exists ${schema}.migrations (id integer primary key, name text not null, applied timestamptz not null default now())`
+const codeOf = (error: unknown) => {
+  const cause = SqlError.isSqlError(error) ? serverError(error) : error
+  return typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined
+}
+
+/** invalid_schema_name, undefined_function */
+const isMissing = (error: unknown) => codeOf(error) === "3F000" || codeOf(error) === "42883"
+
+/** lock_not_available */
+const isLocked = (error: unknown) => codeOf(error) === "55P03"
+
+/** PostgreSQL cuts longer names off, and then two are one; and it refuses to notify a channel of that name. */
+const longestName = 63
+
+/** Whether it has no lone surrogates. */
+const isUnicode = (text: string) => Buffer.from(text).toString() === text
+
+/** Refuses a name that PostgreSQL would not keep as it is. */
+export const checkName = (name: unknown): Effect.Effect<void> =>
+  typeof name === "string" && name.length > 0 && !name.includes("\0") && isUnicode(name) &&
+    Buffer.byteLength(name) <= longestName
+    ? Effect.void
+    : refuse("schema", name, `a non-empty string of at most ${longestName} bytes in UTF-8, without NUL`)
+
+/** The version of the schema, or undefined if there is none. Only EXECUTE on its functions is needed. */
+const version = Effect.fnUntraced(function*(client: PgClient.PgClient, name: string) {
+  const rows = yield* client.unsafe<{ readonly version: number | null }>(
+    `select ${Migrations.quote(name)}.version() as version`
+  ).withoutTransform.pipe(
+    apart(client),
+    Effect.timeout(limit),
+    Effect.catch((error) =>
+      isMissing(error)
+        ? Effect.succeed([] as ReadonlyArray<{ readonly version: number | null }>)
+        : failed(Cause.isTimeoutError(error) ? new Cause.TimeoutError(`No answer within ${limit}`) : error)
     )
-    const applied = new Set((yield* run(`select id from ${schema}.migrations`)).map(({ id }) => id))
+  )
+  return rows[0]?.version ?? undefined
+})
+
+const newestOf = (name: string) => Migrations.migrations(name).at(-1)!.id
+
+/**
+ * Applies what is missing. Any number of processes may do so at once. What is there is not created again: that needs rights
+ * which the owner of a schema may lack.
+ */
+export const migrate = Effect.fnUntraced(function*(client: PgClient.PgClient, name: string) {
+  const found = yield* version(client, name)
+  if (found !== undefined && found >= newestOf(name)) return
+  const schema = Migrations.quote(name)
+  const run = <A extends object>(statement: string, ...parameters: ReadonlyArray<string | bigint>) =>
+    client.unsafe<A>(statement, parameters).withoutTransform
+  yield* client.withTransaction(Effect.gen(function*() {
+    // Behind the lock, an older snapshot would not see what others have created.
+    yield* run("set transaction isolation level read committed")
+    yield* run("set local search_path = pg_catalog")
+    yield* run(`set local lock_timeout = '${limitSeconds}s'`)
+    yield* run("select pg_advisory_xact_lock($1::bigint)", migrationLock)
+    const [there] = yield* run<{ readonly schema: boolean; readonly migrations: boolean }>(
+      `select
+        exists (select from pg_namespace where nspname = $1::text) as schema,
+        exists (select from pg_tables where schemaname = $1::text and tablename = 'migrations') as migrations`,
+      name
+    )
+    if (!there!.schema) yield* run(`create schema ${schema}`)
+    if (!there!.migrations) yield* run(`create table ${schema}.migrations ${Migrations.columns}`)
+    const applied = new Set((yield* run<{ id: number }>(`select id from ${schema}.migrations`)).map(({ id }) => id))
     for (const { id, name: title, statements } of Migrations.migrations(name)) {
       if (applied.has(id)) continue
       for (const statement of statements) yield* run(statement)
-      yield* run(`insert into ${schema}.migrations (id, name) values ($1, $2)`, id, title)
+      yield* run(`insert into ${schema}.migrations (id, name) values ($1::bigint, $2::text)`, BigInt(id), title)
     }
-  })).pipe(Effect.mapError(failed))
-}
+  })).pipe(
+    apart(client),
+    Effect.mapError((error) =>
+      failed(
+        isLocked(error)
+          ? `the lock of the migrations was not free within ${limit}: another session holds it, and may have left a transaction open`
+          : error
+      )
+    )
+  )
+})
 
 /** Fails unless the schema is the one that this version of the package was written for, and sessions are as it needs them. */
 export const verify = Effect.fnUntraced(function*(client: PgClient.PgClient, name: string) {
-  const newest = Migrations.migrations(name).at(-1)!.id
-  const [row] = yield* client.unsafe<{ readonly version: number }>(
-    `select ${Migrations.quote(name)}.version() as version`
-  ).withoutTransform.pipe(
-    Effect.mapError((error) =>
-      failed(isMissing(error) ? `there is no schema ${name}: run its migrations, or let the layer do so` : error)
-    )
-  )
-  const found = row?.version ?? 0
+  const newest = newestOf(name)
+  const found = yield* version(client, name)
+  if (found === undefined) {
+    return yield* failed(`there is no schema ${name}: run its migrations, or let the layer do so`)
+  }
   if (found !== newest) {
     return yield* failed(
       `the schema ${name} has version ${found}, and this package needs version ${newest}: ${
@@ -52,9 +117,3 @@ export const verify = Effect.fnUntraced(function*(client: PgClient.PgClient, nam
     )
   }
 })
-
-/** invalid_schema_name, undefined_function */
-const isMissing = (error: SqlError.SqlError) => {
-  const cause = serverError(error)
-  return "code" in cause && (cause.code === "3F000" || cause.code === "42883")
-}

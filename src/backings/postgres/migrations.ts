@@ -23,8 +23,17 @@ export interface Migration {
 /** What each function begins with. */
 const header = `language plpgsql security definer set search_path = pg_catalog, pg_temp`
 
-/** For the schema `s`, an identifier; `text` is the same inside quotes. The channel is named like the schema. */
-const initial = (s: string, text: string, channel: string): ReadonlyArray<string> => [
+/**
+ * For the schema `s`, an identifier. The channel is named like the schema; `channel` is a literal, as `tokens` and `tickets`
+ * are, the names of the sequences. `body` stands around the body of each function.
+ */
+const initial = ({ body, channel, s, tickets, tokens }: {
+  readonly s: string
+  readonly channel: string
+  readonly tokens: string
+  readonly tickets: string
+  readonly body: string
+}): ReadonlyArray<string> => [
   `create sequence ${s}.tokens`,
   `create sequence ${s}.tickets`,
 
@@ -65,7 +74,7 @@ language sql immutable parallel safe
 return ('x' || encode(substr(key, 1, 8), 'hex'))::bit(64)::bigint`,
 
   // B9: has the key to itself until the commit, or shares it with those who look. Answers the time.
-  `create function ${s}.enter(key bytea, shared boolean default false) returns timestamptz ${header} as $semaphore$
+  `create function ${s}.enter(key bytea, shared boolean default false) returns timestamptz ${header} as ${body}
 begin
   if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
     raise exception 'semaphores need the isolation level READ COMMITTED, not %',
@@ -77,10 +86,10 @@ begin
     perform pg_advisory_xact_lock(${s}.lock_of(key));
   end if;
   return clock_timestamp();
-end $semaphore$`,
+end ${body}`,
 
   // B4, C2: notifies those who can go now. The payload is the key's name, a colon, and the holders' names.
-  `create function ${s}.wake(k bytea, t timestamptz) returns void ${header} as $semaphore$
+  `create function ${s}.wake(k bytea, t timestamptz) returns void ${header} as ${body}
 declare
   -- Of no waiter is the limit larger: behind one that is beyond it nobody can go.
   largest bigint := (select max(p."limit") from ${s}.places p where p.key = k);
@@ -101,21 +110,21 @@ begin
     if demand - own <= w."limit" then names := names || encode(substr(w.holder, 1, 16), 'hex'); end if;
     -- A payload has less than 8000 bytes.
     if cardinality(names) >= 200 then
-      perform pg_notify('${channel}', encode(substr(k, 1, 16), 'hex') || ':' || array_to_string(names, ','));
+      perform pg_notify(${channel}, encode(substr(k, 1, 16), 'hex') || ':' || array_to_string(names, ','));
       names := '{}';
     end if;
     exit when demand > largest;
   end loop;
   if cardinality(names) > 0 then
-    perform pg_notify('${channel}', encode(substr(k, 1, 16), 'hex') || ':' || array_to_string(names, ','));
+    perform pg_notify(${channel}, encode(substr(k, 1, 16), 'hex') || ':' || array_to_string(names, ','));
   end if;
-end $semaphore$`,
+end ${body}`,
 
   // B1, B2, B3. Answers acquired and the token, or waiting, the position and the milliseconds until the next look, or refused.
   `create function ${s}.try_acquire(
   p_key text, p_holder text, p_ttl bigint, p_limit bigint, p_permits bigint, p_queue boolean,
   out answer text, out number bigint, out retry_after bigint
-) ${header} as $semaphore$
+) ${header} as ${body}
 declare
   k constant bytea := ${s}.digest(p_key);
   h constant bytea := ${s}.digest(p_holder);
@@ -153,7 +162,7 @@ begin
         return;
       end if;
       insert into ${s}.places as x (key, holder, ticket, permits, "limit", expires, key_name, holder_name)
-        values (k, h, coalesce(place_ticket, nextval('${text}.tickets')), p_permits, p_limit, until, p_key, p_holder)
+        values (k, h, coalesce(place_ticket, nextval(${tickets})), p_permits, p_limit, until, p_key, p_holder)
         on conflict (key, holder) do update set
           ticket = excluded.ticket, permits = excluded.permits, "limit" = excluded."limit", expires = excluded.expires
         returning x.ticket into place_ticket;
@@ -172,7 +181,10 @@ begin
       retry_after := greatest(1, ceil(extract(epoch from first_end - t) * 1000));
       return;
     end if;
-    own_token := nextval('${text}.tokens');
+    own_token := nextval(${tokens});
+    -- What counts as expired now must not count again after the clock has gone back.
+    delete from ${s}.holds x where x.key = k and x.expires <= t;
+    delete from ${s}.places x where x.key = k and x.expires <= t;
   end if;
 
   insert into ${s}.holds as x (key, holder, permits, token, expires, key_name, holder_name)
@@ -183,10 +195,10 @@ begin
   if coalesce(own_permits, 0) + coalesce(place_permits, 0) > p_permits then perform ${s}.wake(k, t); end if;
   answer := 'acquired';
   number := own_token;
-end $semaphore$`,
+end ${body}`,
 
   // B4. Answers how many permits were freed.
-  `create function ${s}.release(p_key text, p_holder text, p_permits bigint) returns bigint ${header} as $semaphore$
+  `create function ${s}.release(p_key text, p_holder text, p_permits bigint) returns bigint ${header} as ${body}
 declare
   k constant bytea := ${s}.digest(p_key);
   h constant bytea := ${s}.digest(p_holder);
@@ -204,11 +216,11 @@ begin
   end if;
   if own > 0 or waited then perform ${s}.wake(k, t); end if;
   return least(coalesce(own, 0), p_permits);
-end $semaphore$`,
+end ${body}`,
 
   // B5, for several holds at once. Answers the number of each hold that is still there, from 1, and its token.
   `create function ${s}.refresh(p_keys text[], p_holders text[], p_ttls bigint[])
-returns table (index bigint, token bigint) ${header} as $semaphore$
+returns table (index bigint, token bigint) ${header} as ${body}
 declare
   t timestamptz;
 begin
@@ -223,19 +235,19 @@ begin
     from unnest(p_keys, p_holders, p_ttls) with ordinality as a (key, holder, ttl, i)
     where x.key = ${s}.digest(a.key) and x.holder = ${s}.digest(a.holder) and x.expires > t
     returning a.i, x.token;
-end $semaphore$`,
+end ${body}`,
 
   // B10: looks wait for what is being committed, or a hold that is just being extended would seem to have expired.
-  `create function ${s}.get_count(p_key text) returns bigint ${header} as $semaphore$
+  `create function ${s}.get_count(p_key text) returns bigint ${header} as ${body}
 declare
   k constant bytea := ${s}.digest(p_key);
   t constant timestamptz := ${s}.enter(k, shared => true);
 begin
   return (select coalesce(sum(x.permits), 0)::bigint from ${s}.holds x where x.key = k and x.expires > t);
-end $semaphore$`,
+end ${body}`,
 
   `create function ${s}.inspect(p_key text)
-returns table (holder text, permits bigint, token bigint, ticket bigint, micros bigint) ${header} as $semaphore$
+returns table (holder text, permits bigint, token bigint, ticket bigint, micros bigint) ${header} as ${body}
 declare
   k constant bytea := ${s}.digest(p_key);
   t constant timestamptz := ${s}.enter(k, shared => true);
@@ -247,29 +259,60 @@ begin
     select x.holder_name, x.permits, null::bigint, x.ticket, (extract(epoch from x.expires - t) * 1000000)::bigint
       from ${s}.places x where x.key = k and x.expires > t
     order by 3, 4;
-end $semaphore$`,
+end ${body}`,
 
-  `create function ${s}.version() returns integer ${header} as $semaphore$
+  `create function ${s}.version() returns integer ${header} as ${body}
 begin
   perform ${s}.enter(${s}.digest(''));
   return (select max(m.id) from ${s}.migrations m);
-end $semaphore$`,
+end ${body}`,
 
-  // C5: removes what has expired a while ago. Nobody counts it any more; it only takes room.
-  `create function ${s}.sweep(p_age interval) returns void ${header} as $semaphore$
+  // C5: removes what has expired a while ago. Nobody counts it any more; it only takes room. It waits for no operation,
+  // because it has no key to itself: what another has locked is left for the next time.
+  `create function ${s}.sweep(p_age interval) returns void ${header} as ${body}
 begin
-  delete from ${s}.holds x where x.expires < clock_timestamp() - p_age;
-  delete from ${s}.places x where x.expires < clock_timestamp() - p_age;
-end $semaphore$`
+  delete from ${s}.holds x where x.ctid = any (array(
+    select y.ctid from ${s}.holds y where y.expires < clock_timestamp() - p_age for update skip locked
+  ));
+  delete from ${s}.places x where x.ctid = any (array(
+    select y.ctid from ${s}.places y where y.expires < clock_timestamp() - p_age for update skip locked
+  ));
+end ${body}`
 ]
 
 /** A name as an identifier. */
 export const quote = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`
 
-/** A text inside quotes. */
-const inText = (text: string) => text.replaceAll("'", "''")
+/** A text as a literal, whatever `standard_conforming_strings` says. */
+export const literal = (text: string): string => {
+  const quoted = `'${text.replaceAll("'", "''").replaceAll("\\", "\\\\")}'`
+  return text.includes("\\") ? `E${quoted}` : quoted
+}
+
+/** A dollar quote that does not occur in a name. */
+const dollarQuote = (name: string): string => {
+  let tag = "semaphore"
+  while (name.includes(`$${tag}$`)) tag += "_"
+  return `$${tag}$`
+}
+
+/** The columns of the table `migrations`, which tells what has been applied. */
+export const columns = "(id integer primary key, name text not null, applied timestamptz not null default now())"
 
 /** All migrations, oldest first, for a schema of this name. */
-export const migrations = (schema: string): ReadonlyArray<Migration> => [
-  { id: 1, name: "initial", statements: initial(quote(schema), inText(quote(schema)), inText(schema)) }
-]
+export const migrations = (schema: string): ReadonlyArray<Migration> => {
+  const s = quote(schema)
+  return [
+    {
+      id: 1,
+      name: "initial",
+      statements: initial({
+        s,
+        channel: literal(schema),
+        tokens: literal(`${s}.tokens`),
+        tickets: literal(`${s}.tickets`),
+        body: dollarQuote(schema)
+      })
+    }
+  ]
+}

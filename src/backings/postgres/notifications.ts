@@ -1,7 +1,8 @@
 /**
  * Hears which waiters may go: one LISTEN connection per layer, opened on the first wait, and one channel for all keys.
  *
- * What is notified while the connection is down is lost, so whoever listens is signalled whenever it stands again.
+ * The channel stands when a notification has been heard that operations' client has sent: behind a pooler a LISTEN can
+ * succeed and hear nothing. What is notified while it is down is lost, so whoever listens is signalled whenever it stands again.
  */
 import type { PgClient } from "@effect/sql-pg"
 import { Effect, Queue, Schedule, Scope, Stream } from "effect"
@@ -17,8 +18,11 @@ export interface Notifications {
 /** Of a waiter, or of anyone who waits for a key. */
 const nameOf = (key: string, holder: string | undefined) => `${key}:${holder ?? ""}`
 
+/** A notification that is not heard within this time is not coming. */
+const longestDelay = "2 seconds"
+
 export const make = Effect.fnUntraced(function*(
-  client: PgClient.PgClient,
+  clients: { readonly listening: PgClient.PgClient; readonly notifying: PgClient.PgClient },
   channel: string,
   retrySchedule: Schedule.Schedule<unknown>
 ): Effect.fn.Return<Notifications, never, Scope.Scope> {
@@ -34,16 +38,23 @@ export const make = Effect.fnUntraced(function*(
     for (const holder of holders.split(",")) signal(nameOf(key, holder))
   }
 
-  /** Ends when the connection does; fails when the schedule ends before there is one. */
+  /** Ends when the connection does; fails if the channel has never stood. */
   const listenOnce = Effect.scoped(Effect.gen(function*() {
-    const messages = yield* Effect.retry(client.listen(channel), retrySchedule)
+    const messages = yield* clients.listening.listen(channel)
+    const greeting = crypto.randomUUID()
+    yield* clients.notifying.notify(channel, greeting).pipe(
+      Effect.andThen(Effect.repeat(Queue.take(messages), { until: ({ payload }) => payload === greeting })),
+      Effect.timeout(longestDelay)
+    )
     stands = true
     for (const name of listeners.keys()) signal(name)
     yield* Effect.ignoreCause(Effect.forever(Effect.map(Queue.take(messages), ({ payload }) => hear(payload))))
   })).pipe(Effect.ensuring(Effect.sync(() => void (stands = false))))
 
   // The pause keeps a connection that always falls again from keeping us busy.
-  const keepListening = Effect.ignoreCause(Effect.forever(Effect.andThen(listenOnce, Effect.sleep("100 millis"))))
+  const keepListening = Effect.ignoreCause(
+    Effect.forever(Effect.andThen(Effect.retry(listenOnce, retrySchedule), Effect.sleep("100 millis")))
+  )
 
   const start = yield* Effect.cached(Scope.provide(inBackground(keepListening), scope))
 

@@ -1,8 +1,11 @@
 /**
- * Refreshes many holds by one statement. The more holds are refreshed, the longer each waits for others to join it: with a
- * thousand, a sixtieth of the ttl; a single one hardly at all.
+ * Refreshes many holds by one statement.
+ *
+ * A refresh that comes alone is sent at once. Those that come soon after a batch wait together until the pause behind it is
+ * over; the larger the batch was, the longer the pause. Nobody waits for more than a small part of its own ttl, because an
+ * attempt has a time limit and a lease an end.
  */
-import { Deferred, Duration, Effect, Exit } from "effect"
+import { Deferred, Effect, Exit } from "effect"
 
 export interface Refresh {
   readonly key: string
@@ -15,57 +18,56 @@ interface Waiting<A, E> {
   readonly answer: Deferred.Deferred<A, E>
 }
 
-/** As many that most wait for each other. */
-const many = 1000
+interface Batch<A, E> {
+  /** By hold: those who refresh one hold at the same time share an answer, because one row is updated once. */
+  readonly waiting: Map<string, Waiting<A, E>>
+  /** When it is sent, if it is not full before. */
+  due: number
+}
 
-/** Locks are few: so many keys at once. */
+/** At most this many keys per statement: the server's lock table is limited. */
 const largestBatch = 200
+
+/** Fifty refreshes a second, or more, reach the longest pause. */
+const pauseMillisPerHold = 20
+const longestPauseMillis = 200
+
+/** A refresh waits for this part of its ttl at most. */
+const partOfTtl = 1 / 60
 
 export const make = <A, E>(
   /** Answers in the order of the refreshes. */
   send: (refreshes: ReadonlyArray<Refresh>) => Effect.Effect<ReadonlyArray<A>, E>
 ): (refresh: Refresh) => Effect.Effect<A, E> => {
-  /** Those of the next batch. Who refreshes the same hold at the same time shares an answer: one row is updated once. */
-  let next = new Map<string, Waiting<A, E>>()
-  /** Holds that were refreshed within the last ttl, by the time of their last refresh. */
-  const recent = new Map<string, number>()
+  let next: Batch<A, E> | undefined
+  /** When the pause behind the last batch is over. */
+  let pauseEnd = 0
 
-  const countRecent = (name: string, ttlMillis: number) => {
-    const now = performance.now()
-    recent.delete(name)
-    recent.set(name, now)
-    for (const [other, time] of recent) {
-      if (time > now - ttlMillis) break
-      recent.delete(other)
-    }
-    return recent.size
-  }
-
-  const sendAll = Effect.fnUntraced(function*(batch: ReadonlyArray<Waiting<A, E>>) {
-    const exit = yield* Effect.exit(send(batch.map(({ refresh }) => refresh)))
-    for (const [index, { answer }] of batch.entries()) {
+  /** Sends a batch, unless it has been sent. */
+  const flush = Effect.fnUntraced(function*(batch: Batch<A, E>) {
+    if (next !== batch) return
+    next = undefined
+    const all = Array.from(batch.waiting.values())
+    pauseEnd = performance.now() + Math.min(all.length * pauseMillisPerHold, longestPauseMillis)
+    const exit = yield* Effect.exit(send(all.map(({ refresh }) => refresh)))
+    for (const [index, { answer }] of all.entries()) {
       yield* Deferred.done(answer, Exit.map(exit, (answers) => answers[index]!))
     }
   })
 
-  const flush = Effect.suspend(() => {
-    const all = Array.from(next.values())
-    next = new Map()
-    const batches = Array.from(
-      { length: Math.ceil(all.length / largestBatch) },
-      (_, index) => all.slice(index * largestBatch, (index + 1) * largestBatch)
-    )
-    return Effect.forEach(batches, sendAll, { discard: true })
-  })
-
   return Effect.fnUntraced(function*(refresh: Refresh) {
+    const now = performance.now()
+    const due = Math.min(Math.max(now, pauseEnd), now + refresh.ttlMillis * partOfTtl)
+    const batch: Batch<A, E> = next ??= { waiting: new Map(), due: Number.POSITIVE_INFINITY }
     const name = JSON.stringify([refresh.key, refresh.holderId])
-    const active = Math.min(countRecent(name, refresh.ttlMillis), many)
-    const answer = next.get(name)?.answer ?? Deferred.makeUnsafe<A, E>()
-    next.set(name, { refresh, answer })
-    if (next.size === 1) {
-      const pause = active === 1 ? 0 : refresh.ttlMillis / 60 * active / many
-      yield* Effect.forkDetach(Effect.delay(flush, Duration.millis(pause)))
+    const answer = batch.waiting.get(name)?.answer ?? Deferred.makeUnsafe<A, E>()
+    batch.waiting.set(name, { refresh, answer })
+    if (batch.waiting.size === largestBatch) {
+      yield* Effect.forkDetach(flush(batch), { startImmediately: true })
+    } else if (due < batch.due) {
+      batch.due = due
+      // What is asked for in the same turn of the event loop joins it.
+      yield* Effect.forkDetach(Effect.delay(flush(batch), due - now))
     }
     return yield* Deferred.await(answer)
   })

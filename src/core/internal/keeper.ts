@@ -87,7 +87,7 @@ export class Keeper {
     this.sleep?.fiber.interruptUnsafe()
     const now = this.now()
     const until = Math.min(due, now + longestSleepMillis)
-    const sleep = Effect.sleep(Math.max(0, Math.ceil(until - now)))
+    const sleep = until > now ? Effect.sleep(Math.ceil(until - now)) : Effect.yieldNow
     const fiber = this.run(Effect.andThen(sleep, Effect.sync(() => this.wake())))
     this.sleep = { until, fiber }
   }

@@ -24,8 +24,8 @@ export class Name {
   }
 
   /** Waits until no other acquisition uses the name, then uses it. */
-  get claim(): Effect.Effect<void> {
-    return Effect.suspend(() => this.claimIfUnused() ? Effect.void : Effect.andThen(this.other!.end, this.claim))
+  claim(): Effect.Effect<void> {
+    return Effect.suspend(() => this.claimIfUnused() ? Effect.void : Effect.andThen(this.other!.end, this.claim()))
   }
 
   /** Uses the name unless another acquisition does. */
@@ -36,8 +36,8 @@ export class Name {
   }
 
   /** Waits until no hold of this name is being given back. */
-  get givenBack(): Effect.Effect<void> {
-    return Effect.suspend(() => this.other?.givingBack ? Effect.andThen(this.other.end, this.givenBack) : Effect.void)
+  givenBack(): Effect.Effect<void> {
+    return Effect.suspend(() => this.other?.givingBack ? Effect.andThen(this.other.end, this.givenBack()) : Effect.void)
   }
 
   /** Uses the name in place of any other acquisition. `false` if the hold is being given back. */

@@ -64,26 +64,28 @@ export const ask = (contender: Contender, queue = false): Effect.Effect<Answer, 
   })
 
 /** Acquires the permits, and waits for them if need be. A place that is lost is taken anew. */
-export const acquire = (contender: Contender): Effect.Effect<void, LockNotAcquiredError | SemaphoreBackingError> =>
-  Effect.flatMap(ask(contender, true), (answer) => {
+export const acquire = (contender: Contender): Effect.Effect<void, LockNotAcquiredError | SemaphoreBackingError> => {
+  const stood = Subscriptions.timesStood(contender)
+  return Effect.flatMap(ask(contender, true), (answer) => {
     if (answer !== false && !isWaiting(answer)) return Effect.void
     let leave = () => {}
     const turn = Effect.callback((resume: (turn: Turn) => void) => {
       contender.wait(answer, resume)
-      leave = Subscriptions.join(contender)
+      leave = Subscriptions.join(contender, stood)
     })
     return Effect.flatMap(
       Effect.ensuring(turn, Effect.sync(() => leave())),
       (turn) => turn === "granted" ? Effect.void : acquire(contender)
     )
   })
+}
 
 /** Takes over permits that were acquired externally; whether there are any. */
 export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreBackingError> => {
   const { config: { key, limit, ttl }, keeper: { backing }, name, request: { identifier, permits } } = contender
   const refresh = question(contender, "refresh", () => backing.refresh(key, identifier, ttl, limit, permits))
   return Effect.andThen(
-    name.givenBack,
+    name.givenBack(),
     Effect.flatMap(refresh, (answer) => {
       if (answer === false || isWaiting(answer)) return Effect.succeed(false)
       return name.takeOver() ? Effect.succeed(true) : confirm(contender)

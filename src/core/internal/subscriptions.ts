@@ -19,23 +19,29 @@ export interface Subscription {
   readonly waiters: Map<FencingToken | undefined, Contender>
   readonly early: Set<FencingToken>
   readonly fiber: Fiber.Fiber<void>
-  /** When it stood last: what was granted before may have been missed. */
-  stoodAt: number
+  /** How often it has come to stand: what was granted before may have been missed. */
+  stood: number
   idle: Alarm | undefined
 }
 
-/** Tells a waiter of its grant. Returns how to stop that. */
-export const join = (waiter: Contender): () => void => {
-  const { config: { key }, keeper, request: { identifier }, token } = waiter
+const nameOf = ({ config: { key }, request: { identifier }, token }: Contender) =>
+  token === undefined ? `${key.length}:${key}${identifier}` : key
+
+/** Of the subscription that a contender will share, if its store grants. */
+export const timesStood = ({ config, keeper }: Contender): number => keeper.subscriptions.get(config.key)?.stood ?? 0
+
+/** Tells a waiter of its grant. Whoever asked before the subscription stood looks. Returns how to stop that. */
+export const join = (waiter: Contender, stoodWhenAsked: number): () => void => {
+  const { keeper, token } = waiter
   if (keeper.backing.onPermitsReleased === undefined) return () => {}
-  const name = token === undefined ? `${key.length}:${key}${identifier}` : key
+  const name = nameOf(waiter)
   const subscription = keeper.subscriptions.get(name) ?? open(waiter)
   keeper.subscriptions.set(name, subscription)
   if (subscription.idle !== undefined) keeper.cancel(subscription.idle)
   subscription.idle = undefined
   subscription.waiters.set(token, waiter)
   if (token !== undefined && subscription.early.delete(token)) waiter.grant()
-  else if (waiter.renewed <= subscription.stoodAt) waiter.look()
+  else if (subscription.stood !== stoodWhenAsked) waiter.look()
 
   return () => {
     if (!subscription.waiters.delete(token) || subscription.waiters.size > 0) return
@@ -54,7 +60,7 @@ const open = ({ config: { key }, keeper, request: { identifier }, token }: Conte
   const early: Subscription["early"] = new Set()
   const hear = (granted: void | FencingToken) => {
     if (granted === undefined) {
-      subscription.stoodAt = keeper.now()
+      subscription.stood++
       for (const waiter of waiters.values()) waiter.look()
       return
     }
@@ -74,7 +80,7 @@ const open = ({ config: { key }, keeper, request: { identifier }, token }: Conte
     early,
     // Not before this is there to hear.
     fiber: keeper.run(Effect.ignoreCause(Effect.andThen(Effect.yieldNow, signals))),
-    stoodAt: Number.NEGATIVE_INFINITY,
+    stood: 0,
     idle: undefined
   }
   return subscription

@@ -1,6 +1,5 @@
 /**
- * Backings that are wrong in one way each, made of the one in memory: what the suite is for is to tell. Each names the case
- * that is meant to.
+ * Backings that are wrong in one way each, made of the one in memory. Each names the case that is meant to fail on it.
  */
 import { Duration, Effect, Layer, Stream } from "effect"
 import type { Acquired, Waiting } from "../../../src/core/Backing.ts"

@@ -19,7 +19,7 @@ export const backings = [
       )
   })),
 
-  broken("B10: inspect tells the time left of holds and places", "tells half of the time left", (memory) => ({
+  broken("B10: inspect shows the time left of holds and places", "shows half of the time left", (memory) => ({
     inspect: (key) =>
       Effect.map(memory.inspect!(key), ({ holders, line }) => ({
         holders: holders.map((holder) => ({ ...holder, remaining: Duration.divideUnsafe(holder.remaining, 2) })),

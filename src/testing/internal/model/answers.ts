@@ -46,7 +46,7 @@ const isSame = (
     const { fencingToken, identifier, permits: shown, remaining } = actual[index]!
     const left = Duration.toNanosUnsafe(remaining)
     return id === identifier && permits === shown && (token === undefined || token === fencingToken)
-      // A store may tell the time left as coarsely as it keeps it, or in milliseconds.
+      // A store may show the time left as coarsely as it keeps it, or in milliseconds.
       && left <= expiry.latest - at.earliest + 1_000_000n &&
       left >= expiry.earliest - at.latest - (granularity > 1_000_000n ? granularity : 1_000_000n)
   })

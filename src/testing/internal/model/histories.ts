@@ -3,7 +3,7 @@
  * were answered is recorded, and then it is decided whether the answers can be those of a semaphore.
  */
 import { Arbitrary, Duration, Effect, Fiber } from "effect"
-import { soloCase } from "../../BackingCase.ts"
+import { backingCase } from "../../BackingCase.ts"
 import { fail } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 import { describeAnswer, describeOperation, describeSpan } from "./descriptions.ts"
@@ -83,7 +83,7 @@ const examine = Effect.fnUntraced(function*(subject: Subject, clients: ReadonlyA
 })
 
 export const cases = [
-  soloCase("B9", "concurrent histories are linearizable, and keep limit, order and tokens", [], (subject) =>
+  backingCase("B9", "concurrent histories are linearizable, and keep limit, order and tokens", [], (subject) =>
     check(
       subject,
       Arbitrary.array(Arbitrary.array(Random.step, { maxLength: maxSteps }), { minLength: 2, maxLength: maxClients }),

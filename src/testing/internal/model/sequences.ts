@@ -1,6 +1,6 @@
 /** Random sequences of operations, one after the other, each answer compared with the model's. */
 import { Arbitrary, Duration, Effect } from "effect"
-import { soloCase } from "../../BackingCase.ts"
+import { backingCase } from "../../BackingCase.ts"
 import { fail, isTrue } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 import { now } from "../subject.ts"
@@ -88,7 +88,7 @@ const play = Effect.fnUntraced(function*(subject: Subject, steps: ReadonlyArray<
 })
 
 export const cases = [
-  soloCase("B1-B11", "random sequences of operations are answered as by the model", [], (subject) =>
+  backingCase("B1-B11", "random sequences of operations are answered as by the model", [], (subject) =>
     check(
       subject,
       Arbitrary.array(Random.step, { maxLength: 60 }),

@@ -2,7 +2,7 @@
 import { Arbitrary, Duration, Effect, Exit, Fiber } from "effect"
 import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
-import { soloCase } from "../../BackingCase.ts"
+import { backingCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 import { check } from "./property.ts"
@@ -69,16 +69,16 @@ const play = Effect.fnUntraced(function*(subject: Subject, users: ReadonlyArray<
   yield* subject.drive(all, Duration.seconds(30))
   isTrue(most <= limit, `${most} permits were in use at once, of ${limit}`)
   equal(out, 0, "permits in use when everybody has ended")
-  // Who was interrupted waits a moment only for its permits to be given back: on a slow store, this goes on.
+  // An interrupted user waits a moment only for its permits to be released: on a slow store, that continues in the background.
   const asks = Effect.exit(acquires("the next", limit))
-  yield* subject.eventually("all permits are given back", Effect.map(asks, Exit.isSuccess))
+  yield* subject.eventually("all permits are released", Effect.map(asks, Exit.isSuccess))
   if (!subject.options.has("inspect")) return
   const look = Effect.map(inspect, ({ holders, line }) => [...holders, ...line].map(({ identifier }) => identifier))
   yield* subject.eventually("nothing else is left", Effect.map(look, (left) => left.join() === "the next"))
 })
 
 export const cases = [
-  soloCase(
+  backingCase(
     "L4",
     "through the semaphore: permits are conserved however work ends, all ends, nothing is left",
     [],

@@ -1,6 +1,6 @@
 /** B1 and S1: one identifier, one request; and never more than the limit. */
 import { Effect } from "effect"
-import { backingCase } from "../../BackingCase.ts"
+import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 
 export const cases = [
@@ -20,7 +20,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B1",
     "asking again for what one holds extends the lease",
     [],
@@ -90,7 +90,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B1",
     "asking again without queue is refused to a waiter, and does not renew its place",
     ["queue"],

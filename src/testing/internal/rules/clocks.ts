@@ -1,6 +1,6 @@
 /** S4: only the store's clock decides. These cases change the clock of the process, so they run alone. */
 import { Clock, Duration, Effect } from "effect"
-import { soloCase } from "../../BackingCase.ts"
+import { backingCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"
 
 /** Runs an effect as a client whose wall clock is wrong. */
@@ -27,7 +27,7 @@ const withClockOff = <A, E>(
   })
 
 export const cases = [
-  soloCase(
+  backingCase(
     "S4",
     "a client whose clock is an hour off steals nothing",
     [],
@@ -44,7 +44,7 @@ export const cases = [
       })
   ),
 
-  soloCase(
+  backingCase(
     "S4",
     "a client whose clock is an hour off loses nothing, and keeps nothing too long",
     [],

@@ -1,4 +1,4 @@
-/** B9: each operation is atomic. What several do at once is told in full by the histories. */
+/** B9: each operation is atomic. The histories test in full what several do at once. */
 import { Effect } from "effect"
 import { backingCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
@@ -99,7 +99,7 @@ export const cases = [
             (_, index) => processes[index % processes.length]!.refresh(key, "a", long, 1, 1),
             { concurrency: "unbounded" }
           )
-          equal(answers.filter((answer) => answer === false).length, 0, "how many were told that the hold is gone")
+          equal(answers.filter((answer) => answer === false).length, 0, "how many were answered that the hold is gone")
           equal(yield* count, 1, "permits held")
         }
       })

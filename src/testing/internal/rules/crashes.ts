@@ -2,7 +2,7 @@
 import { Duration, Effect } from "effect"
 import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
-import { backingCase } from "../../BackingCase.ts"
+import { leaseCase } from "../../BackingCase.ts"
 import type { Subject } from "../subject.ts"
 
 const take = (subject: Subject, id: string, key: string, limit: number) =>
@@ -19,7 +19,7 @@ const within = ({ options }: Subject, time: Duration.Duration) =>
   )
 
 export const cases = [
-  backingCase(
+  leaseCase(
     "L2",
     "a holder that has crashed delays a waiter by its ttl at most",
     [],
@@ -31,7 +31,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "L2",
     "a waiter that has crashed delays those behind it by its ttl at most",
     ["queue"],

@@ -1,11 +1,11 @@
 /** B6: expiry, by the ttl of each hold and place. */
 import { Duration, Effect } from "effect"
-import { backingCase } from "../../BackingCase.ts"
+import { leaseCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 import { now } from "../subject.ts"
 
 export const cases = [
-  backingCase(
+  leaseCase(
     "B6",
     "a hold that has expired counts for nothing",
     [],
@@ -22,7 +22,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "a hold that has expired is not shown",
     ["inspect"],
@@ -37,7 +37,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "an expired hold is acquired anew, not extended",
     [],
@@ -52,7 +52,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "a hold does not expire before its ttl",
     [],
@@ -70,7 +70,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "a caller with a short ttl does not shorten another's lease",
     [],
@@ -88,7 +88,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "a caller with a long ttl does not lengthen another's lease",
     [],
@@ -102,7 +102,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "a place that has expired counts for nothing",
     ["queue"],
@@ -124,7 +124,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "each place keeps its own ttl",
     ["queue"],

@@ -1,6 +1,6 @@
 /** B4, B6 and B11: the store grants, in the step that frees the permits. */
 import { Duration, Effect } from "effect"
-import { backingCase } from "../../BackingCase.ts"
+import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 import { now } from "../subject.ts"
 
@@ -95,7 +95,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "a granted hold expires no later than its place would have",
     ["queue"],
@@ -117,7 +117,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "a granted hold expires no earlier than its place would have",
     ["queue"],
@@ -157,7 +157,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "what an expired hold leaves is granted by the next operation, whoever asks",
     ["queue"],
@@ -178,7 +178,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B6",
     "what an expired place leaves is granted by the next operation, whoever asks",
     ["queue"],

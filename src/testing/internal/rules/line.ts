@@ -3,7 +3,7 @@ import { Duration, Effect } from "effect"
 import type { Waiting } from "../../../core/Backing.ts"
 import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
-import { backingCase } from "../../BackingCase.ts"
+import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal, isTrue, show } from "../assert.ts"
 
 export const cases = [
@@ -56,7 +56,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B3",
     "asking with queue renews the place",
     ["queue"],

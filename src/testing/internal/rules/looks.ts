@@ -1,10 +1,10 @@
 /** B10: looks change nothing. */
 import { Duration, Effect } from "effect"
-import { backingCase } from "../../BackingCase.ts"
+import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 
 export const cases = [
-  backingCase(
+  leaseCase(
     "B10",
     "looking does not extend a lease",
     [],
@@ -50,7 +50,7 @@ export const cases = [
 
   backingCase(
     "B10",
-    "inspect tells the time left of holds and places",
+    "inspect shows the time left of holds and places",
     ["inspect"],
     ({ long, options, semaphore, short }) =>
       Effect.gen(function*() {

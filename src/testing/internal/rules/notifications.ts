@@ -2,7 +2,7 @@
 import { Duration, Effect, Stream } from "effect"
 import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
-import { backingCase } from "../../BackingCase.ts"
+import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { isTrue } from "../assert.ts"
 import type { Grant } from "../subject.ts"
 import { now } from "../subject.ts"
@@ -79,7 +79,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B7",
     "what an operation grants because a hold has expired is heard",
     ["queue", "push"],

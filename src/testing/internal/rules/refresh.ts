@@ -1,10 +1,10 @@
 /** B5: keeping holds and places alive. */
 import { Effect } from "effect"
-import { backingCase } from "../../BackingCase.ts"
+import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"
 
 export const cases = [
-  backingCase("B5", "extends the lease", [], ({ expire, inTime, long, semaphore }) =>
+  leaseCase("B5", "extends the lease", [], ({ expire, inTime, long, semaphore }) =>
     Effect.gen(function*() {
       const { count, ttl } = yield* inTime((ttl) =>
         Effect.gen(function*() {
@@ -18,7 +18,7 @@ export const cases = [
       equal(yield* count, 1, "permits held when the first ttl has passed")
     })),
 
-  backingCase(
+  leaseCase(
     "B5",
     "the lease lasts ttl from the refresh, even if it would have lasted longer",
     [],
@@ -59,7 +59,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B5",
     "resurrects nothing: false for a hold that has expired",
     [],
@@ -76,7 +76,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B5",
     "renews a place, and says that it is one",
     ["queue"],
@@ -115,7 +115,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B5",
     "resurrects no place: false for one that has expired, or was given up",
     ["queue"],
@@ -133,7 +133,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B5",
     "with an old token, extends no newer hold",
     ["tokens"],
@@ -149,7 +149,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "B5",
     "with an old token, renews no newer place",
     ["queue"],

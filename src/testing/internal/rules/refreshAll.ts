@@ -1,7 +1,7 @@
 /** B5: many refreshes as one, for backings that have `refreshAll`. */
 import { Effect } from "effect"
 import type { DistributedSemaphoreBacking, RefreshRequest } from "../../../core/Backing.ts"
-import { backingCase } from "../../BackingCase.ts"
+import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"
 import type { SemaphoreUnderTest, Subject } from "../subject.ts"
 
@@ -60,7 +60,7 @@ export const cases = [
       })
   ),
 
-  backingCase("B5", "refreshAll extends all", [], (subject) =>
+  leaseCase("B5", "refreshAll extends all", [], (subject) =>
     Effect.gen(function*() {
       const { options, processes } = subject
       const { contenders, ttl } = yield* subject.inTime((ttl) =>

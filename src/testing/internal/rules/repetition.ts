@@ -1,6 +1,6 @@
 /** S5 and C5: operations whose replies are lost, and what is left in the end. */
 import { Effect, Fiber } from "effect"
-import { backingCase } from "../../BackingCase.ts"
+import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"
 
 export const cases = [
@@ -79,7 +79,7 @@ export const cases = [
       yield* isRefused("d", 1)
     })),
 
-  backingCase(
+  leaseCase(
     "S5",
     "a release that comes when the hold has expired frees nothing of anyone else's",
     [],
@@ -108,7 +108,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "C5",
     "an idle key has nothing to show",
     ["inspect"],
@@ -124,7 +124,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "C5",
     "an idle key leaves nothing in the store, once its leases would have ended",
     ["footprint"],

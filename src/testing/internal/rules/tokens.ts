@@ -1,6 +1,6 @@
 /** B11 and S3: fencing tokens. */
 import { Effect } from "effect"
-import { backingCase } from "../../BackingCase.ts"
+import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 
 const rises = (tokens: ReadonlyArray<bigint | undefined>, what: string) =>
@@ -119,7 +119,7 @@ export const cases = [
       })
   ),
 
-  backingCase(
+  leaseCase(
     "S3",
     "no token is issued again after expiry",
     ["tokens"],

@@ -1,0 +1,85 @@
+/** Behind PgBouncer: what docs/postgres.md says of poolers. */
+import { describe, expect, it } from "@effect/vitest"
+import { Duration, Effect, Exit, Fiber, Scope } from "effect"
+import { DistributedSemaphore } from "../../src/index.ts"
+import * as PgBouncer from "../servers/pgBouncer.ts"
+import { buildOn, connect, server } from "../utils/postgres.ts"
+import { until } from "../utils/until.ts"
+
+/** A server of its own, and PgBouncer before it. */
+const pooled = Effect.fnUntraced(function*(poolMode: "session" | "transaction", users?: ReadonlyArray<string>) {
+  const postgres = yield* server
+  const { url } = yield* Effect.acquireRelease(
+    Effect.promise(() => PgBouncer.start(postgres, poolMode, users)),
+    (bouncer) => Effect.promise(() => bouncer.stop())
+  )
+  return { direct: postgres.url, url }
+})
+
+/** How long hand-offs take to a waiter that has waited for a while, in milliseconds; it polls at the interval. */
+const handOffs = Effect.fnUntraced(function*(acquireRetryInterval: Duration.Input) {
+  const mutex = yield* DistributedSemaphore.make("key", { ttl: "1 minute", acquireRetryInterval })
+  const times: Array<number> = []
+  for (let round = 0; round < 5; round++) {
+    const holder = yield* Scope.make()
+    yield* Scope.provide(mutex.take(1), holder)
+    const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.sync(() => performance.now())))
+    yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1))
+    yield* Effect.sleep("200 millis")
+    const start = performance.now()
+    yield* Scope.close(holder, Exit.void)
+    times.push((yield* Effect.timeout(Fiber.join(waiter), "10 seconds")) - start)
+  }
+  return times
+})
+
+describe("in transaction mode", () => {
+  it.live("waiters poll, because what they listen to does not reach them", () =>
+    Effect.gen(function*() {
+      const { url } = yield* pooled("transaction")
+      const { context } = yield* buildOn(url)({}, { prepare: false })
+      // By polling. A waiter that trusts its notifications looks after a second.
+      for (const time of yield* Effect.provide(handOffs("100 millis"), context)) expect(time).toBeLessThan(400)
+    }))
+
+  it.live("waiters are notified over a listenClient that connects directly", () =>
+    Effect.gen(function*() {
+      const { direct, url } = yield* pooled("transaction")
+      const listenClient = yield* connect(direct, { maxConnections: 1 })
+      const { context } = yield* buildOn(url)({ listenClient }, { prepare: false })
+      for (const time of yield* Effect.provide(handOffs("1 minute"), context)) expect(time).toBeLessThan(400)
+    }))
+
+  it.live("a role may have the isolation level that the backing needs, whatever the database has", () =>
+    Effect.gen(function*() {
+      const { direct, url } = yield* pooled("transaction", ["postgres", "application"])
+      const owner = yield* connect(direct)
+      yield* owner`alter database postgres set default_transaction_isolation = 'repeatable read'`
+      yield* owner`create role application login superuser`
+      const pool = { prepare: false, username: "application" }
+      expect(String(yield* Effect.flip(buildOn(direct)({}, pool)))).toContain("READ COMMITTED")
+      yield* owner`alter role application set default_transaction_isolation = 'read committed'`
+      const { backing } = yield* buildOn(url)({}, pool)
+      expect(yield* backing.tryAcquire("key", "a", Duration.minutes(1), 1, 1)).toMatchObject({ _tag: "Acquired" })
+    }))
+})
+
+describe("in session mode", () => {
+  it.live("waiters are notified", () =>
+    Effect.gen(function*() {
+      const { url } = yield* pooled("session")
+      const { context } = yield* buildOn(url)()
+      for (const time of yield* Effect.provide(handOffs("1 minute"), context)) expect(time).toBeLessThan(400)
+    }))
+})
+
+describe("a listenClient of another database", () => {
+  it.live("is noticed too: waiters poll", () =>
+    Effect.gen(function*() {
+      const { direct } = yield* pooled("session")
+      yield* (yield* connect(direct))`create database other`
+      const listenClient = yield* connect(Object.assign(new URL(direct), { pathname: "other" }).href)
+      const { context } = yield* buildOn(direct)({ listenClient })
+      for (const time of yield* Effect.provide(handOffs("100 millis"), context)) expect(time).toBeLessThan(400)
+    }))
+})

@@ -1,0 +1,138 @@
+/**
+ * etcd with JSON Web Tokens: any change of users or roles makes the tokens that were issued before it void. The client knows
+ * only another message for that, and would use its token for ever.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { noop } from "cockatiel"
+import { Deferred, Duration, Effect, Fiber, Schedule } from "effect"
+import type { Etcd3 } from "etcd3"
+import { EtcdBacking } from "../../src/backings/etcd/index.ts"
+import { DistributedSemaphore } from "../../src/index.ts"
+import { connect, enableAuthentication, metrics, serverWithJwt } from "../utils/etcd.ts"
+import { until } from "../utils/until.ts"
+
+const build = Effect.gen(function*() {
+  const { url } = yield* serverWithJwt
+  yield* enableAuthentication(yield* connect(url))
+  let users = 0
+  return {
+    client: yield* connect(url, {
+      auth: { username: "app", password: "secret" },
+      faultHandling: { host: () => noop }
+    }),
+    url,
+    /** Changes something that is not the client's business. */
+    change: Effect.scoped(Effect.gen(function*() {
+      const root = yield* connect(url, { auth: { username: "root", password: "root" } })
+      yield* Effect.promise(() => root.user(`other-${users++}`).create("secret"))
+    }))
+  }
+})
+
+const authentications = (url: string) =>
+  Effect.map(
+    metrics(url),
+    (all) =>
+      Object.entries(all).find(([name]) =>
+        name.startsWith("grpc_server_started_total") && name.includes("\"Authenticate\"")
+      )![1]
+  )
+
+/** Shows that a call of the client itself is refused. When that changes, the backing has nothing to do any more. */
+const isRefused = (client: Etcd3) =>
+  Effect.map(
+    Effect.flip(Effect.tryPromise(() => client.get("semaphore/").exec())),
+    ({ cause }) => expect(String(cause)).toContain("revision of auth store is old")
+  )
+
+/** No operation is repeated by the semaphore. */
+const config = { backingFailureRetryPolicy: Schedule.recurs(0) }
+
+describe("after a change of users", () => {
+  it.live("holder and waiter go on, notified, with the client that they have", () =>
+    Effect.gen(function*() {
+      const { change, client } = yield* build
+      yield* Effect.gen(function*() {
+        const ttl = Duration.seconds(3)
+        const mutex = yield* DistributedSemaphore.make("key", { ttl, ...config })
+        const done = yield* Deferred.make<void>()
+        const holder = yield* Effect.forkScoped(mutex.withPermits(1)(Deferred.await(done)))
+        yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
+        const waiters = yield* Effect.forEach([1, 2], () => Effect.forkScoped(mutex.withPermits(1)(Effect.void)))
+        yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 2))
+        yield* change
+        yield* isRefused(client)
+        yield* Effect.sleep(Duration.times(ttl, 1.5))
+        expect(holder.pollUnsafe()).toBeUndefined()
+        yield* change
+        yield* Deferred.succeed(done, undefined)
+        yield* Effect.timeout(Fiber.joinAll([holder, ...waiters]), "1 second")
+        yield* change
+        expect(yield* mutex.inspect).toEqual({ holders: [], line: [] })
+        // The new token is the client's.
+        yield* Effect.promise(() => client.get("semaphore/").exec())
+      }).pipe(Effect.provide(EtcdBacking.layer(client)))
+    }))
+
+  it.live("a watch that begins then stands", () =>
+    Effect.gen(function*() {
+      const { change, client, url } = yield* build
+      yield* Effect.gen(function*() {
+        const mutex = yield* DistributedSemaphore.make("key", { ttl: "1 minute", ...config })
+        const done = yield* Deferred.make<void>()
+        const holder = yield* Effect.forkScoped(mutex.withPermits(1)(Deferred.await(done)))
+        yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
+        yield* change
+        const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.void))
+        yield* until(Effect.map(metrics(url), (all) => all.etcd_debugging_mvcc_watcher_total === 1))
+        yield* Deferred.succeed(done, undefined)
+        yield* Effect.timeout(Fiber.joinAll([holder, waiter]), "500 millis")
+      }).pipe(Effect.provide(EtcdBacking.layer(client)))
+    }))
+
+  it.live("and of another, and another, hand-offs go on", () =>
+    Effect.gen(function*() {
+      const { change, client } = yield* build
+      yield* Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { limit: 2, ttl: "5 seconds" })
+        const seen = { out: 0, most: 0, done: 0 }
+        let stop = false
+        const work = Effect.acquireUseRelease(
+          Effect.sync(() => void (seen.most = Math.max(seen.most, ++seen.out))),
+          () => Effect.sleep("5 millis"),
+          () => Effect.sync(() => void seen.out--)
+        )
+        const worker = semaphore.withPermits(1)(work).pipe(
+          Effect.tap(() => Effect.sync(() => seen.done++)),
+          Effect.repeat({ while: () => !stop })
+        )
+        const workers = yield* Effect.forEach(Array.from({ length: 6 }), () => Effect.forkScoped(worker))
+        for (let round = 0; round < 5; round++) {
+          const before = seen.done
+          yield* until(Effect.sync(() => seen.done > before + 20), "20 seconds")
+          yield* change
+        }
+        const before = seen.done
+        yield* until(Effect.sync(() => seen.done > before + 20), "20 seconds")
+        stop = true
+        yield* Effect.timeout(Fiber.joinAll(workers), "10 seconds")
+        expect(seen.most).toBe(2)
+      }).pipe(Effect.provide(EtcdBacking.layer(client)))
+    }))
+
+  it.live("many operations at once succeed, after one authentication", () =>
+    Effect.gen(function*() {
+      const { change, client, url } = yield* build
+      yield* Effect.gen(function*() {
+        const each = yield* Effect.forEach(
+          Array.from({ length: 100 }),
+          (_, index) => DistributedSemaphore.make(`key-${index}`, config)
+        )
+        yield* each[0]!.withPermits(1)(Effect.void)
+        yield* change
+        const before = yield* authentications(url)
+        yield* Effect.forEach(each, (mutex) => mutex.withPermits(1)(Effect.void), { concurrency: "unbounded" })
+        expect((yield* authentications(url)) - before).toBe(1)
+      }).pipe(Effect.provide(EtcdBacking.layer(client)))
+    }))
+})

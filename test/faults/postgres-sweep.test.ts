@@ -1,0 +1,47 @@
+/** PostgreSQL: what has expired is swept while operations go on. */
+import { PgClient } from "@effect/sql-pg"
+import { expect, it } from "@effect/vitest"
+import { Clock, Context, Duration, Effect, Fiber, Layer } from "effect"
+import { TestClock } from "effect/testing"
+import { PostgresBacking } from "../../src/backings/postgres/index.ts"
+import { DistributedSemaphoreBacking } from "../../src/index.ts"
+import { connect, server } from "../utils/postgres.ts"
+
+it.live("a sweep and the releases of what it sweeps never wait for each other in a circle", () =>
+  Effect.gen(function*() {
+    const sql = yield* connect((yield* server).url)
+    // Only the pauses between sweeps are told by this clock.
+    const clock = yield* TestClock.make()
+    const context = yield* Layer.build(PostgresBacking.layer({ pushBasedAcquireEnabled: false })).pipe(
+      Effect.provideService(PgClient.PgClient, sql),
+      Effect.provideService(Clock.Clock, clock)
+    )
+    const backing = Context.get(context, DistributedSemaphoreBacking)
+    const keys = Array.from({ length: 1000 }, (_, index) => `key ${index}`)
+    const concurrently = { concurrency: 10, discard: true } as const
+    // One identifier holds one permit, and waits for two.
+    const ttl = Duration.seconds(2)
+    yield* Effect.forEach(keys, (key) =>
+      Effect.gen(function*() {
+        yield* backing.tryAcquire(key, "a", ttl, 2, 1)
+        yield* backing.tryAcquire(key, "b", ttl, 2, 1)
+        expect(yield* backing.tryAcquire(key, "a", ttl, 2, 2, { queue: true })).toMatchObject({ _tag: "Waiting" })
+      }), concurrently)
+    // A sweep removes what expired ten seconds ago.
+    yield* Effect.sleep("13 seconds")
+
+    const sweep = yield* Effect.forkChild(clock.adjust("30 seconds"), { startImmediately: true })
+    yield* Effect.forEach(keys, (key) => backing.release(key, "a", 2), concurrently)
+    yield* Fiber.join(sweep)
+
+    // Backends tell what they have counted once a second, when they are used.
+    yield* Effect.sleep("1500 millis")
+    yield* Effect.forEach(keys.slice(0, 10), (key) => backing.getCount(key, ttl), concurrently)
+    const [row] = yield* sql<{ deadlocks: bigint; removed: bigint }>`
+      select deadlocks, (select sum(n_tup_del)::bigint from pg_stat_user_tables) as removed
+      from pg_stat_database where datname = current_database()
+    `
+    expect(Number(row!.deadlocks)).toBe(0)
+    // More than the hold and the place of "a": the sweep was at work.
+    expect(Number(row!.removed)).toBeGreaterThan(2 * keys.length)
+  }))
