@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Option } from "effect"
+import { Duration, Effect, Option } from "effect"
 import { Cluster } from "ioredis"
-import { DistributedSemaphore, Lease, RedisBacking } from "../../src/index.ts"
+import { DistributedSemaphore, DistributedSemaphoreBacking, Lease, RedisBacking } from "../../src/index.ts"
 import * as RedisCluster from "../servers/redisCluster.ts"
 
 const cluster = Effect.acquireRelease(
@@ -64,6 +64,56 @@ describe("a cluster of three masters", () => {
             Effect.timeout("20 seconds"),
             Effect.provide(RedisBacking.layer(client, options))
           )
+      }),
+    60_000
+  )
+
+  it.live(
+    "refreshes many holds and places by one call for each slot, and answers in order",
+    () =>
+      Effect.gen(function*() {
+        const { ports } = yield* cluster
+        const client = yield* connect(ports, { keyPrefix: "app:" })
+        yield* Effect.gen(function*() {
+          const backing = yield* DistributedSemaphoreBacking
+          const ttl = Duration.minutes(1)
+          // Several of each slot would be too rare to find without looking for them.
+          const slots = yield* Effect.forEach(Array.from({ length: 4000 }, (_, index) => `key ${index}`), (key) =>
+            Effect.map(
+              Effect.promise(() =>
+                client.cluster("KEYSLOT", `app:semaphore:{${key}}:line`)
+              ),
+              (slot) => [Number(slot), key] as const
+            ), { concurrency: 100 })
+          const bySlot = new Map<number, Array<string>>()
+          for (const [slot, key] of slots) {
+            bySlot.set(slot, [...bySlot.get(slot) ?? [], key])
+          }
+          const crowded = Array.from(bySlot.values()).filter((keys) =>
+            keys.length > 1
+          ).slice(0, 20)
+          expect(crowded).toHaveLength(20)
+          const chosen = [...crowded.flat(), ...keys]
+          yield* Effect.forEach(chosen, (key) => backing.tryAcquire(key, "holder", ttl, 1, 1), { concurrency: 20 })
+          yield* Effect.forEach(chosen, (key) => backing.tryAcquire(key, "waiter", ttl, 1, 1, { queue: true }))
+
+          let calls = 0
+          const evalsha = client.evalsha.bind(client) as (...args: ReadonlyArray<unknown>) => Promise<unknown>
+          client.evalsha = ((...args: ReadonlyArray<unknown>) => {
+            calls++
+            return evalsha(...args)
+          }) as unknown as Cluster["evalsha"]
+          const requests = ["waiter", "nobody", "holder"].flatMap((holderId) =>
+            chosen.map((key) => ({ key, holderId, ttl, limit: 1, permits: 1 }))
+          )
+          const answers = yield* backing.refreshAll!(requests)
+          expect(answers.map((answer) => typeof answer === "object" ? answer._tag : answer)).toEqual([
+            ...chosen.map(() => "Waiting"),
+            ...chosen.map(() => false),
+            ...chosen.map(() => "Acquired")
+          ])
+          expect(calls).toBe(20 + keys.length)
+        }).pipe(Effect.provide(RedisBacking.layer(client)))
       }),
     60_000
   )

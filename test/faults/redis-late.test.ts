@@ -22,7 +22,7 @@ const build = Effect.gen(function*() {
       yield* Effect.promise(thaw)
       return fiber
     })
-  return { backing, redis, whileFrozen }
+  return { backing, redis, url, whileFrozen }
 })
 
 const late = (exit: Exit.Exit<unknown, unknown>) => {
@@ -63,17 +63,27 @@ describe("an acquire that a frozen server reads", () => {
       expect(Duration.toSeconds(hold!.remaining)).toBeLessThan(5)
     }))
 
-  it.live("after its caller has gone leaves nothing, even if it is the first that the layer sends", () =>
-    Effect.gen(function*() {
-      const { backing, redis, whileFrozen } = yield* build
-      const fiber = yield* whileFrozen(
-        600,
-        Effect.timeoutOption(backing.tryAcquire("key", "holder", ttl, 1, 1, { within }), "100 millis")
-      )
-      expect(yield* Fiber.join(fiber)).toEqual(Option.none())
-      expect(yield* backing.inspect!("key")).toEqual({ holders: [], line: [] })
-      expect(yield* keys(redis)).toEqual([])
-    }))
+  it.live.each(["before", "after"])(
+    "whose caller has gone leaves nothing: sent %s the layer knows the time",
+    (when) =>
+      Effect.gen(function*() {
+        const { backing, redis, url, whileFrozen } = yield* build
+        // Another process has loaded the scripts.
+        const other = Context.get(
+          yield* Layer.build(RedisBacking.layer(yield* connect(url))),
+          DistributedSemaphoreBacking
+        )
+        yield* other.tryAcquire("other", "holder", ttl, 1, 1, { within })
+        if (when === "after") yield* backing.getCount("key", ttl)
+        const fiber = yield* whileFrozen(
+          600,
+          Effect.timeoutOption(backing.tryAcquire("key", "holder", ttl, 1, 1, { within }), "100 millis")
+        )
+        expect(yield* Fiber.join(fiber)).toEqual(Option.none())
+        expect(yield* backing.inspect!("key")).toEqual({ holders: [], line: [] })
+        expect((yield* keys(redis)).filter((name) => name.includes("{key}"))).toEqual([])
+      })
+  )
 
   it.live("in time takes effect, and without a limit at any time", () =>
     Effect.gen(function*() {

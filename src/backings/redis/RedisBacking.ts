@@ -17,10 +17,12 @@ import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../co
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
 import * as ServerTime from "../internal/serverTime.ts"
+import * as ServerTime from "../internal/serverTime.ts"
 import { channelOf, escape, keysOf, unescape } from "./names.ts"
 import * as Notifications from "./notifications.ts"
-import { callsOf } from "./refreshes.ts"
+import { callsOf, micros } from "./refreshes.ts"
 import * as Scripts from "./scripts.ts"
+import * as Slots from "./slots.ts"
 import * as Subscriber from "./subscriber.ts"
 
 /**
@@ -76,9 +78,12 @@ export const layer = (
 
 const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisBackingOptions) {
   const keyPrefix = options.keyPrefix ?? "semaphore:"
-  const isCluster = Subscriber.isCluster(redis)
-  const publish = isCluster ? "SPUBLISH" : "PUBLISH"
-  const serverTime = ServerTime.make(isCluster)
+  const clientPrefix = Subscriber.keyPrefixOf(redis)
+  const cluster = Subscriber.isCluster(redis) ? redis : undefined
+  const publish = cluster ? "SPUBLISH" : "PUBLISH"
+  const slotOf = (key: string) => cluster ? Slots.slotOf(clientPrefix + keysOf(keyPrefix, key)[0]) : 0
+  const nodeOf = (key: string) => cluster ? Slots.nodeOf(cluster, slotOf(key)) : ""
+  const serverTime = ServerTime.make()
 
   const notifications = options.pushBasedAcquireEnabled === false ? undefined : yield* Notifications.make(
     Subscriber.open(redis),
@@ -86,8 +91,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
   )
   /** This layer, as the one that listens for its waiters. */
   const listener = notifications === undefined ? "" : crypto.randomUUID()
-  const channelPrefix = Subscriber.keyPrefixOf(redis) + keyPrefix
-  const channel = (key: string) => channelOf(channelPrefix, key, listener)
+  const channel = (key: string) => channelOf(clientPrefix + keyPrefix, key, listener)
   const canNotify = (key: string) => notifications?.stands(channel(key)) ?? false
 
   const run = <A extends Reply>(
@@ -105,7 +109,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
           catch: (cause) => new SemaphoreBackingError({ operation, cause })
         }),
         (reply) => {
-          serverTime.learn(semaphore, sent, Number(reply[0]))
+          serverTime.learn(nodeOf(semaphore), sent, Number(reply[0]))
           return reply
         }
       )
@@ -126,11 +130,10 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     Effect.suspend(() => {
       if (within === undefined) return Effect.succeed("")
       const start = ServerTime.localTime()
-      const bound = () => String(serverTime.at(key, start)! + micros(within))
-      // If nothing is known yet, any answer will tell.
-      return serverTime.at(key, start) === undefined
-        ? Effect.map(getCount("tryAcquire", key), bound)
-        : Effect.succeed(bound())
+      const time = () => serverTime.at(nodeOf(key), start)
+      // If nothing is known yet, any reply will tell.
+      const known = time() === undefined ? getCount("tryAcquire", key) : Effect.void
+      return Effect.map(known, () => String(time()! + micros(within)))
     })
 
   const refreshAll = (requests: ReadonlyArray<RefreshRequest>) =>
@@ -139,7 +142,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       const results: Array<Answer> = []
       return Effect.as(
         Effect.forEach(
-          callsOf(requests, { keyPrefix, isCluster, micros }),
+          callsOf(requests, (key) => keysOf(keyPrefix, key), slotOf),
           ({ args, indices, keys, semaphore }) =>
             Effect.map(
               run<readonly [string, ...ReadonlyArray<ContenderReply>]>("refresh", Scripts.refreshAll, semaphore, keys, [
@@ -240,9 +243,6 @@ const answerOf = ([answer, number = "", position, retryAfter]: ContenderReply, s
 }
 
 const token = (text: string) => FencingToken(BigInt(text))
-
-/** More than a century is for ever, and still exact in Lua. */
-const micros = (duration: Duration.Duration) => Math.min(Math.ceil(Duration.toMillis(duration) * 1000), 2 ** 52)
 
 const stateOf = ([, holders, line]: InspectReply): SemaphoreState => {
   const describe = ([id, permits, number, micros]: ContenderState) => ({

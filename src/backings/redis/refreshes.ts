@@ -1,8 +1,9 @@
 /** Puts many refreshes into few calls of one script. */
+import { Duration } from "effect"
 import type { RefreshRequest } from "../../core/Backing.ts"
-import { escape, keysOf } from "./names.ts"
+import { escape } from "./names.ts"
 
-interface Call {
+export interface Call {
   /** One of the semaphores. */
   readonly semaphore: string
   readonly keys: Array<string>
@@ -11,20 +12,18 @@ interface Call {
   readonly indices: Array<number>
 }
 
-/** As many requests take the server about a millisecond, during which it does nothing else. */
-const requestsPerCall = 200
+/** They take the server a few milliseconds, during which it does nothing else. */
+const mostPerCall = 200
 
-/**
- * The keys of a script must share a slot. On a single server all do. In a Cluster those of one semaphore do, and others hardly
- * ever: there are 16,384 slots.
- */
+/** More than a century is for ever, and still exact in Lua. */
+export const micros = (duration: Duration.Duration): number =>
+  Math.min(Math.ceil(Duration.toMillis(duration) * 1000), 2 ** 52)
+
+/** What shares a call must be of one slot. */
 export const callsOf = (
   requests: ReadonlyArray<RefreshRequest>,
-  options: {
-    readonly keyPrefix: string
-    readonly isCluster: boolean
-    readonly micros: (ttl: RefreshRequest["ttl"]) => number
-  }
+  keysOf: (semaphore: string) => ReadonlyArray<string>,
+  slotOf: (semaphore: string) => number
 ): ReadonlyArray<Call> => {
   const bySemaphore = new Map<string, Array<number>>()
   for (const [index, { key }] of requests.entries()) {
@@ -34,22 +33,23 @@ export const callsOf = (
   }
 
   const calls: Array<Call> = []
-  let room = 0
+  /** The last call of each slot. */
+  const lastCalls = new Map<number, Call>()
   for (const [semaphore, indices] of bySemaphore) {
-    if (options.isCluster) room = 0
+    const slot = slotOf(semaphore)
     for (let start = 0, end = 0; start < indices.length; start = end) {
-      if (room === 0) {
-        calls.push({ semaphore, keys: [], args: [], indices: [] })
-        room = requestsPerCall
+      let call = lastCalls.get(slot)
+      if (call === undefined || call.indices.length === mostPerCall) {
+        call = { semaphore, keys: [], args: [], indices: [] }
+        lastCalls.set(slot, call)
+        calls.push(call)
       }
-      end = Math.min(indices.length, start + room)
-      room -= end - start
-      const call = calls.at(-1)!
-      call.keys.push(...keysOf(options.keyPrefix, semaphore))
+      end = Math.min(indices.length, start + mostPerCall - call.indices.length)
+      call.keys.push(...keysOf(semaphore))
       call.args.push(end - start)
       for (const index of indices.slice(start, end)) {
         const { fencingToken = "", holderId, ttl } = requests[index]!
-        call.args.push(escape(holderId), options.micros(ttl), String(fencingToken))
+        call.args.push(escape(holderId), micros(ttl), String(fencingToken))
         call.indices.push(index)
       }
     }

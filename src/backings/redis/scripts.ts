@@ -33,7 +33,7 @@
  * - *The server is full* (`maxmemory` with `noeviction`). It refuses commands that may need memory, but only as the first write of
  *   a script. So the first write is PEXPIREAT or HDEL, which need none, wherever the contender exists already: it is refreshed,
  *   extended, granted and released. For a new one it is ZADD, which is refused before anything has changed.
- * - *A key is removed* by somebody else: contenders without a record or without a place in line are gone, as are their permits.
+ * - *The keys are removed* by somebody else, all or the state: all holds and places are gone, as their next refresh says.
  */
 import type { Cluster, Redis } from "ioredis"
 import { createHash } from "node:crypto"
