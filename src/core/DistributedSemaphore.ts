@@ -251,8 +251,9 @@ type Ask<E> = (contender: Contender, owner: Fiber.Fiber<unknown, unknown>) => Ef
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** Dies if a fiber would wait for permits that only it could give back. */
-const refuseToWaitForItself = ({ config: { limit }, request }: Contender, own: ReadonlyArray<Held>): void => {
+const refuseToWaitForItself = ({ config, request }: Contender, own: ReadonlyArray<Held>): void => {
   const { identifier, permits } = request
+  const limit = Math.min(config.limit, ...own.map(({ contender }) => contender.config.limit))
   if (own.some((lease) => lease.identifier === identifier)) {
     refuse(
       "identifier",

@@ -82,7 +82,7 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   const name = options.schema ?? "effect_distributed_lock"
   yield* Migrate.checkName(name)
   const schema = quote(name)
-  const serverTime = ServerTime.make(false)
+  const serverTime = ServerTime.make()
 
   // A number binds as int4, int8 or float8, by its value, and an array by its elements': bind what is of one type always.
   const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<Parameter>) =>

@@ -17,7 +17,6 @@ import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../co
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
 import * as ServerTime from "../internal/serverTime.ts"
-import * as ServerTime from "../internal/serverTime.ts"
 import { channelOf, escape, keysOf, unescape } from "./names.ts"
 import * as Notifications from "./notifications.ts"
 import { callsOf, micros } from "./refreshes.ts"

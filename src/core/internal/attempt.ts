@@ -8,6 +8,7 @@ import { Cause, Duration, Effect, Exit } from "effect"
 import type { Context, Fiber, Schedule } from "effect"
 import type { DistributedSemaphoreBacking } from "../Backing.ts"
 import { SemaphoreBackingError } from "../Errors.ts"
+import { stayAwake } from "./background.ts"
 import type { Keeper } from "./keeper.ts"
 
 export interface Attempt<A> {
@@ -43,19 +44,29 @@ export const start = <A>(
   return fiber
 }
 
-/** An attempt to wait for. `abandoned` is called if it failed, or nobody waits for its answer any more. */
+/**
+ * An attempt to wait for; unless it is in the background, the process stays alive meanwhile. `abandoned` is called if it failed, or
+ * nobody waits for its answer any more.
+ */
 export const run = <A>(
   keeper: Keeper,
   attempt: Attempt<A>,
-  abandoned: (fiber: Fiber.Fiber<unknown, unknown>) => void
+  abandoned: (fiber: Fiber.Fiber<unknown, unknown>) => void,
+  background = false
 ): Effect.Effect<A, SemaphoreBackingError> =>
   Effect.withFiber((parent: Fiber.Fiber<unknown, unknown>) =>
     Effect.callback<A, SemaphoreBackingError>((resume) => {
+      let sleepAgain: (() => void) | undefined
       const fiber = start(keeper, parent.context, attempt, (exit, fiber) => {
+        sleepAgain?.()
         if (Exit.isFailure(exit)) abandoned(fiber)
         resume(exit)
       })
-      return Effect.sync(() => abandoned(fiber))
+      if (!background && fiber.pollUnsafe() === undefined) sleepAgain = stayAwake()
+      return Effect.sync(() => {
+        sleepAgain?.()
+        abandoned(fiber)
+      })
     })
   )
 

@@ -1,5 +1,5 @@
-/** Pauses that do not keep the process alive. */
-import { Clock, Context, Duration, Effect } from "effect"
+/** What keeps the process alive, and what does not. */
+import { Clock, Context, Duration, Effect, References, Scope, Tracer } from "effect"
 
 const live = Context.get(Context.empty(), Clock.Clock)
 
@@ -19,6 +19,27 @@ const background: Clock.Clock = Object.assign(Object.create(live), {
   sleep: (duration: Duration.Duration) => sleep(Math.max(0, Duration.toMillis(duration)))
 })
 
-/** Other clocks than the machine's, as in tests, stay as they are. */
-export const inBackground = (context: Context.Context<never>): Context.Context<never> =>
-  Context.get(context, Clock.Clock) === live ? Context.add(context, Clock.Clock, background) : context
+/**
+ * The context for work that outlives who started it, and whose pauses do not keep the process alive. Other clocks than the
+ * machine's, as in tests, stay as they are.
+ */
+export const inBackground = (context: Context.Context<never>): Context.Context<never> => {
+  const own = context.pipe(
+    Context.omit(Tracer.ParentSpan, Scope.Scope, References.CurrentLogAnnotations, References.CurrentLogSpans)
+  ) as Context.Context<never>
+  return Context.get(own, Clock.Clock) === live ? Context.add(own, Clock.Clock, background) : own
+}
+
+let waiting = 0
+let alive: ReturnType<typeof setInterval> | undefined
+
+/** Keeps the process alive while somebody waits for an answer. Returns how to end that. */
+export const stayAwake = (): () => void => {
+  alive ??= setInterval(() => {}, longestMillis)
+  if (waiting++ === 0 && typeof alive === "object") alive.ref()
+  let ended = false
+  return () => {
+    if (!ended && --waiting === 0 && typeof alive === "object") alive.unref()
+    ended = true
+  }
+}

@@ -53,6 +53,9 @@ export class Contender {
   private onLoss: Set<(loss: Loss) => void> | undefined
   private due = Number.POSITIVE_INFINITY
   private slack = 0
+  /** Whether it was to look while it was being renewed already. */
+  private lookAgain = false
+  private isKeptAlive = true
   private pollAt = Number.NEGATIVE_INFINITY
   private polls: Delays.Delays<void> | undefined
   private failure: SemaphoreBackingError | undefined
@@ -62,7 +65,7 @@ export class Contender {
     this.keeper = keeper
     this.config = config
     this.request = request
-    this.name = new Name(keeper.backing, config.key, request.identifier)
+    this.name = new Name(keeper.backing, config.key, request.identifier, () => this.lose("revoked"))
   }
 
   get refreshRequest(): RefreshRequest {
@@ -95,7 +98,9 @@ export class Contender {
 
   /** Looks at once whether it is its turn. */
   look(): void {
-    if (this.onTurn !== undefined) this.renewIn(0)
+    if (this.onTurn === undefined) return
+    if (this.renewing !== undefined) this.lookAgain = true
+    else this.renewIn(0)
   }
 
   /** The store has granted the place. If the lease is over already, by the local clock, the hold may be gone: look. */
@@ -113,9 +118,15 @@ export class Contender {
   hold(): void {
     const interval = Duration.toMillis(this.config.refreshInterval)
     this.deadline = this.renewed + this.config.leaseMillis
-    this.due = this.renewed + interval
+    this.due = this.isKeptAlive ? this.renewed + interval : Number.POSITIVE_INFINITY
     this.slack = interval * slackRatio
     this.keeper.keep(this)
+  }
+
+  /** Refreshes the hold no longer: it lasts until its lease is over. */
+  letRunOut(): void {
+    this.isKeptAlive = false
+    this.due = Number.POSITIVE_INFINITY
   }
 
   /** The keeper has renewed it. */
@@ -146,7 +157,7 @@ export class Contender {
     this.lose("unreachable")
   }
 
-  /** Ends the hold: it has been lost, or is given back. */
+  /** Ends the hold: it was lost, or is given back. */
   end(loss: Loss): void {
     if (this.loss !== undefined) return
     this.loss = loss
@@ -168,6 +179,10 @@ export class Contender {
 
   /** Until it must be renewed, the backing wants to be asked, or nobody notifies and it polls: the further back, the less often. */
   private stay(answer: false | Waiting): void {
+    if (this.lookAgain) {
+      this.lookAgain = false
+      return this.renewIn(0)
+    }
     const { acquireRetryInterval, acquireRetryPolicy, key, ttl } = this.config
     const renewal = Duration.toMillis(ttl) / 3
     const retryAfter = answer === false ? undefined : answer.retryAfter
@@ -197,12 +212,14 @@ export class Contender {
     next: Effect.Effect<number | undefined>,
     otherwise: Exit.Exit<never, LockNotAcquiredError | SemaphoreBackingError>
   ): void {
+    const { onTurn } = this
     this.due = Number.POSITIVE_INFINITY
     this.keeper.keep(this)
-    this.keeper.run(Effect.map(next, (millis) => {
-      if (!this.keeper.keeps(this)) return
-      if (millis === undefined) this.stop(otherwise)
-      else this.renewIn(millis, 0)
+    this.keeper.run(Effect.map(Effect.exit(next), (exit) => {
+      if (!this.keeper.keeps(this) || this.onTurn !== onTurn) return
+      if (Exit.isFailure(exit)) this.stop(Exit.failCause(exit.cause))
+      else if (exit.value === undefined) this.stop(otherwise)
+      else this.renewIn(exit.value, 0)
     }))
   }
 
@@ -214,7 +231,7 @@ export class Contender {
 
   private stop(exit: Exit.Exit<never, LockNotAcquiredError | SemaphoreBackingError>): void {
     if (this.onTurn !== undefined) this.turn(exit)
-    else this.end(exit as Loss)
+    else this.lost(exit as Loss)
   }
 
   private turn(turn: Turn): void {
@@ -224,7 +241,16 @@ export class Contender {
     onTurn(turn)
   }
 
+  /** Once the lease is over, the name is free, whatever the owner does. */
+  private lost(loss: Loss): void {
+    const left = this.mayHave ? this.sent + Duration.toMillis(this.config.ttl) - this.keeper.now() : 0
+    if (left <= 0) this.name.leave()
+    else this.keeper.setAlarm(left, () => this.name.leave())
+    this.end(loss)
+  }
+
   private lose(reason: LockLostError["reason"]): void {
+    if (this.loss !== undefined) return
     const { config: { key }, failure: cause, request: { identifier } } = this
     const error = new LockLostError({
       key,
@@ -233,6 +259,8 @@ export class Contender {
       ...reason === "unreachable" && cause && { cause }
     })
     this.keeper.run(Effect.logWarning(error.message))
-    this.end(Exit.fail(error))
+    // What the store does not know, it can't take back.
+    if (reason === "revoked") this.mayHave = Boolean(this.late?.size)
+    this.lost(Exit.fail(error))
   }
 }

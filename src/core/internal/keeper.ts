@@ -26,7 +26,7 @@ export interface Alarm {
   readonly ring: () => void
 }
 
-const keepers = new WeakMap<DistributedSemaphoreBacking, Keeper>()
+const keepersOf = new WeakMap<DistributedSemaphoreBacking, WeakMap<Clock.Clock, Keeper>>()
 
 export class Keeper {
   readonly backing: DistributedSemaphoreBacking
@@ -37,11 +37,14 @@ export class Keeper {
   private readonly alarms = new Set<Alarm>()
   private sleep: { readonly until: number; readonly fiber: Fiber.Fiber<void> } | undefined
 
-  /** The keeper of a backing; its clock is that of the fiber that asks first. */
+  /** The keeper of a backing, and of the clock of the fiber that asks. */
   static readonly of = (backing: DistributedSemaphoreBacking): Effect.Effect<Keeper> =>
     Effect.withFiber((fiber: Fiber.Fiber<unknown, unknown>) => {
-      const keeper = keepers.get(backing) ?? new Keeper(backing, fiber.context)
-      keepers.set(backing, keeper)
+      const clock = fiber.getRef(Clock.Clock)
+      const keepers = keepersOf.get(backing) ?? new WeakMap<Clock.Clock, Keeper>()
+      keepersOf.set(backing, keepers)
+      const keeper = keepers.get(clock) ?? new Keeper(backing, fiber.context)
+      keepers.set(clock, keeper)
       return Effect.succeed(keeper)
     })
 
@@ -131,7 +134,15 @@ export class Keeper {
     const [first] = group as [Contender]
     const { asksAgain, refreshRequest: { fencingToken, holderId, key, limit, permits, ttl } } = first
     const operation = (): Effect.Effect<ReadonlyArray<Answer>, SemaphoreBackingError> => {
-      if (group.length > 1) return backing.refreshAll!(group.map(({ refreshRequest }) => refreshRequest))
+      if (group.length > 1) {
+        return Effect.flatMap(
+          backing.refreshAll!(group.map(({ refreshRequest }) => refreshRequest)),
+          (answers) =>
+            answers.length === group.length
+              ? Effect.succeed(answers)
+              : Effect.die(new Error(`refreshAll was asked for ${group.length} answers, and gave ${answers.length}`))
+        )
+      }
       return Effect.map(
         asksAgain ? tryAcquire(first, true) : backing.refresh(key, holderId, ttl, limit, permits, { fencingToken }),
         (answer) => [answer]
@@ -146,10 +157,13 @@ export class Keeper {
       { name: asksAgain ? "tryAcquire" : "refresh", operation, limit: limitOfAll },
       (exit, fiber) => {
         if (Exit.isFailure(exit) && asksAgain) abandon(first, fiber)
+        // A defect is of one of them.
+        const alone = group.length > 1 && Exit.hasDies(exit)
         for (const [index, contender] of group.entries()) {
           contender.renewing = undefined
           if (!this.keeps(contender)) continue
-          if (Exit.isSuccess(exit)) contender.answered(exit.value[index]!)
+          if (alone) this.renewTogether([contender])
+          else if (Exit.isSuccess(exit)) contender.answered(exit.value[index]!)
           else contender.failed(Exit.failCause(exit.cause))
         }
       }

@@ -29,7 +29,8 @@ export class Held {
     this.permits = contender.request.permits
     this.fencingToken = Option.fromUndefinedOr(contender.token)
     this.contender = contender
-    this.outer = leaseOf(owner)
+    const outer = leaseOf(owner)
+    this.outer = outer?.isUsedBy(owner.id) ? outer : undefined
     this.outerFiber = owner.id
   }
 
@@ -40,7 +41,7 @@ export class Held {
         const forget = this.contender.listen(resume)
         return Effect.sync(() => {
           forget()
-          this.contender.keeper.drop(this.contender)
+          this.contender.letRunOut()
         })
       })
     )
@@ -85,20 +86,13 @@ export class Held {
     )
   }
 
-  /** Ends the keepalive, then gives the permits back. If the hold was lost, nobody waits for that: the store is in trouble. */
+  /** Gives the permits back. If the hold was lost, nobody waits for that: the store is in trouble. */
   get close(): Effect.Effect<void> {
     return Effect.suspend(() => {
       const { contender } = this
-      const { loss } = contender
+      if (contender.loss !== undefined) return Effect.asVoid(Effect.sync(() => giveBack(contender)))
       contender.end(Exit.interrupt())
-      if (loss === undefined) return giveBackBriefly(contender)
-      const error = Option.getOrUndefined(Exit.findErrorOption(loss))
-      // What the store does not know, it can't take back.
-      if (error?._tag === "LockLostError" && error.reason !== "unreachable") {
-        contender.mayHave = Boolean(contender.late?.size)
-      }
-      giveBack(contender)
-      return Effect.void
+      return giveBackBriefly(contender)
     })
   }
 }
@@ -116,7 +110,9 @@ export const leasesOf = (fiber: AnyFiber, { config: { key }, keeper }: Contender
   const found: Array<Held> = []
   let runsIn = fiber.id
   for (let lease = leaseOf(fiber); lease !== undefined && lease.isUsedBy(runsIn); lease = lease.outer) {
-    if (lease.key === key && lease.contender.keeper === keeper) found.push(lease)
+    const { contender } = lease
+    const holds = contender.loss === undefined && contender.name.isOwn
+    if (holds && lease.key === key && contender.keeper === keeper) found.push(lease)
     runsIn = lease.outerFiber
   }
   return found

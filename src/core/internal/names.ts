@@ -6,6 +6,7 @@
  */
 import { Effect } from "effect"
 import type { DistributedSemaphoreBacking } from "../Backing.ts"
+import { stayAwake } from "./background.ts"
 
 const usesOf = new WeakMap<DistributedSemaphoreBacking, Map<string, Name>>()
 
@@ -13,14 +14,30 @@ const usesOf = new WeakMap<DistributedSemaphoreBacking, Map<string, Name>>()
 export class Name {
   private readonly uses: Map<string, Name>
   private readonly name: string
+  private readonly lost: () => void
+  /** The use that this one has taken the hold over from. */
+  private takenFrom: Name | undefined
   private givingBack = false
   /** Whoever waits for the end of this use. */
   private waiting: Set<() => void> | undefined
 
-  constructor(backing: DistributedSemaphoreBacking, key: string, identifier: string) {
+  /** `lost` is called when another acquisition, which has taken the hold over, gives it back. */
+  constructor(backing: DistributedSemaphoreBacking, key: string, identifier: string, lost: () => void) {
     this.uses = usesOf.get(backing) ?? new Map()
     usesOf.set(backing, this.uses)
     this.name = `${key.length}:${key}${identifier}`
+    this.lost = lost
+  }
+
+  /** The other acquisition that uses the name. */
+  get other(): Name | undefined {
+    const use = this.uses.get(this.name)
+    return use === this ? undefined : use
+  }
+
+  /** Whether this acquisition uses the name: if not, the hold is not its own to release. */
+  get isOwn(): boolean {
+    return this.uses.get(this.name) === this
   }
 
   /** Waits until no other acquisition uses the name, then uses it. */
@@ -40,33 +57,24 @@ export class Name {
     return Effect.suspend(() => this.other?.givingBack ? Effect.andThen(this.other.end, this.givenBack()) : Effect.void)
   }
 
-  /** Uses the name in place of any other acquisition. `false` if the hold is being given back. */
-  takeOver(): boolean {
-    const { other } = this
-    if (other?.givingBack) return false
+  /** Uses the name in place of another acquisition, if that still uses it. */
+  takeOver(from: Name | undefined): boolean {
+    if (this.other !== from || from?.givingBack) return false
     this.uses.set(this.name, this)
+    this.takenFrom = from
     // Whoever waits for the other acquisition waits for this one now.
-    other?.wake()
+    from?.wake()
     return true
-  }
-
-  /** Whether this acquisition uses the name: if not, the hold is not its own to release. */
-  get isOwn(): boolean {
-    return this.uses.get(this.name) === this
   }
 
   giveBack(): void {
     this.givingBack = true
+    if (this.isOwn) this.takenFrom?.lost()
   }
 
   leave(): void {
     if (this.isOwn) this.uses.delete(this.name)
     this.wake()
-  }
-
-  private get other(): Name | undefined {
-    const use = this.uses.get(this.name)
-    return use === this ? undefined : use
   }
 
   private wake(): void {
@@ -76,14 +84,17 @@ export class Name {
   private get end(): Effect.Effect<void> {
     return Effect.callback((resume) => {
       const waiting = this.waiting ??= new Set()
-      const wake = () => resume(Effect.void)
-      waiting.add(wake)
-      // What is given back in the background does not keep the process alive. This does.
-      const alive = setInterval(() => {}, 1 << 30)
-      return Effect.sync(() => {
+      const sleepAgain = stayAwake()
+      const stop = () => {
         waiting.delete(wake)
-        clearInterval(alive)
-      })
+        sleepAgain()
+      }
+      const wake = () => {
+        stop()
+        resume(Effect.void)
+      }
+      waiting.add(wake)
+      return Effect.sync(stop)
     })
   }
 }

@@ -3,6 +3,7 @@ import { Duration, Effect, Fiber } from "effect"
 import type { SemaphoreBackingError } from "../Errors.ts"
 import { LockNotAcquiredError } from "../Errors.ts"
 import * as Attempt from "./attempt.ts"
+import { stayAwake } from "./background.ts"
 import type { Answer, Contender, Turn } from "./contender.ts"
 import { isWaiting } from "./contender.ts"
 import * as Subscriptions from "./subscriptions.ts"
@@ -70,8 +71,13 @@ export const acquire = (contender: Contender): Effect.Effect<void, LockNotAcquir
     if (answer !== false && !isWaiting(answer)) return Effect.void
     let leave = () => {}
     const turn = Effect.callback((resume: (turn: Turn) => void) => {
+      const sleepAgain = stayAwake()
       contender.wait(answer, resume)
-      leave = Subscriptions.join(contender, stood)
+      const unsubscribe = Subscriptions.join(contender, stood)
+      leave = () => {
+        sleepAgain()
+        unsubscribe()
+      }
     })
     return Effect.flatMap(
       Effect.ensuring(turn, Effect.sync(() => leave())),
@@ -84,25 +90,30 @@ export const acquire = (contender: Contender): Effect.Effect<void, LockNotAcquir
 export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreBackingError> => {
   const { config: { key, limit, ttl }, keeper: { backing }, name, request: { identifier, permits } } = contender
   const refresh = question(contender, "refresh", () => backing.refresh(key, identifier, ttl, limit, permits))
-  return Effect.andThen(
-    name.givenBack(),
-    Effect.flatMap(refresh, (answer) => {
+  return Effect.flatMap(name.givenBack(), () => {
+    const { other } = name
+    return Effect.flatMap(refresh, (answer) => {
       if (answer === false || isWaiting(answer)) return Effect.succeed(false)
-      return name.takeOver() ? Effect.succeed(true) : confirm(contender)
+      // If it was given back meanwhile, the answer is out of date.
+      return name.takeOver(other) ? Effect.succeed(true) : confirm(contender)
     })
-  )
+  })
 }
 
 /** Gives back what the store may have given, and waits for that half a second at most. */
 export const giveBackBriefly = (contender: Contender): Effect.Effect<void> =>
   Effect.suspend(() => {
     const fiber = giveBack(contender)
-    return fiber.pollUnsafe() !== undefined ? Effect.void : Effect.callback<void>((resume) => {
-      const alarm = contender.keeper.setAlarm(patienceMillis, () => resume(Effect.void))
-      fiber.addObserver(() => {
+    if (fiber.pollUnsafe() !== undefined) return Effect.void
+    return Effect.callback<void>((resume) => {
+      const sleepAgain = stayAwake()
+      const done = () => {
+        sleepAgain()
         contender.keeper.cancel(alarm)
         resume(Effect.void)
-      })
+      }
+      const alarm = contender.keeper.setAlarm(patienceMillis, done)
+      fiber.addObserver(done)
     })
   })
 
@@ -155,7 +166,8 @@ const release = (contender: Contender, millisLeft: number): Effect.Effect<void, 
   const attempt = Attempt.run(
     keeper,
     { name: "release", operation, limit: config.attemptLimit },
-    (fiber) => abandon(contender, fiber)
+    (fiber) => abandon(contender, fiber),
+    true
   )
   return Effect.asVoid(Attempt.repeat(attempt, config.backingFailureRetryPolicy, Duration.millis(millisLeft)))
 }

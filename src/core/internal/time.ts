@@ -15,12 +15,14 @@ export interface LocalTime {
  */
 export const make = (clock: Clock.Clock): LocalTime => {
   const monotonic = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  const start = clock.currentTimeMillisUnsafe() - monotonic()
+  /** By how much the wall clock is ahead of the other, at least, since it was set back last. */
+  let ahead = Number.POSITIVE_INFINITY
   let suspended = 0
   return () => {
     const millis = monotonic()
-    const ahead = clock.currentTimeMillisUnsafe() - millis - start
-    if (ahead > suspended + toleranceMillis) suspended = ahead
+    const now = clock.currentTimeMillisUnsafe() - millis
+    if (now > ahead + toleranceMillis) suspended += now - ahead
+    if (now < ahead || now > ahead + toleranceMillis) ahead = now
     return millis + suspended
   }
 }
