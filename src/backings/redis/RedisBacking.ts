@@ -11,7 +11,7 @@
  *
  * @since 0.1.0
  */
-import { Duration, Effect, Layer, Schedule } from "effect"
+import { Cause, Duration, Effect, Fiber, Layer, Schedule } from "effect"
 import type { Cluster, Redis } from "ioredis"
 import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
@@ -83,6 +83,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
   const slotOf = (key: string) => cluster ? Slots.slotOf(clientPrefix + keysOf(keyPrefix, key)[0]) : 0
   const nodeOf = (key: string) => cluster ? Slots.nodeOf(cluster, slotOf(key)) : ""
   const serverTime = ServerTime.make()
+  const scope = yield* Effect.scope
 
   const notifications = options.pushBasedAcquireEnabled === false ? undefined : yield* Notifications.make(
     Subscriber.open(redis),
@@ -114,25 +115,47 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       )
     })
 
-  const runOne = <A extends Reply>(
+  const runOne = <A extends Reply = Reply>(
     operation: string,
     script: Scripts.Script,
     key: string,
     ...args: ReadonlyArray<string | number>
   ) => run<A>(operation, script, key, keysOf(keyPrefix, key), args)
 
-  const getCount = (operation: string, key: string) =>
-    Effect.map(runOne<readonly [string, string]>(operation, Scripts.getCount, key), ([, count]) => Number(count))
+  /** Who asks for the time of a node. All that need it wait for the same reply, so that none overtakes another. */
+  const questions = new Map<string, Fiber.Fiber<unknown, SemaphoreBackingError>>()
+
+  /** Asks for the time by an acquire that is late already. So the server also knows the script when all go on. */
+  const askTime = (key: string, within: Duration.Duration) =>
+    Effect.suspend(() => {
+      const node = nodeOf(key)
+      const asked = questions.get(node)
+      if (asked !== undefined) return Fiber.join(asked)
+      const late = runOne("tryAcquire", Scripts.tryAcquire, key, publish, listener, 0)
+      const question = Effect.timeoutOrElse(late, {
+        duration: within,
+        orElse: () =>
+          Effect.fail(new SemaphoreBackingError({ operation: "tryAcquire", cause: new Cause.TimeoutError() }))
+      })
+      return Effect.flatMap(Effect.forkIn(question, scope, { startImmediately: true }), (fiber) => {
+        questions.set(node, fiber)
+        fiber.addObserver(() => questions.delete(node))
+        return Fiber.join(fiber)
+      })
+    })
 
   /** The latest time of the server at which a request of now may take effect, or empty if it always may. */
   const latest = (key: string, within: Duration.Duration | undefined) =>
     Effect.suspend(() => {
       if (within === undefined) return Effect.succeed("")
       const start = ServerTime.localTime()
-      const time = () => serverTime.at(nodeOf(key), start)
-      // If nothing is known yet, any reply will tell.
-      const known = time() === undefined ? getCount("tryAcquire", key) : Effect.void
-      return Effect.map(known, () => String(time()! + micros(within)))
+      const bound: Effect.Effect<string, SemaphoreBackingError> = Effect.suspend(() => {
+        const time = serverTime.at(nodeOf(key), start)
+        return time === undefined
+          ? Effect.andThen(askTime(key, within), bound)
+          : Effect.succeed(String(time + micros(within)))
+      })
+      return bound
     })
 
   const refreshAll = (requests: ReadonlyArray<RefreshRequest>) =>
@@ -207,7 +230,11 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
 
     refreshAll,
 
-    getCount: (key) => getCount("getCount", key),
+    getCount: (key) =>
+      Effect.map(
+        runOne<readonly [string, string]>("getCount", Scripts.getCount, key),
+        ([, count]) => Number(count)
+      ),
 
     onPermitsReleased: notifications && ((key) => notifications.listen(channel(key))),
 

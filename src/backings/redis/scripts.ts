@@ -239,7 +239,7 @@ local function keepKeys(expiry)
   for _, key in ipairs({ STATE, LINE, EXPIRIES }) do redis.call('PEXPIREAT', key, int(math.ceil(expiry / 1000))) end
 end
 
--- What a contender is told: 'acquired', token; or 'waiting', token, position, retryAfter (µs).
+-- The reply about a contender: 'acquired', token; or 'waiting', token, position, retryAfter (µs).
 local function answer(id, contender, ttl)
   if holds(contender) then return { 'acquired', int(contender.token) } end
   local rank = redis.call('ZRANK', LINE, id) or holders
@@ -265,8 +265,8 @@ end
 /**
  * B1, B2, B3, B12.
  *
- * KEYS: line, expiries, state. ARGV[3]: the latest time at which it may take effect, or empty. ARGV[4]: identifier. ARGV[5]: ttl in
- * µs. ARGV[6]: limit. ARGV[7]: permits. ARGV[8]: 1 to queue.
+ * KEYS: line, expiries, state. ARGV[3]: the latest time at which it may take effect, or empty; with 0 it only tells the time.
+ * ARGV[4]: identifier. ARGV[5]: ttl in µs. ARGV[6]: limit. ARGV[7]: permits. ARGV[8]: 1 to queue.
  *
  * Answers the time, and `acquired, token`, or `waiting, token, position, retryAfter` (µs), or `refused`, or `late`.
  */
