@@ -11,7 +11,7 @@
  *
  * @since 0.1.0
  */
-import { Cause, Duration, Effect, Fiber, Layer, Schedule } from "effect"
+import { Duration, Effect, Layer, Schedule } from "effect"
 import type { Cluster, Redis } from "ioredis"
 import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
@@ -83,7 +83,6 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
   const slotOf = (key: string) => cluster ? Slots.slotOf(clientPrefix + keysOf(keyPrefix, key)[0]) : 0
   const nodeOf = (key: string) => cluster ? Slots.nodeOf(cluster, slotOf(key)) : ""
   const serverTime = ServerTime.make()
-  const scope = yield* Effect.scope
 
   const notifications = options.pushBasedAcquireEnabled === false ? undefined : yield* Notifications.make(
     Subscriber.open(redis),
@@ -115,33 +114,34 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       )
     })
 
-  const runOne = <A extends Reply = Reply>(
+  const runOne = <A extends Reply>(
     operation: string,
     script: Scripts.Script,
     key: string,
     ...args: ReadonlyArray<string | number>
   ) => run<A>(operation, script, key, keysOf(keyPrefix, key), args)
 
-  /** Who asks for the time of a node. All that need it wait for the same reply, so that none overtakes another. */
-  const questions = new Map<string, Fiber.Fiber<unknown, SemaphoreBackingError>>()
+  /** By node. All that need the time wait for the same reply, so that none overtakes another. */
+  const questions = new Map<string, { readonly reply: Promise<void>; readonly until: number }>()
 
   /** Asks for the time by an acquire that is late already. So the server also knows the script when all go on. */
   const askTime = (key: string, within: Duration.Duration) =>
-    Effect.suspend(() => {
-      const node = nodeOf(key)
-      const asked = questions.get(node)
-      if (asked !== undefined) return Fiber.join(asked)
-      const late = runOne("tryAcquire", Scripts.tryAcquire, key, publish, listener, 0)
-      const question = Effect.timeoutOrElse(late, {
-        duration: within,
-        orElse: () =>
-          Effect.fail(new SemaphoreBackingError({ operation: "tryAcquire", cause: new Cause.TimeoutError() }))
-      })
-      return Effect.flatMap(Effect.forkIn(question, scope, { startImmediately: true }), (fiber) => {
-        questions.set(node, fiber)
-        fiber.addObserver(() => questions.delete(node))
-        return Fiber.join(fiber)
-      })
+    Effect.tryPromise({
+      try: () => {
+        const sent = ServerTime.localTime()
+        const node = nodeOf(key)
+        const asked = questions.get(node)
+        if (asked !== undefined && sent < asked.until) return asked.reply
+        const until = sent + micros(within)
+        const reply = Scripts.run(redis, Scripts.tryAcquire, keysOf(keyPrefix, key), [publish, listener, 0])
+          .then((reply) => serverTime.learn(nodeOf(key), sent, Number((reply as Reply)[0])))
+          .finally(() => {
+            if (questions.get(node)?.until === until) questions.delete(node)
+          })
+        questions.set(node, { reply, until })
+        return reply
+      },
+      catch: (cause) => new SemaphoreBackingError({ operation: "tryAcquire", cause })
     })
 
   /** The latest time of the server at which a request of now may take effect, or empty if it always may. */
