@@ -61,6 +61,23 @@ describe("client options change nothing:", () => {
     }).pipe(Effect.timeout("900 millis"), Effect.provide(layer({}, client))))
 })
 
+describe("a burst of waiters on a server that knows neither the scripts nor the layer", () => {
+  it.live("is served in the order in which they asked", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server
+      const redis = yield* connect(url)
+      yield* Effect.gen(function*() {
+        const mutex = yield* DistributedSemaphore.make("key", { ttl: "1 minute" })
+        const each = Array.from({ length: 5000 }, (_, index) => index)
+        const order: Array<number> = []
+        yield* Effect.forEach(each, (index) => mutex.withPermits(1)(Effect.sync(() => order.push(index))), {
+          concurrency: "unbounded"
+        })
+        expect(order).toEqual(each)
+      }).pipe(Effect.provide(RedisBacking.layer(redis)))
+    }), 60_000)
+})
+
 describe("a ttl of more than a century", () => {
   it.live("is kept, and given back", () =>
     Effect.gen(function*() {

@@ -121,18 +121,41 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     ...args: ReadonlyArray<string | number>
   ) => run<A>(operation, script, key, keysOf(keyPrefix, key), args)
 
-  const getCount = (operation: string, key: string) =>
-    Effect.map(runOne<readonly [string, string]>(operation, Scripts.getCount, key), ([, count]) => Number(count))
+  /** By node. All that need the time wait for the same reply, so that none overtakes another. */
+  const questions = new Map<string, { readonly reply: Promise<void>; readonly until: number }>()
+
+  /** Asks for the time by an acquire that is late already. So the server also knows the script when all go on. */
+  const askTime = (key: string, within: Duration.Duration) =>
+    Effect.tryPromise({
+      try: () => {
+        const sent = ServerTime.localTime()
+        const node = nodeOf(key)
+        const asked = questions.get(node)
+        if (asked !== undefined && sent < asked.until) return asked.reply
+        const until = sent + micros(within)
+        const reply = Scripts.run(redis, Scripts.tryAcquire, keysOf(keyPrefix, key), [publish, listener, 0])
+          .then((reply) => serverTime.learn(nodeOf(key), sent, Number((reply as Reply)[0])))
+          .finally(() => {
+            if (questions.get(node)?.until === until) questions.delete(node)
+          })
+        questions.set(node, { reply, until })
+        return reply
+      },
+      catch: (cause) => new SemaphoreBackingError({ operation: "tryAcquire", cause })
+    })
 
   /** The latest time of the server at which a request of now may take effect, or empty if it always may. */
   const latest = (key: string, within: Duration.Duration | undefined) =>
     Effect.suspend(() => {
       if (within === undefined) return Effect.succeed("")
       const start = ServerTime.localTime()
-      const time = () => serverTime.at(nodeOf(key), start)
-      // If nothing is known yet, any reply will tell.
-      const known = time() === undefined ? getCount("tryAcquire", key) : Effect.void
-      return Effect.map(known, () => String(time()! + micros(within)))
+      const bound: Effect.Effect<string, SemaphoreBackingError> = Effect.suspend(() => {
+        const time = serverTime.at(nodeOf(key), start)
+        return time === undefined
+          ? Effect.andThen(askTime(key, within), bound)
+          : Effect.succeed(String(time + micros(within)))
+      })
+      return bound
     })
 
   const refreshAll = (requests: ReadonlyArray<RefreshRequest>) =>
@@ -207,7 +230,11 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
 
     refreshAll,
 
-    getCount: (key) => getCount("getCount", key),
+    getCount: (key) =>
+      Effect.map(
+        runOne<readonly [string, string]>("getCount", Scripts.getCount, key),
+        ([, count]) => Number(count)
+      ),
 
     onPermitsReleased: notifications && ((key) => notifications.listen(channel(key))),
 
