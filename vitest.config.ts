@@ -2,6 +2,14 @@ import { defineConfig } from "vitest/config"
 
 const source = (file: string) => new URL(`src/${file}`, import.meta.url).pathname
 
+/** They count requests, or measure how long something takes: they want the machine for themselves. */
+const alone = [
+  "test/core/cost.test.ts",
+  "test/backings/*-cost.test.ts",
+  "test/backings/postgres-refreshes.test.ts",
+  "test/faults/{etcd,etcd-cluster,exit,postgres,redis-interruption,redis-outage}.test.ts"
+]
+
 export default defineConfig({
   // Examples name the package as their readers do; the tests among them run against the sources.
   resolve: {
@@ -11,11 +19,22 @@ export default defineConfig({
     ]
   },
   test: {
-    include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
     globalSetup: "test/servers/globalSetup.ts",
-    // Tests of time limits and of command counts want the machine for themselves.
-    fileParallelism: false,
     testTimeout: 60_000,
-    hookTimeout: 120_000
+    hookTimeout: 120_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "together",
+          include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
+          exclude: alone,
+          // They wait for leases more than they work.
+          maxWorkers: 4,
+          sequence: { groupOrder: 0 }
+        }
+      },
+      { extends: true, test: { name: "alone", include: alone, fileParallelism: false, sequence: { groupOrder: 1 } } }
+    ]
   }
 })
