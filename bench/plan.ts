@@ -36,6 +36,7 @@ interface Sizes {
   readonly permits: ReadonlyArray<number>
   readonly holders: ReadonlyArray<number>
   readonly keys: ReadonlyArray<number>
+  readonly processes: number
   readonly callersOfEachProcess: number
   readonly idleOneKey: boolean
 }
@@ -53,6 +54,7 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
     permits: [3],
     holders: [3],
     keys: [3],
+    processes: 2,
     callersOfEachProcess: 2,
     idleOneKey: true
   },
@@ -68,6 +70,7 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
     permits: [1, 1000],
     holders: [10, 1000],
     keys: [1000],
+    processes: 4,
     callersOfEachProcess: 25,
     idleOneKey: false
   },
@@ -83,6 +86,7 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
     permits: [1, 10, 100, 1000, 10_000],
     holders: [10, 100, 1000, 10_000],
     keys: [10, 100, 1000, 10_000],
+    processes: 4,
     callersOfEachProcess: 250,
     idleOneKey: true
   }
@@ -95,7 +99,7 @@ const repetitions = (form: Form, waiters: number) =>
 const templates = (form: Form): ReadonlyArray<Template> => {
   const sizes = sizesOf[form]
   const fast = ["rate", "cpu"] as const
-  const idle = ["requests", "cpu"] as const
+  const idle = ["requests"] as const
   const cyclesOf = { scenario: "cycle", operation: "cycle", compared: fast, shown: true } as const
   return [
     {
@@ -190,12 +194,12 @@ const templates = (form: Form): ReadonlyArray<Template> => {
     })),
     {
       scenario: "processes",
-      label: "H. Four processes on one key",
+      label: `H. ${sizes.processes} processes on one key`,
       operation: "acquisition",
       compared: fast,
-      size: 4,
+      size: sizes.processes,
       shown: true,
-      parameters: { processes: 4, callers: sizes.callersOfEachProcess, millis: sizes.loopMillis }
+      parameters: { processes: sizes.processes, callers: sizes.callersOfEachProcess, millis: sizes.loopMillis }
     }
   ]
 }
@@ -224,7 +228,14 @@ export const plan = (form: Form, only: ReadonlyArray<string> = []): ReadonlyArra
       .flatMap((medium) =>
         templates(form)
           .filter((template) => makesSense(store, template) && (medium !== "disk" || isWorthDisk(form, template)))
-          .map((template): Row => ({ shown: false, ...template, store, medium }))
+          .map((template): Row => ({
+            shown: false,
+            ...template,
+            store,
+            medium,
+            // Nothing is sent there.
+            ...store === "memory" && template.compared.includes("requests") && { compared: ["cpu"] }
+          }))
       )
   ).filter((row) =>
     only.every((part) => `${row.store} ${row.medium} ${row.label}`.toLowerCase().includes(part.toLowerCase()))

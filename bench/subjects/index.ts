@@ -11,7 +11,7 @@ const memory: ReadonlyArray<Subject> = [
     ...ours,
     id: "ours",
     store: "memory",
-    open: async (setting) => (await import("./ours.ts")).onMemory(setting)
+    open: async (setting) => (await import("./ours/memory.ts")).open(setting)
   },
   {
     id: "floor: Effect's Semaphore",
@@ -20,7 +20,7 @@ const memory: ReadonlyArray<Subject> = [
     options: "knows no leases, and nothing outside the process",
     lacks: [],
     only: ["cycle", "drain", "loop", "mixed", "permits", "keys"],
-    open: async (setting) => (await import("./floors.ts")).effectSemaphore(setting)
+    open: async (setting) => (await import("./floors/memory.ts")).effectSemaphore(setting)
   }
 ]
 
@@ -30,7 +30,7 @@ const redis: ReadonlyArray<Subject> = [
     id: "ours",
     store: "redis",
     commands,
-    open: async (setting) => (await import("./ours.ts")).onRedis(setting)
+    open: async (setting) => (await import("./ours/redis.ts")).open(setting)
   },
   {
     id: "0.0.11, push",
@@ -39,7 +39,7 @@ const redis: ReadonlyArray<Subject> = [
     options: "pushBasedAcquireEnabled: true (its default)",
     lacks: [],
     commands,
-    open: async (setting) => (await import("./version0011.ts")).open(setting, true)
+    open: async (setting) => (await import("./peers/version0011.ts")).open(setting, true)
   },
   {
     id: "0.0.11, poll",
@@ -48,7 +48,7 @@ const redis: ReadonlyArray<Subject> = [
     options: "pushBasedAcquireEnabled: false",
     lacks: [],
     commands,
-    open: async (setting) => (await import("./version0011.ts")).open(setting, false)
+    open: async (setting) => (await import("./peers/version0011.ts")).open(setting, false)
   },
   {
     id: "redis-semaphore, Mutex",
@@ -57,7 +57,7 @@ const redis: ReadonlyArray<Subject> = [
     options: "acquireTimeout: for ever (10 s by default)",
     lacks: ["limit"],
     commands: [...commands, "set"],
-    open: async (setting) => (await import("./redisPeers.ts")).mutex(setting)
+    open: async (setting) => (await import("./peers/redis.ts")).mutex(setting)
   },
   {
     id: "redis-semaphore, Semaphore",
@@ -66,7 +66,7 @@ const redis: ReadonlyArray<Subject> = [
     options: "acquireTimeout: for ever (10 s by default); its MultiSemaphore where the limit is above 1",
     lacks: [],
     commands,
-    open: async (setting) => (await import("./redisPeers.ts")).semaphore(setting)
+    open: async (setting) => (await import("./peers/redis.ts")).semaphore(setting)
   },
   {
     id: "redlock 5",
@@ -75,7 +75,7 @@ const redis: ReadonlyArray<Subject> = [
     options: "retryCount: -1 (10 by default, after which it fails); `using` where a hold must be extended",
     lacks: ["limit"],
     commands,
-    open: async (setting) => (await import("./redisPeers.ts")).redlock(setting)
+    open: async (setting) => (await import("./peers/redis.ts")).redlock(setting)
   },
   {
     id: "simple-redis-mutex",
@@ -84,7 +84,7 @@ const redis: ReadonlyArray<Subject> = [
     options: "defaults, on the client `redis`",
     lacks: ["limit", "extension"],
     commands: [...commands, "set", "incr"],
-    open: async (setting) => (await import("./redisPeers.ts")).simpleMutex(setting)
+    open: async (setting) => (await import("./peers/redis.ts")).simpleMutex(setting)
   },
   {
     id: "floor: two EVALSHA",
@@ -94,7 +94,7 @@ const redis: ReadonlyArray<Subject> = [
     lacks: [],
     only: ["cycle"],
     commands,
-    open: async (setting) => (await import("./floors.ts")).twoScripts(setting)
+    open: async (setting) => (await import("./floors/redis.ts")).twoScripts(setting)
   },
   {
     id: "floor: one script, one publish",
@@ -104,7 +104,7 @@ const redis: ReadonlyArray<Subject> = [
     lacks: [],
     only: ["cycle", "drain"],
     commands,
-    open: async (setting) => (await import("./floors.ts")).scriptAndPublish(setting)
+    open: async (setting) => (await import("./floors/redis.ts")).scriptAndPublish(setting)
   }
 ]
 
@@ -114,7 +114,7 @@ const postgres: ReadonlyArray<Subject> = [
     id: "ours",
     store: "postgres",
     options: "defaults; PgClient with its default pool of 10",
-    open: async (setting) => (await import("./ours.ts")).onPostgres(setting)
+    open: async (setting) => (await import("./ours/postgres.ts")).open(setting)
   },
   {
     id: "advisory lock",
@@ -122,7 +122,7 @@ const postgres: ReadonlyArray<Subject> = [
     kind: "peer",
     options: "a connection of `pg` for each caller, up to 1100, opened before",
     lacks: ["limit"],
-    open: async (setting) => (await import("./advisoryLock.ts")).open(setting)
+    open: async (setting) => (await import("./peers/postgres.ts")).open(setting)
   },
   {
     id: "floor: one commit",
@@ -131,7 +131,7 @@ const postgres: ReadonlyArray<Subject> = [
     options: "one durable update of one row for each cycle, through the client of ours",
     lacks: [],
     only: ["cycle"],
-    open: async (setting) => (await import("./floors.ts")).commit(setting)
+    open: async (setting) => (await import("./floors/postgres.ts")).commit(setting)
   },
   {
     id: "floor: one commit with NOTIFY",
@@ -140,7 +140,7 @@ const postgres: ReadonlyArray<Subject> = [
     options: "the same with NOTIFY; in a hand-off, the next goes on when the notification arrives",
     lacks: [],
     only: ["cycle", "drain"],
-    open: async (setting) => (await import("./floors.ts")).commitAndNotify(setting)
+    open: async (setting) => (await import("./floors/postgres.ts")).commitAndNotify(setting)
   }
 ]
 
@@ -149,7 +149,7 @@ const etcd: ReadonlyArray<Subject> = [
     ...ours,
     id: "ours",
     store: "etcd",
-    open: async (setting) => (await import("./ours.ts")).onEtcd(setting)
+    open: async (setting) => (await import("./ours/etcd.ts")).open(setting)
   },
   {
     id: "etcd3's lock()",
@@ -157,7 +157,7 @@ const etcd: ReadonlyArray<Subject> = [
     kind: "peer",
     options: "asked again every 50 ms, ±50 % at random: it does not wait by itself",
     lacks: ["limit"],
-    open: async (setting) => (await import("./etcdPeers.ts")).etcd3Lock(setting)
+    open: async (setting) => (await import("./peers/etcd.ts")).etcd3Lock(setting)
   },
   {
     id: "etcd's recipe",
@@ -165,7 +165,7 @@ const etcd: ReadonlyArray<Subject> = [
     kind: "peer",
     options: "concurrency.Mutex of etcd's Go client, written on etcd3; one lease for the process",
     lacks: ["limit"],
-    open: async (setting) => (await import("./etcdPeers.ts")).recipe(setting)
+    open: async (setting) => (await import("./peers/etcd.ts")).recipe(setting)
   },
   {
     id: "floor: one put",
@@ -174,7 +174,7 @@ const etcd: ReadonlyArray<Subject> = [
     options: "one put for each cycle",
     lacks: [],
     only: ["cycle"],
-    open: async (setting) => (await import("./floors.ts")).put(setting)
+    open: async (setting) => (await import("./floors/etcd.ts")).put(setting)
   },
   {
     id: "floor: put to watch event",
@@ -183,7 +183,7 @@ const etcd: ReadonlyArray<Subject> = [
     options: "one put for each hand-off; the next goes on when the event arrives",
     lacks: [],
     only: ["cycle", "drain"],
-    open: async (setting) => (await import("./floors.ts")).putToEvent(setting)
+    open: async (setting) => (await import("./floors/etcd.ts")).putToEvent(setting)
   }
 ]
 

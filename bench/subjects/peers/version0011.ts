@@ -2,7 +2,7 @@
 import { Effect } from "effect"
 import { DistributedSemaphore, RedisBacking } from "effect-distributed-lock-0.0.11"
 import { Redis } from "ioredis"
-import type { Client, Setting } from "./subject.ts"
+import type { Client, Setting } from "../subject.ts"
 
 export const open = async ({ limit, ttlMillis, url }: Setting, push: boolean): Promise<Client> => {
   const layer = RedisBacking.layer(new Redis(url), { pushBasedAcquireEnabled: push })

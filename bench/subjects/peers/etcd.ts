@@ -1,7 +1,7 @@
 /** Locks on etcd: the one that etcd3 brings, and etcd's own recipe. */
 import { Etcd3, EtcdLockFailedError } from "etcd3"
-import type { Client, Setting } from "./subject.ts"
-import { promiseClient } from "./subject.ts"
+import type { Client, Setting } from "../subject.ts"
+import { promiseClient } from "../subject.ts"
 
 const retryMillis = 50
 

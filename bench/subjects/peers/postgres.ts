@@ -1,7 +1,7 @@
 /** Advisory locks of PostgreSQL over `pg`: a session for each caller. */
 import Pg from "pg"
-import type { Client, Setting } from "./subject.ts"
-import { promiseClient } from "./subject.ts"
+import type { Client, Setting } from "../subject.ts"
+import { promiseClient } from "../subject.ts"
 
 /** What the server that the bench starts allows, less a few for the bench. */
 const mostConnections = 1100

@@ -4,8 +4,8 @@ import { createClient } from "redis"
 import { MultiSemaphore, Mutex, Semaphore } from "redis-semaphore"
 import { default as Redlock } from "redlock"
 import { lock } from "simple-redis-mutex"
-import type { Client, Setting } from "./subject.ts"
-import { promiseClient } from "./subject.ts"
+import type { Client, Setting } from "../subject.ts"
+import { promiseClient } from "../subject.ts"
 
 const forEver = 1_000_000_000
 
