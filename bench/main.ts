@@ -3,7 +3,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { parseArgs } from "node:util"
-import type { Form } from "./plan.ts"
+import type { Effort, Form } from "./plan.ts"
 import { efforts, plan } from "./plan.ts"
 import { compare, describe } from "./report/compare.ts"
 import { remarks } from "./report/ratios.ts"
@@ -22,6 +22,7 @@ const { positionals, values: options } = parseArgs({
     smoke: { type: "boolean", default: false },
     full: { type: "boolean", default: false },
     only: { type: "string", multiple: true, default: [] },
+    minutes: { type: "string" },
     out: { type: "string" },
     compare: { type: "boolean", default: false },
     report: { type: "boolean", default: false }
@@ -43,9 +44,7 @@ const versionsOf = (folder: string, names: ReadonlyArray<string>) =>
     return [name, JSON.parse(Fs.readFileSync(file, "utf8")).version as string] as const
   })
 
-const ofPeers = Object.keys(
-  JSON.parse(Fs.readFileSync(Path.join(import.meta.dirname, "package.json"), "utf8")).dependencies
-)
+const ofPeers = Object.keys(JSON.parse(Fs.readFileSync(Path.join(import.meta.dirname, "package.json"), "utf8")).dependencies)
   .filter((name) => !name.startsWith("effect"))
 
 const describeRun = (rows: ReadonlyArray<RowResults>, began: Date): Results => ({
@@ -83,15 +82,16 @@ const run = async (form: Form) => {
   const began = new Date()
   const rows = plan(form, options.only)
   if (rows.length === 0) throw new Error("Nothing in the plan has all the parts that --only names")
-  const effort = efforts[form]
+  const effort: Effort = { ...efforts[form], ...options.minutes && { minutes: Number(options.minutes) } }
+  if (!(effort.minutes >= 0)) throw new Error(`--minutes is a number, not ${options.minutes}`)
   if (form === "smoke") {
     const results = await withServers(rows, (servers) => smoke(rows, servers, effort, Os.availableParallelism() + 1))
     const bad = results.flatMap(({ row, subjects }) =>
-      subjects.flatMap(({ id, notOffered, rounds }) => {
+      subjects.flatMap((subject) => {
+        const { id, notOffered, rounds } = subject
         const whole = rounds.length > 0 && rounds.every((round) => round.type === "measured" && !round.cutOff)
-        return whole || notOffered !== undefined
-          ? []
-          : [`${row.store}: ${row.label}: ${id}: ${remarks(rounds).join("; ")}`]
+        if (whole || notOffered !== undefined) return []
+        return [`${row.store}: ${row.label}: ${id}: ${remarks(subject).join("; ")}`]
       })
     )
     const all = results.flatMap(({ subjects }) => subjects.flatMap(({ rounds }) => rounds))

@@ -8,9 +8,9 @@ export type Form = "smoke" | "short" | "full"
 export interface Effort {
   /** How often each row is measured at least. */
   readonly rounds: number
-  /** A row that is not steady by then is measured again, up to so often… */
+  /** A row that is not steady by then is measured again, up to so often. */
   readonly mostRounds: number
-  /** …as long as the whole takes no longer. */
+  /** When these are over, no other round begins. */
   readonly minutes: number
   /** A run that takes longer is ended, and counts as cut off. */
   readonly limitSeconds: number
@@ -18,8 +18,8 @@ export interface Effort {
 
 export const efforts: Readonly<Record<Form, Effort>> = {
   smoke: { rounds: 1, mostRounds: 1, minutes: 0, limitSeconds: 30 },
-  short: { rounds: 1, mostRounds: 5, minutes: 9, limitSeconds: 40 },
-  full: { rounds: 3, mostRounds: 9, minutes: 100, limitSeconds: 180 }
+  short: { rounds: 2, mostRounds: 9, minutes: 8.5, limitSeconds: 40 },
+  full: { rounds: 3, mostRounds: 15, minutes: 180, limitSeconds: 180 }
 }
 
 type Template = Omit<Row, "store" | "medium" | "shown"> & { readonly shown?: boolean }
@@ -32,7 +32,10 @@ interface Sizes {
   readonly loopMillis: number
   readonly mixedMillis: number
   readonly idle: number
+  readonly waiterTtlSeconds: number
+  /** No shorter than a third of the waiters' ttl, nor than the holds' ttl: so that it covers what is repeated meanwhile. */
   readonly idleMillis: number
+  readonly crashCapMillis: number
   readonly permits: ReadonlyArray<number>
   readonly holders: ReadonlyArray<number>
   readonly keys: ReadonlyArray<number>
@@ -50,7 +53,9 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
     loopMillis: 50,
     mixedMillis: 60,
     idle: 5,
+    waiterTtlSeconds: 30,
     idleMillis: 50,
+    crashCapMillis: 15_000,
     permits: [3],
     holders: [3],
     keys: [3],
@@ -59,16 +64,18 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
     idleOneKey: true
   },
   short: {
-    cycleMillis: 800,
+    cycleMillis: 600,
     drains: [100],
     loops: [100],
     capMillis: 3000,
-    loopMillis: 1500,
-    mixedMillis: 2000,
-    idle: 1000,
+    loopMillis: 1200,
+    mixedMillis: 1500,
+    idle: 200,
+    waiterTtlSeconds: 9,
     idleMillis: 3000,
-    permits: [1, 1000],
-    holders: [10, 1000],
+    crashCapMillis: 4000,
+    permits: [1000],
+    holders: [100],
     keys: [1000],
     processes: 4,
     callersOfEachProcess: 25,
@@ -82,7 +89,9 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
     loopMillis: 4000,
     mixedMillis: 6000,
     idle: 1000,
+    waiterTtlSeconds: 30,
     idleMillis: 10_000,
+    crashCapMillis: 15_000,
     permits: [1, 10, 100, 1000, 10_000],
     holders: [10, 100, 1000, 10_000],
     keys: [10, 100, 1000, 10_000],
@@ -152,12 +161,12 @@ const templates = (form: Form): ReadonlyArray<Template> => {
     })),
     {
       scenario: "idleWaiters",
-      label: `E. ${sizes.idle} idle waiters, ttl 30 s`,
+      label: `E. ${sizes.idle} idle waiters, ttl ${sizes.waiterTtlSeconds} s`,
       operation: "second",
       compared: idle,
       size: sizes.idle,
       shown: true,
-      parameters: { waiters: sizes.idle, ttlMillis: 30_000, millis: sizes.idleMillis }
+      parameters: { waiters: sizes.idle, ttlMillis: sizes.waiterTtlSeconds * 1000, millis: sizes.idleMillis }
     },
     {
       scenario: "crash",
@@ -166,7 +175,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       compared: ["p50"],
       size: 1,
       shown: true,
-      parameters: { ttlMillis: 2000, capMillis: 12_000 }
+      parameters: { ttlMillis: 2000, capMillis: sizes.crashCapMillis }
     },
     ...sizes.permits.map((permits): Template => ({
       scenario: "permits",
@@ -215,28 +224,28 @@ const mediaOf: Readonly<Record<StoreName, ReadonlyArray<Medium>>> = {
 const makesSense = (store: StoreName, { scenario }: Template) =>
   store !== "memory" || (scenario !== "crash" && scenario !== "processes")
 
-/** What idles does so on any medium, and ttl decides a crash. In the short form, only what writes goes on the disk, too. */
-const isWorthDisk = (form: Form, { scenario }: Template) =>
-  scenario === "cycle" || scenario === "drain" ||
-  (form === "full" && ["loop", "mixed", "keys", "processes"].includes(scenario))
+/** What idles does so on any medium, and ttl decides a crash. In the short form, only what writes most goes on the disk, too. */
+const isWorthDisk = (form: Form, { scenario, size }: Template) =>
+  form === "full"
+    ? ["cycle", "drain", "loop", "mixed", "keys", "processes"].includes(scenario)
+    : scenario === "drain" || (scenario === "cycle" && size > 1)
 
 /** `only` are parts of the store, medium or label of a row: each must be found. */
 export const plan = (form: Form, only: ReadonlyArray<string> = []): ReadonlyArray<Row> =>
-  (Object.keys(mediaOf) as ReadonlyArray<StoreName>).flatMap((store) =>
-    mediaOf[store]
-      .filter((medium) => hasMedium(medium) && !(form === "smoke" && medium === "disk"))
-      .flatMap((medium) =>
-        templates(form)
-          .filter((template) => makesSense(store, template) && (medium !== "disk" || isWorthDisk(form, template)))
-          .map((template): Row => ({
-            shown: false,
-            ...template,
-            store,
-            medium,
-            // Nothing is sent there.
-            ...store === "memory" && template.compared.includes("requests") && { compared: ["cpu"] }
-          }))
-      )
+  templates(form).flatMap((template) =>
+    (Object.keys(mediaOf) as ReadonlyArray<StoreName>).flatMap((store) =>
+      mediaOf[store]
+        .filter((medium) => hasMedium(medium) && !(form === "smoke" && medium === "disk"))
+        .filter((medium) => makesSense(store, template) && (medium !== "disk" || isWorthDisk(form, template)))
+        .map((medium): Row => ({
+          shown: false,
+          ...template,
+          store,
+          medium,
+          // Nothing is sent there.
+          ...store === "memory" && template.compared.includes("requests") && { compared: ["cpu"] }
+        }))
+    )
   ).filter((row) =>
     only.every((part) => `${row.store} ${row.medium} ${row.label}`.toLowerCase().includes(part.toLowerCase()))
   )

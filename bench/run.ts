@@ -1,7 +1,7 @@
 /** Measures the rows of a plan: subjects take turns, in several rounds. */
 import * as Children from "./measure/children.ts"
 import type { Effort } from "./plan.ts"
-import { errorOf, isRowSteady } from "./report/ratios.ts"
+import { isRowSteady } from "./report/ratios.ts"
 import type { Outcome, Row, RowResults } from "./report/results.ts"
 import type { StoreServer } from "./servers.ts"
 import { subjects } from "./subjects/index.ts"
@@ -81,7 +81,10 @@ const measureOnce = async (running: Running, servers: Servers, limitSeconds: num
 const report = ({ row, seconds, rounds }: Running) =>
   console.log(`${row.store}, ${row.medium}: ${row.label}: round ${rounds} in ${seconds.toFixed(1)} s`)
 
-/** All rows a few times; then those whose ratios are not steady, the least steady first, as long as there is time. */
+/**
+ * Every row in turn, until each was measured often enough and its ratios are steady, or the time is over. What was not
+ * measured by then is in the results, without rounds.
+ */
 export const measure = async (
   rows: ReadonlyArray<Row>,
   servers: Servers,
@@ -89,17 +92,11 @@ export const measure = async (
 ): Promise<ReadonlyArray<RowResults>> => {
   const deadline = performance.now() + minutes * 60_000
   const all = rows.map(prepare)
-  for (const running of all) {
-    while (running.rounds < rounds) {
-      await measureOnce(running, servers, limitSeconds)
-      report(running)
-    }
-  }
   const next = () =>
     all.filter((running) =>
-      running.rounds < mostRounds && !isRowSteady(resultsOf(running)) &&
+      (running.rounds < rounds || (running.rounds < mostRounds && !isRowSteady(resultsOf(running)))) &&
       performance.now() + running.seconds * 1000 < deadline
-    ).toSorted((a, b) => a.rounds - b.rounds || errorOf(resultsOf(b)) - errorOf(resultsOf(a)))[0]
+    ).toSorted((a, b) => a.rounds - b.rounds)[0]
   for (let running = next(); running !== undefined; running = next()) {
     await measureOnce(running, servers, limitSeconds)
     report(running)

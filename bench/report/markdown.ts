@@ -19,6 +19,5 @@ export const number = (value: number | undefined): string => {
 
 export const times = (value: number): string => {
   if (value === Infinity) return "∞"
-  if (value >= 100) return `${Number(value.toPrecision(2))}×`
-  return `${Number(value.toPrecision(value >= 10 ? 2 : value >= 0.1 ? 2 : 1))}×`
+  return `${Number(value.toPrecision(2))}×`
 }

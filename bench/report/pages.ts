@@ -48,7 +48,8 @@ const head = [
 ]
 
 const linesOf = (results: RowResults): ReadonlyArray<ReadonlyArray<string>> =>
-  results.subjects.map(({ id, notOffered, rounds }) => {
+  results.subjects.map((subject) => {
+    const { id, rounds } = subject
     const value = (measure: Parameters<typeof typical>[1]) => number(typical(rounds, measure))
     const better = results.row.compared.flatMap((measure) => {
       const ratio = id === "ours" ? undefined : ratioTo(results, id, measure)
@@ -69,7 +70,7 @@ const linesOf = (results: RowResults): ReadonlyArray<ReadonlyArray<string>> =>
       value("heap"),
       value("fairness"),
       String(rounds.length),
-      [...notOffered === undefined ? [] : [`not offered: ${notOffered}`], ...remarks(rounds)].join("; ")
+      remarks(subject).join("; ")
     ]
   })
 

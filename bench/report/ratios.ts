@@ -58,16 +58,14 @@ const steadyError = 0.2 / 2.8
 
 export const isSteady = ({ error }: Ratio): boolean => error <= steadyError
 
-/** The largest error of a row's ratios. */
-export const errorOf = (results: RowResults): number =>
-  Math.max(
-    0,
-    ...results.subjects.flatMap(({ id }) =>
-      id === "ours" ? [] : results.row.compared.map((measure) => ratioTo(results, id, measure)?.error ?? 0)
-    )
+/** Whether all ratios of a row are. */
+export const isRowSteady = (results: RowResults): boolean =>
+  results.subjects.every(({ id }) =>
+    id === "ours" || results.row.compared.every((measure) => {
+      const ratio = ratioTo(results, id, measure)
+      return ratio === undefined || isSteady(ratio)
+    })
   )
-
-export const isRowSteady = (results: RowResults): boolean => errorOf(results) <= steadyError
 
 /** The median over the rounds. */
 export const typical = (rounds: ReadonlyArray<Outcome>, measure: keyof Measures): number | undefined => {
@@ -75,8 +73,12 @@ export const typical = (rounds: ReadonlyArray<Outcome>, measure: keyof Measures)
   return values.length === 0 ? undefined : median(values)
 }
 
-/** What has to be said about a subject in a row: failures and cut-offs first. */
-export const remarks = (rounds: ReadonlyArray<Outcome>): ReadonlyArray<string> => {
+type SubjectResults = RowResults["subjects"][number]
+
+/** What has to be said about a subject in a row: what is missing first. */
+export const remarks = ({ notOffered, rounds }: SubjectResults): ReadonlyArray<string> => {
+  if (notOffered !== undefined) return [`not offered: ${notOffered}`]
+  if (rounds.length === 0) return ["not measured: the time was over"]
   const found = (pick: (outcome: Outcome) => string | undefined) => {
     const all = rounds.flatMap((outcome) => pick(outcome) ?? [])
     if (all.length === 0) return []

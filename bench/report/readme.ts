@@ -12,6 +12,7 @@ const cell = (results: RowResults, id: string): string => {
   const subject = results.subjects.find((subject) => subject.id === id)
   if (subject === undefined) return ""
   if (subject.notOffered !== undefined) return "not offered"
+  if (subject.rounds.length === 0) return "not measured"
   if (hasFailed(subject.rounds)) return "failed"
   const ratio = ratioTo(results, id, results.row.compared[0]!)
   return (ratio === undefined ? "=" : spread(ratio)) + (wasCutOff(subject.rounds) ? " †" : "")

@@ -1,5 +1,6 @@
 /** B. Hand-offs on one key of limit 1, among callers of one process. */
-import { fairness, heap, latencies, start, until } from "../measure/meter.ts"
+import { fairness, heap, latencies, sleep, start, until } from "../measure/meter.ts"
+import { askAgainAndAgain, since } from "./contention.ts"
 import type { Finding, Scenario } from "./scenario.ts"
 import { crew, hold, once, untilWaiting, warmUp } from "./scenario.ts"
 
@@ -49,42 +50,25 @@ export const drain: Scenario = async ({ counters, key, number, open }) => {
   return warm.toSorted((a, b) => a.measures.rate! - b.measures.rate!)[warm.length >> 1]!
 }
 
-/** Each asks again as soon as it has released. */
+/** Each asks again as soon as it has released. Measured when as many permits were acquired as there are callers. */
 export const loop: Scenario = async ({ counters, key, number, open }) => {
   const callers = number("callers")
   const client = await open({ callers })
   await warmUp(client, key, 200)
-  const served = Array.from({ length: callers }, () => 0)
-  const asked = Array.from({ length: callers }, () => 0)
-  const waits: Array<number> = []
-  let over = false
-  const { start: launch, trouble } = crew(client)
+  const { report, start: launch, stop, trouble, untilUnderWay } = askAgainAndAgain(client, key, callers)
+  launch()
+  await untilUnderWay(2 * number("millis"))
   const meter = await start(counters)
-  for (let caller = 0; caller < callers; caller++) {
-    launch({
-      next: () => {
-        if (over) return undefined
-        asked[caller] = performance.now()
-        return { key, permits: 1 }
-      },
-      holding: () => {
-        served[caller]!++
-        waits.push(performance.now() - asked[caller]!)
-      }
-    })
-  }
-  await until(() => false, number("millis"))
-  over = true
+  const before = report()
+  await sleep(number("millis"))
+  const seconds = meter.seconds()
+  const { served, waits } = since(before, report())
+  stop()
   const never = served.filter((count) => count === 0).length
   const costs = await meter.stop(Math.max(1, waits.length))
   return {
-    measures: {
-      ...costs,
-      rate: waits.length / meter.seconds(),
-      ...latencies(waits),
-      fairness: fairness(served)
-    },
+    measures: { ...costs, rate: waits.length / seconds, ...latencies(waits), fairness: fairness(served) },
     cutOff: trouble(),
-    note: never === 0 ? undefined : `${never} of ${callers} never served`
+    note: never === 0 ? undefined : `${never} of ${callers} not served in ${number("millis") / 1000} s`
   }
 }

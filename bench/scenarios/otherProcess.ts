@@ -1,8 +1,9 @@
 /** A process that holds keys until it is killed, or that asks for one again and again. */
 import { sleep } from "../measure/meter.ts"
 import { find } from "../subjects/index.ts"
+import { askAgainAndAgain, since } from "./contention.ts"
 import type { LoopReport, Task } from "./processes.ts"
-import { crew, hold, warmUp } from "./scenario.ts"
+import { hold, warmUp } from "./scenario.ts"
 
 process.once("disconnect", () => process.exit())
 
@@ -18,43 +19,26 @@ const holdAll = async () => {
   process.send!("held")
 }
 
-const askAgainAndAgain = async () => {
+/** Three orders: go; measure, when all processes are under way; stop. */
+const loop = async () => {
   const key = keys[0]!
   await warmUp(client, `${key}-${process.pid}`, 200)
-  const served = Array.from({ length: callers }, () => 0)
-  const asked = Array.from({ length: callers }, () => 0)
-  const waits: Array<number> = []
-  let over = false
-  const { start } = crew(client)
-  const go = () => {
-    const before = process.cpuUsage()
-    for (let caller = 0; caller < callers; caller++) {
-      start({
-        next: () => {
-          if (over) return undefined
-          asked[caller] = performance.now()
-          return { key, permits: 1 }
-        },
-        holding: () => {
-          if (over) return
-          served[caller]!++
-          waits.push(performance.now() - asked[caller]!)
-        }
-      })
-    }
-    return before
-  }
-  let before = process.cpuUsage()
+  const callersOfThis = askAgainAndAgain(client, key, callers)
+  let before = callersOfThis.report()
+  let cpu = process.cpuUsage()
   process.on("message", (order) => {
-    if (order === "go") before = go()
-    else {
-      over = true
-      const { system, user } = process.cpuUsage(before)
-      const report: LoopReport = { served, waits, cpu: system + user }
+    if (order === "go") callersOfThis.start()
+    else if (order === "measure") {
+      before = callersOfThis.report()
+      cpu = process.cpuUsage()
+    } else {
+      const { system, user } = process.cpuUsage(cpu)
+      const report: LoopReport = { ...since(before, callersOfThis.report()), cpu: system + user }
+      callersOfThis.stop()
       process.send!(report)
     }
   })
   process.send!("ready")
 }
 
-await (task.type === "hold" ? holdAll() : askAgainAndAgain())
+await (task.type === "hold" ? holdAll() : loop())

@@ -3,6 +3,7 @@ import type { ChildProcess } from "node:child_process"
 import { fork } from "node:child_process"
 import { fairness, latencies, quantile, sleep, start, until } from "../measure/meter.ts"
 import type { Measures } from "../report/results.ts"
+import type { Contention } from "./contention.ts"
 import type { Context, Scenario } from "./scenario.ts"
 import { crew, once } from "./scenario.ts"
 
@@ -17,9 +18,8 @@ export interface Task {
   readonly callers: number
 }
 
-export interface LoopReport {
-  readonly served: ReadonlyArray<number>
-  readonly waits: ReadonlyArray<number>
+export interface LoopReport extends Contention {
+  /** Microseconds. */
   readonly cpu: number
 }
 
@@ -76,8 +76,10 @@ export const processes: Scenario = async (context) => {
   )
   try {
     await Promise.all(children.map(message))
-    const meter = await start(context.counters)
     for (const child of children) child.send("go")
+    await sleep(context.number("millis"))
+    const meter = await start(context.counters)
+    for (const child of children) child.send("measure")
     await sleep(context.number("millis"))
     const seconds = meter.seconds()
     const reports = await Promise.all(children.map((child) => {

@@ -63,10 +63,20 @@ const redis: ReadonlyArray<Subject> = [
     id: "redis-semaphore, Semaphore",
     store: "redis",
     kind: "peer",
-    options: "acquireTimeout: for ever (10 s by default); its MultiSemaphore where the limit is above 1",
-    lacks: [],
-    commands,
+    options: "acquireTimeout: for ever (10 s by default)",
+    lacks: ["permits"],
+    commands: [...commands, "zrem"],
     open: async (setting) => (await import("./peers/redis.ts")).semaphore(setting)
+  },
+  {
+    id: "redis-semaphore, MultiSemaphore",
+    store: "redis",
+    kind: "peer",
+    options: "acquireTimeout: for ever (10 s by default); where several permits are asked for, elsewhere its Semaphore is",
+    lacks: [],
+    only: ["mixed", "permits"],
+    commands,
+    open: async (setting) => (await import("./peers/redis.ts")).multiSemaphore(setting)
   },
   {
     id: "redlock 5",

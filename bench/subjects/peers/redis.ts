@@ -20,11 +20,17 @@ export const mutex = async ({ ttlMillis, url }: Setting): Promise<Client> => {
 
 export const semaphore = async ({ limit, ttlMillis, url }: Setting): Promise<Client> => {
   const redis = new Redis(url)
-  const options = { lockTimeout: ttlMillis, acquireTimeout: forEver }
+  return promiseClient(async ({ key }) => {
+    const held = new Semaphore(redis, key, limit, { lockTimeout: ttlMillis, acquireTimeout: forEver })
+    await held.acquire()
+    return () => held.release()
+  })
+}
+
+export const multiSemaphore = async ({ limit, ttlMillis, url }: Setting): Promise<Client> => {
+  const redis = new Redis(url)
   return promiseClient(async ({ key, permits }) => {
-    const held = limit === 1
-      ? new Semaphore(redis, key, limit, options)
-      : new MultiSemaphore(redis, key, limit, permits, options)
+    const held = new MultiSemaphore(redis, key, limit, permits, { lockTimeout: ttlMillis, acquireTimeout: forEver })
     await held.acquire()
     return () => held.release()
   })
