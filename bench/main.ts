@@ -44,7 +44,9 @@ const versionsOf = (folder: string, names: ReadonlyArray<string>) =>
     return [name, JSON.parse(Fs.readFileSync(file, "utf8")).version as string] as const
   })
 
-const ofPeers = Object.keys(JSON.parse(Fs.readFileSync(Path.join(import.meta.dirname, "package.json"), "utf8")).dependencies)
+const ofPeers = Object.keys(
+  JSON.parse(Fs.readFileSync(Path.join(import.meta.dirname, "package.json"), "utf8")).dependencies
+)
   .filter((name) => !name.startsWith("effect"))
 
 const describeRun = (rows: ReadonlyArray<RowResults>, began: Date): Results => ({
@@ -71,10 +73,14 @@ const describeRun = (rows: ReadonlyArray<RowResults>, began: Date): Results => (
 
 const withServers = async <A>(rows: ReadonlyArray<Row>, use: (servers: Map<string, StoreServer>) => Promise<A>) => {
   const servers = await startServers(rows)
+  const stop = async () => {
+    for (const server of servers.values()) await server.stop()
+  }
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop().finally(() => process.exit(1)))
   try {
     return await use(servers)
   } finally {
-    for (const server of servers.values()) await server.stop()
+    await stop()
   }
 }
 

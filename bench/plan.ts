@@ -242,6 +242,7 @@ export const plan = (form: Form, only: ReadonlyArray<string> = []): ReadonlyArra
           ...template,
           store,
           medium,
+          ...store === "memory" && { shown: false },
           // Nothing is sent there.
           ...store === "memory" && template.compared.includes("requests") && { compared: ["cpu"] }
         }))

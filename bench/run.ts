@@ -82,7 +82,7 @@ const report = ({ row, seconds, rounds }: Running) =>
   console.log(`${row.store}, ${row.medium}: ${row.label}: round ${rounds} in ${seconds.toFixed(1)} s`)
 
 /**
- * Every row in turn, until each was measured often enough and its ratios are steady, or the time is over. What was not
+ * Every row in turn, those that the README shows first, until each was measured often enough and its ratios are steady, or the time is over. What was not
  * measured by then is in the results, without rounds.
  */
 export const measure = async (
@@ -96,7 +96,7 @@ export const measure = async (
     all.filter((running) =>
       (running.rounds < rounds || (running.rounds < mostRounds && !isRowSteady(resultsOf(running)))) &&
       performance.now() + running.seconds * 1000 < deadline
-    ).toSorted((a, b) => a.rounds - b.rounds)[0]
+    ).toSorted((a, b) => a.rounds - b.rounds || Number(b.row.shown) - Number(a.row.shown))[0]
   for (let running = next(); running !== undefined; running = next()) {
     await measureOnce(running, servers, limitSeconds)
     report(running)

@@ -4,7 +4,7 @@ import { Redis } from "ioredis"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
-import Pg from "pg"
+import { Client } from "pg"
 import { startBinary } from "../test/servers/find.ts"
 import { stores } from "../test/servers/stores.ts"
 import type { Medium } from "./report/results.ts"
@@ -52,7 +52,7 @@ const postgres = async (medium: Medium): Promise<StoreServer> => {
     postgresOptions.flatMap((option) => ["-c", option]),
     folderOf(medium)
   )
-  const client = new Pg.Client({ connectionString: url })
+  const client = new Client({ connectionString: url })
   await client.connect()
   await client.query("create extension if not exists pg_stat_statements")
   const others = "select count(*)::int as count from pg_stat_activity where backend_type = 'client backend'"

@@ -72,7 +72,8 @@ const redis: ReadonlyArray<Subject> = [
     id: "redis-semaphore, MultiSemaphore",
     store: "redis",
     kind: "peer",
-    options: "acquireTimeout: for ever (10 s by default); where several permits are asked for, elsewhere its Semaphore is",
+    options:
+      "acquireTimeout: for ever (10 s by default); where several permits are asked for, elsewhere its Semaphore is",
     lacks: [],
     only: ["mixed", "permits"],
     commands,

@@ -1,5 +1,5 @@
 /** Advisory locks of PostgreSQL over `pg`: a session for each caller. */
-import Pg from "pg"
+import { Client as Session, Pool } from "pg"
 import type { Client, Setting } from "../subject.ts"
 import { promiseClient } from "../subject.ts"
 
@@ -7,7 +7,7 @@ import { promiseClient } from "../subject.ts"
 const mostConnections = 1100
 
 export const open = async ({ callers, url }: Setting): Promise<Client> => {
-  const pool = new Pg.Pool({ connectionString: url, max: Math.min(callers, mostConnections), idleTimeoutMillis: 0 })
+  const pool = new Pool({ connectionString: url, max: Math.min(callers, mostConnections), idleTimeoutMillis: 0 })
   pool.on("error", () => {})
   const open = await Promise.all(Array.from({ length: pool.options.max }, () => pool.connect()))
   for (const connection of open) connection.release()
@@ -29,7 +29,7 @@ export const open = async ({ callers, url }: Setting): Promise<Client> => {
 }
 
 const waitingSessions = async (url: string): Promise<number> => {
-  const session = new Pg.Client({ connectionString: url })
+  const session = new Session({ connectionString: url })
   await session.connect()
   const { rows } = await session.query(
     "select count(*)::int as count from pg_locks where locktype = 'advisory' and not granted"
