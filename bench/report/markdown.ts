@@ -2,7 +2,7 @@
 
 export const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string => {
   const escaped = [head, ...rows].map((row) => row.map((cell) => cell.replaceAll("|", "\\|").replaceAll("\n", " ")))
-  const widths = head.map((_, column) => Math.max(3, ...escaped.map((row) => row[column]!.length)))
+  const widths = head.map((_, column) => Math.max(1, ...escaped.map((row) => row[column]!.length)))
   const line = (cells: ReadonlyArray<string>) =>
     `| ${cells.map((cell, column) => cell.padEnd(widths[column]!)).join(" | ")} |`
   const [first, ...others] = escaped

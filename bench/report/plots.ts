@@ -14,7 +14,7 @@ const look = {
   $schema: "https://vega.github.io/schema/vega-lite/v6.json",
   background: "white",
   padding: 8,
-  config: { font: "sans-serif", axis: { labelLimit: 320 }, legend: { labelLimit: 320 } }
+  config: { font: "sans-serif", axis: { labelLimit: 600 }, legend: { labelLimit: 600, orient: "bottom", columns: 3 } }
 } as const
 
 /** What lies beyond is drawn at the edge. */
@@ -53,16 +53,26 @@ const ratios = (results: Results, store: StoreName): TopLevelSpec => {
     height: { step: 11 },
     data: { values: rows.flatMap(ratiosOf) },
     layer: [
-      { mark: { type: "rule", color: "black" }, encoding: { x: { datum: 1 } } },
-      { mark: { type: "rule", strokeWidth: 2 }, encoding: { ...place, x: { field: "low" }, x2: { field: "high" } } },
+      { mark: { type: "rule", color: "black" }, encoding: { x: { datum: 1, type: "quantitative", title: null } } },
+      {
+        mark: { type: "rule", strokeWidth: 2 },
+        encoding: { ...place, x: { field: "low", type: "quantitative", title: null }, x2: { field: "high" } }
+      },
       {
         mark: { type: "point", filled: true, size: 45, opacity: 1 },
         encoding: {
           ...place,
-          x: { field: "ratio", type: "quantitative", scale: { type: "log", domain: [...edges] }, title: null }
+          x: {
+            field: "ratio",
+            type: "quantitative",
+            scale: { type: "log", domain: [...edges], nice: false },
+            axis: { orient: "top", format: "~g", values: [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200] },
+            title: null
+          }
         }
       }
-    ]
+    ],
+    resolve: { axis: { x: "shared" } }
   }
 }
 

@@ -96,3 +96,6 @@ export const hasFailed = (rounds: ReadonlyArray<Outcome>): boolean =>
 
 export const wasCutOff = (rounds: ReadonlyArray<Outcome>): boolean =>
   rounds.some((outcome) => outcome.type === "measured" && outcome.cutOff !== undefined)
+
+/** Whether most callers were left out while some were served again and again. */
+export const isUnfair = (rounds: ReadonlyArray<Outcome>): boolean => (typical(rounds, "fairness") ?? 1) < 0.5

@@ -2,7 +2,7 @@
 import type { StoreName } from "../subjects/subject.ts"
 import { table } from "./markdown.ts"
 import { labelOf, spread, titles } from "./pages.ts"
-import { hasFailed, ratioTo, wasCutOff } from "./ratios.ts"
+import { hasFailed, isUnfair, ratioTo, wasCutOff } from "./ratios.ts"
 import type { Results, RowResults } from "./results.ts"
 
 export const startMark = "<!-- Written by npm run bench. Do not edit. -->"
@@ -15,7 +15,11 @@ const cell = (results: RowResults, id: string): string => {
   if (subject.rounds.length === 0) return "not measured"
   if (hasFailed(subject.rounds)) return "failed"
   const ratio = ratioTo(results, id, results.row.compared[0]!)
-  return (ratio === undefined ? "=" : spread(ratio)) + (wasCutOff(subject.rounds) ? " †" : "")
+  return [
+    ratio === undefined ? "=" : spread(ratio),
+    ...wasCutOff(subject.rounds) ? ["†"] : [],
+    ...isUnfair(subject.rounds) ? ["‡"] : []
+  ].join(" ")
 }
 
 const storeTable = (results: Results, store: StoreName): string => {
@@ -38,9 +42,10 @@ export const section = (results: Results): string =>
     startMark,
     `How many times better ours is than the other, on the same server in the same run: the median of the rounds, with the
 lowest and the highest. Above 1×, ours is faster (A, B, C, H), sends fewer requests while nothing happens (D, E) or has the
-permits sooner (F). Floors are the least that the store can be asked for; they keep no promise, and nothing can be
-better. ≈ marks a ratio that two runs may not reproduce within 20 %; † one that was cut off or had failures; = that neither
-sends anything.`,
+permits sooner (F). Floors are the least that the store can be asked for: they keep no promise, and nothing can be better.
+
+≈ marks a ratio that two runs may not reproduce within 20 %; † what was cut off or had failures; ‡ one that left most callers
+out, because it gives the permit back to whoever released it; = that neither sends anything.`,
     ...shownStores.map((store) => storeTable(results, store)),
     endMark
   ].join("\n\n")
