@@ -57,7 +57,7 @@ export const fairness = (served: ReadonlyArray<number>): number => {
 
 /** Bytes in use on the heap. Needs --expose-gc. */
 export const heap = (): number => {
-  for (let round = 0; round < 2; round++) globalThis.gc!()
+  globalThis.gc!()
   return process.memoryUsage().heapUsed
 }
 

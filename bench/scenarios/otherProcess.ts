@@ -19,6 +19,9 @@ const holdAll = async () => {
   process.send!("held")
 }
 
+/** What polls may not serve all processes for long. */
+const millisToGetUnderWay = 5000
+
 /** Three orders: go; measure, when all processes are under way; stop. */
 const loop = async () => {
   const key = keys[0]!
@@ -27,8 +30,10 @@ const loop = async () => {
   let before = callersOfThis.report()
   let cpu = process.cpuUsage()
   process.on("message", (order) => {
-    if (order === "go") callersOfThis.start()
-    else if (order === "measure") {
+    if (order === "go") {
+      callersOfThis.start()
+      void callersOfThis.untilUnderWay(millisToGetUnderWay).then(() => process.send!("under way"))
+    } else if (order === "measure") {
       before = callersOfThis.report()
       cpu = process.cpuUsage()
     } else {

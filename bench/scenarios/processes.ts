@@ -77,7 +77,7 @@ export const processes: Scenario = async (context) => {
   try {
     await Promise.all(children.map(message))
     for (const child of children) child.send("go")
-    await sleep(context.number("millis"))
+    await Promise.all(children.map(message))
     const meter = await start(context.counters)
     for (const child of children) child.send("measure")
     await sleep(context.number("millis"))
