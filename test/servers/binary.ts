@@ -45,10 +45,15 @@ const signalAll = (child: ChildProcess, signal: NodeJS.Signals) => {
   }
 }
 
-export const start = async (store: Program, extraArgs: ReadonlyArray<string> = []): Promise<Server> => {
+/** The server's data go to a folder of its own in `parent`. */
+export const start = async (
+  store: Program,
+  extraArgs: ReadonlyArray<string> = [],
+  parent = Os.tmpdir()
+): Promise<Server> => {
   const port = await freePort()
   const user = userFor(store)
-  const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), `edl-${store.name}-`))
+  const folder = Fs.mkdtempSync(Path.join(parent, `edl-${store.name}-`))
   if (user.uid !== undefined) Fs.chownSync(folder, user.uid, user.gid!)
   const [server, installer] = store.programs.map((program) => locate(program)!)
   const preparation = store.prepare(folder)

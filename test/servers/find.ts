@@ -31,12 +31,16 @@ export const startOwn = async (store: Store): Promise<Server> =>
   await Docker.isAvailable() ? Docker.start(store) : startBinary(store)
 
 /** From the programs on this machine, which are installed if that is possible. */
-export const startBinary = async (program: Program, extraArgs: ReadonlyArray<string> = []): Promise<Server> => {
+export const startBinary = async (
+  program: Program,
+  extraArgs: ReadonlyArray<string> = [],
+  parent?: string
+): Promise<Server> => {
   if (!Binary.isInstalled(program) && canInstall()) {
     console.log(`${program.name} is not on this machine: installing the test servers with apt-get`)
     execFileSync(install, { stdio: ["ignore", "ignore", "inherit"] })
   }
-  if (Binary.isInstalled(program)) return Binary.start(program, extraArgs)
+  if (Binary.isInstalled(program)) return Binary.start(program, extraArgs, parent)
   throw new Error(ways(program))
 }
 

@@ -1,0 +1,43 @@
+/** Runs jobs in processes of their own, and ends those that take too long. */
+import type { ChildProcess } from "node:child_process"
+import { fork } from "node:child_process"
+import * as Path from "node:path"
+import type { Outcome } from "../report/results.ts"
+import type { Job } from "./child.ts"
+
+let jobs = 0
+
+export const spawn = (): ChildProcess =>
+  fork(new URL("./child.ts", import.meta.url), {
+    // Most of the time of a short run is spent on loading code.
+    env: { ...process.env, NODE_COMPILE_CACHE: Path.join(import.meta.dirname, "..", "..", ".tmp", "bench-code") },
+    execArgv: ["--expose-gc", "--disable-warning=ExperimentalWarning"],
+    serialization: "advanced",
+    stdio: ["ignore", "ignore", "pipe", "ipc"]
+  })
+
+export const end = (child: ChildProcess): Promise<void> =>
+  new Promise((resolve) => {
+    if (child.exitCode !== null || child.signalCode !== null) return resolve()
+    child.once("exit", () => resolve())
+    child.kill("SIGKILL")
+  })
+
+/** The child is of no further use if this failed. */
+export const run = (child: ChildProcess, job: Omit<Job, "number">, limitSeconds: number): Promise<Outcome> =>
+  new Promise((resolve) => {
+    let complaints = ""
+    const listen = (chunk: Buffer) => complaints = (complaints + chunk.toString()).slice(-300)
+    const failed = (reason: string) => done({ type: "failed", reason })
+    const exited = () => failed(`its process ended: ${complaints.trim()}`)
+    const timer = setTimeout(() => failed(`cut off after ${limitSeconds} s`), limitSeconds * 1000)
+    const done = (outcome: Outcome) => {
+      clearTimeout(timer)
+      child.off("exit", exited).off("message", done)
+      child.stderr!.off("data", listen)
+      resolve(outcome)
+    }
+    child.stderr!.on("data", listen)
+    child.once("exit", exited).once("message", done)
+    child.send({ ...job, number: jobs++ } satisfies Job)
+  })

@@ -1,0 +1,58 @@
+/** The section of the README that shows the results: ratios only. */
+import type { StoreName } from "../subjects/subject.ts"
+import { table } from "./markdown.ts"
+import { labelOf, spread, titles } from "./pages.ts"
+import { hasFailed, isUnfair, ratioTo, wasCutOff } from "./ratios.ts"
+import type { Results, RowResults } from "./results.ts"
+
+export const startMark = "<!-- Written by npm run bench. Do not edit. -->"
+export const endMark = "<!-- The end of what npm run bench wrote. -->"
+
+const cell = (results: RowResults, id: string): string => {
+  const subject = results.subjects.find((subject) => subject.id === id)
+  if (subject === undefined) return ""
+  if (subject.notOffered !== undefined) return "not offered"
+  if (subject.rounds.length === 0) return "not measured"
+  if (hasFailed(subject.rounds)) return "failed"
+  const ratio = ratioTo(results, id, results.row.compared[0]!)
+  return [
+    ratio === undefined ? "=" : spread(ratio),
+    ...wasCutOff(subject.rounds) ? ["†"] : [],
+    ...isUnfair(subject.rounds) ? ["‡"] : []
+  ].join(" ")
+}
+
+const storeTable = (results: Results, store: StoreName): string => {
+  const rows = results.rows.filter(({ row }) => row.store === store && row.shown)
+  const others = results.subjects.filter((subject) => subject.store === store && subject.kind !== "ours")
+  return [
+    `### ${titles[store]}`,
+    `![${titles[store]}: how many times better ours is](./bench/results/${store}.svg)`,
+    table(
+      ["", ...others.map(({ id }) => id)],
+      rows.map((row) => [labelOf(row), ...others.map(({ id }) => cell(row, id))])
+    )
+  ].join("\n\n")
+}
+
+const shownStores: ReadonlyArray<StoreName> = ["redis", "postgres", "etcd"]
+
+export const section = (results: Results): string =>
+  [
+    startMark,
+    `How many times better ours is than the other, on the same server in the same run: the median of the rounds, with the
+lowest and the highest. Above 1×, ours is faster (A, B, C, H), sends fewer requests while nothing happens (D, E) or has the
+permits sooner (F). Floors are the least that the store can be asked for: they keep no promise, and nothing can be better.
+
+≈ marks a ratio that two runs may not reproduce within 20 %; † what was cut off or had failures; ‡ one that left most callers
+out, because it gives the permit back to whoever released it; = that neither sends anything.`,
+    ...shownStores.map((store) => storeTable(results, store)),
+    endMark
+  ].join("\n\n")
+
+/** The README with the section in the place of the one it has. */
+export const update = (readme: string, results: Results): string => {
+  const [start, end] = [readme.indexOf(startMark), readme.indexOf(endMark)]
+  if (start < 0 || end < 0) throw new Error(`The README has no lines "${startMark}" and "${endMark}"`)
+  return readme.slice(0, start) + section(results) + readme.slice(end + endMark.length)
+}

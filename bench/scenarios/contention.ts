@@ -1,0 +1,49 @@
+/** Callers of one process that ask for one key again and again. */
+import { until } from "../measure/meter.ts"
+import type { Client } from "../subjects/subject.ts"
+import { crew } from "./scenario.ts"
+
+export interface Contention {
+  /** How often each caller was served. */
+  readonly served: ReadonlyArray<number>
+  /** How long each acquisition took, in milliseconds, in the order in which they ended. */
+  readonly waits: ReadonlyArray<number>
+}
+
+/** They ask until the process ends, unless they are stopped. */
+export const askAgainAndAgain = (client: Client, key: string, callers: number) => {
+  const served = Array.from({ length: callers }, () => 0)
+  const asked = Array.from({ length: callers }, () => 0)
+  const waits: Array<number> = []
+  let over = false
+  const { failures, start, trouble } = crew(client)
+  const launch = () => {
+    for (let caller = 0; caller < callers; caller++) {
+      start({
+        next: () => {
+          if (over) return undefined
+          asked[caller] = performance.now()
+          return { key, permits: 1 }
+        },
+        holding: () => {
+          served[caller]!++
+          waits.push(performance.now() - asked[caller]!)
+        }
+      })
+    }
+  }
+  return {
+    start: launch,
+    stop: () => void (over = true),
+    trouble,
+    report: (): Contention => ({ served: [...served], waits: [...waits] }),
+    /** Until as many permits were acquired as there are callers, but no longer than that. */
+    untilUnderWay: (millis: number) => until(() => waits.length + failures() >= callers, millis)
+  }
+}
+
+/** What happened between two reports. */
+export const since = (before: Contention, after: Contention): Contention => ({
+  served: after.served.map((count, caller) => count - before.served[caller]!),
+  waits: after.waits.slice(before.waits.length)
+})

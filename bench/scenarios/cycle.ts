@@ -1,0 +1,47 @@
+/** A. Acquire and release, uncontended: callers with a key each, again and again. */
+import { latencies, start } from "../measure/meter.ts"
+import type { Client } from "../subjects/subject.ts"
+import type { Scenario } from "./scenario.ts"
+
+/** How long each cycle took, in milliseconds. */
+export const cycles = async (client: Client, keyOf: (caller: number) => string, callers: number, millis: number) => {
+  const took: Array<number> = []
+  const deadline = performance.now() + millis
+  await Promise.all(Array.from({ length: callers }, (_, caller) => {
+    let asked = 0
+    let first = true
+    return client.run({
+      next: () => {
+        asked = performance.now()
+        if (!first && asked > deadline) return undefined
+        first = false
+        return { key: keyOf(caller), permits: 1 }
+      },
+      holding: () => {},
+      released: () => void took.push(performance.now() - asked)
+    })
+  }))
+  return took
+}
+
+export const cycle: Scenario = async ({ counters, key, number, open }) => {
+  const callers = number("callers")
+  const client = await open({ callers })
+  const keyOf = (caller: number) => `${key}-${caller}`
+  await cycles(client, keyOf, callers, number("millis") / 3)
+  const meter = await start(counters)
+  const took = await cycles(client, keyOf, callers, number("millis"))
+  return { measures: { ...await meter.stop(took.length), ...latencies(took) } }
+}
+
+/** G. Callers that go over many keys in turn. */
+export const keys: Scenario = async ({ counters, key, number, open }) => {
+  const callers = number("callers")
+  const client = await open({ callers })
+  let asked = 0
+  const keyOf = () => `${key}-${asked++ % number("keys")}`
+  await cycles(client, (caller) => `${key}-warm-${caller}`, callers, number("millis") / 3)
+  const meter = await start(counters)
+  const took = await cycles(client, keyOf, callers, number("millis"))
+  return { measures: { ...await meter.stop(took.length), ...latencies(took) } }
+}

@@ -1,0 +1,74 @@
+/** B. Hand-offs on one key of limit 1, among callers of one process. */
+import { fairness, heap, latencies, sleep, start, until } from "../measure/meter.ts"
+import { askAgainAndAgain, since } from "./contention.ts"
+import type { Finding, Scenario } from "./scenario.ts"
+import { crew, hold, once, untilWaiting, warmUp } from "./scenario.ts"
+
+/** All wait behind one holder, who then releases; each acquires once. Repeated on fresh keys; the first time warms up. */
+export const drain: Scenario = async ({ counters, key, number, open }) => {
+  const waiters = number("waiters")
+  const client = await open({ callers: waiters + 1 })
+  await warmUp(client, key, 200)
+
+  const drainOnce = async (key: string): Promise<Finding> => {
+    const release = await hold(client, key)
+    const { failures, start: launch, trouble } = crew(client)
+    const before = heap()
+    let served = 0
+    let last = 0
+    const gaps: Array<number> = []
+    const holding = () => {
+      served++
+      const now = performance.now()
+      gaps.push(now - last)
+      last = now
+    }
+    for (let waiter = 0; waiter < waiters; waiter++) launch(once(key, holding))
+    const missing = await untilWaiting(client, key, waiters)
+    const perWaiter = (heap() - before) / waiters
+    const meter = await start(counters)
+    last = performance.now()
+    release()
+    const all = await until(() => served + failures() >= waiters, number("capMillis"))
+    // Polling every 20 ms for the end is too coarse where the whole takes less.
+    const seconds = all && served > 0 ? meter.seconds() - (performance.now() - last) / 1000 : meter.seconds()
+    const costs = await meter.stop(Math.max(1, served))
+    const cutOff = all ? trouble() : `cut off after ${number("capMillis") / 1000} s: ${served} of ${waiters} served`
+    return {
+      measures: { ...costs, rate: served / seconds, ...latencies(gaps), heap: perWaiter },
+      cutOff: missing ?? cutOff
+    }
+  }
+
+  const findings: Array<Finding> = []
+  for (let repetition = 0; repetition < number("repetitions"); repetition++) {
+    const finding = await drainOnce(`${key}-${repetition}`)
+    if (finding.cutOff !== undefined) return finding
+    findings.push(finding)
+  }
+  const warm = findings.length > 1 ? findings.slice(1) : findings
+  return warm.toSorted((a, b) => a.measures.rate! - b.measures.rate!)[warm.length >> 1]!
+}
+
+/** Each asks again as soon as it has released. Measured when as many permits were acquired as there are callers. */
+export const loop: Scenario = async ({ counters, key, number, open }) => {
+  const callers = number("callers")
+  const client = await open({ callers })
+  await warmUp(client, key, 200)
+  const { report, start: launch, stop, trouble, untilUnderWay } = askAgainAndAgain(client, key, callers)
+  launch()
+  await untilUnderWay(2 * number("millis"))
+  const meter = await start(counters)
+  const before = report()
+  await sleep(number("millis"))
+  const seconds = meter.seconds()
+  const { served, waits } = since(before, report())
+  stop()
+  const never = served.filter((count) => count === 0).length
+  const costs = await meter.stop(Math.max(1, waits.length))
+  return {
+    measures: { ...costs, rate: waits.length / seconds, ...latencies(waits), fairness: fairness(served) },
+    cutOff: trouble(),
+    note: never === 0 ? undefined : `${never} of ${callers} not served in ${number("millis") / 1000} s`
+  }
+}

@@ -1,0 +1,49 @@
+/** A process that holds keys until it is killed, or that asks for one again and again. */
+import { sleep } from "../measure/meter.ts"
+import { find } from "../subjects/index.ts"
+import { askAgainAndAgain, since } from "./contention.ts"
+import type { LoopReport, Task } from "./processes.ts"
+import { hold, warmUp } from "./scenario.ts"
+
+process.once("disconnect", () => process.exit())
+
+const task: Task = JSON.parse(process.argv[2]!)
+const { callers, keys, ttlMillis, url } = task
+const client = await find(task.store, task.subject).open({ url, ttlMillis, limit: 1, callers })
+
+const holdAll = async () => {
+  for (const key of keys) {
+    await hold(client, key)
+    await sleep(50)
+  }
+  process.send!("held")
+}
+
+/** What polls may not serve all processes for long. */
+const millisToGetUnderWay = 5000
+
+/** Three orders: go; measure, when all processes are under way; stop. */
+const loop = async () => {
+  const key = keys[0]!
+  await warmUp(client, `${key}-${process.pid}`, 200)
+  const callersOfThis = askAgainAndAgain(client, key, callers)
+  let before = callersOfThis.report()
+  let cpu = process.cpuUsage()
+  process.on("message", (order) => {
+    if (order === "go") {
+      callersOfThis.start()
+      void callersOfThis.untilUnderWay(millisToGetUnderWay).then(() => process.send!("under way"))
+    } else if (order === "measure") {
+      before = callersOfThis.report()
+      cpu = process.cpuUsage()
+    } else {
+      const { system, user } = process.cpuUsage(cpu)
+      const report: LoopReport = { ...since(before, callersOfThis.report()), cpu: system + user }
+      callersOfThis.stop()
+      process.send!(report)
+    }
+  })
+  process.send!("ready")
+}
+
+await (task.type === "hold" ? holdAll() : loop())

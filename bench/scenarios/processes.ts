@@ -1,0 +1,106 @@
+/** F and H. What takes several processes. */
+import type { ChildProcess } from "node:child_process"
+import { fork } from "node:child_process"
+import { fairness, latencies, quantile, sleep, start, until } from "../measure/meter.ts"
+import type { Measures } from "../report/results.ts"
+import type { Contention } from "./contention.ts"
+import type { Context, Scenario } from "./scenario.ts"
+import { crew, once } from "./scenario.ts"
+
+/** What another process is told to do. */
+export interface Task {
+  readonly type: "hold" | "loop"
+  readonly subject: string
+  readonly store: string
+  readonly url: string
+  readonly ttlMillis: number
+  readonly keys: ReadonlyArray<string>
+  readonly callers: number
+}
+
+export interface LoopReport extends Contention {
+  /** Microseconds. */
+  readonly cpu: number
+}
+
+const another = ({ subject, url }: Context, task: Pick<Task, "type" | "ttlMillis" | "keys" | "callers">) => {
+  const all: Task = { ...task, subject: subject.id, store: subject.store, url }
+  return fork(new URL("./otherProcess.ts", import.meta.url), [JSON.stringify(all)], { serialization: "advanced" })
+}
+
+const message = (child: ChildProcess): Promise<unknown> =>
+  new Promise((resolve, reject) => {
+    child.once("message", resolve)
+    child.once("exit", () => reject(new Error("A process of the scenario ended early")))
+  })
+
+const keysOfHolder = 8
+
+/** A process that holds some keys is killed: how long until somebody in this process has them? */
+export const crash: Scenario = async (context) => {
+  const ttlMillis = context.number("ttlMillis")
+  const keys = Array.from({ length: keysOfHolder }, (_, index) => `${context.key}-${index}`)
+  const client = await context.open({ callers: keysOfHolder, ttlMillis })
+  const holder = another(context, { type: "hold", ttlMillis, keys, callers: keysOfHolder })
+  // It acquires them one by one, so that its leases end at different times.
+  await message(holder)
+  const { start: launch, trouble } = crew(client)
+  const acquired: Array<number> = []
+  for (const key of keys) launch(once(key, () => void acquired.push(performance.now())))
+  await sleep(300 + 300 * Math.random())
+  const stolen = acquired.length
+  const killed = performance.now()
+  holder.kill("SIGKILL")
+  const all = await until(() => acquired.length >= keysOfHolder, context.number("capMillis"))
+  const delays = acquired.slice(stolen).map((time) => time - killed)
+  return {
+    measures: {
+      ...latencies(delays),
+      details: { delays: delays.map(Math.round) }
+    },
+    cutOff: trouble() ?? (all
+      ? undefined
+      : `cut off after ${context.number("capMillis") / 1000} s: ${acquired.length} of ${keysOfHolder} acquired`),
+    note: delays.length === 0
+      ? undefined
+      : `longest ${Math.round(quantile(delays, 1)!)} ms` + (stolen > 0 ? `; ${stolen} ACQUIRED BEFORE THE CRASH` : "")
+  }
+}
+
+/** Several processes ask for one key, again and again, with some callers each. */
+export const processes: Scenario = async (context) => {
+  const callers = context.number("callers")
+  const children = Array.from(
+    { length: context.number("processes") },
+    () => another(context, { type: "loop", ttlMillis: 30_000, keys: [context.key], callers })
+  )
+  try {
+    await Promise.all(children.map(message))
+    for (const child of children) child.send("go")
+    await Promise.all(children.map(message))
+    const meter = await start(context.counters)
+    for (const child of children) child.send("measure")
+    await sleep(context.number("millis"))
+    const seconds = meter.seconds()
+    const reports = await Promise.all(children.map((child) => {
+      child.send("stop")
+      return message(child) as Promise<LoopReport>
+    }))
+    const waits = reports.flatMap(({ waits }) => waits)
+    const costs: Measures = await meter.stop(Math.max(1, waits.length))
+    return {
+      measures: {
+        ...latencies(waits),
+        rate: waits.length / seconds,
+        // Of the processes that ask, not of this one.
+        cpu: reports.reduce((sum, { cpu }) => sum + cpu, 0) / Math.max(1, waits.length),
+        requests: costs.requests,
+        writes: costs.writes,
+        walBytes: costs.walBytes,
+        fairness: fairness(reports.flatMap(({ served }) => served))
+      }
+    }
+  } finally {
+    for (const child of children) child.kill("SIGKILL")
+  }
+}

@@ -1,0 +1,96 @@
+/** What scenarios share. */
+import type { Counters } from "../measure/counters.ts"
+import { sleep, until } from "../measure/meter.ts"
+import type { Measures } from "../report/results.ts"
+import type { Client, Setting, Subject, Worker } from "../subjects/subject.ts"
+
+export interface Context {
+  readonly subject: Subject
+  readonly url: string
+  /** No other run uses it. */
+  readonly key: string
+  readonly counters: Counters
+  readonly number: (parameter: string) => number
+  readonly text: (parameter: string) => string
+  readonly open: (setting: Partial<Setting>) => Promise<Client>
+}
+
+export interface Finding {
+  readonly measures: Measures
+  /** Set if it was not finished: what the figures cover. */
+  readonly cutOff?: string | undefined
+  /** For the table. */
+  readonly note?: string | undefined
+}
+
+export type Scenario = (context: Context) => Promise<Finding>
+
+/** Callers that run until they are told to stop, and what went wrong with them. */
+export const crew = (client: Client) => {
+  const failures: Array<string> = []
+  return {
+    start: (worker: Worker): void => {
+      client.run(worker).catch((error: unknown) => {
+        failures.push(error instanceof Error ? error.message : String(error))
+      })
+    },
+    failures: () => failures.length,
+    trouble: (): string | undefined =>
+      failures.length === 0 ? undefined : `${failures.length} callers failed: ${failures[0]!.slice(0, 200)}`
+  }
+}
+
+/** Asks once. */
+export const once = (key: string, holding: () => void | Promise<void>, rest: Partial<Worker> = {}): Worker => {
+  let asked = false
+  return {
+    next: () => {
+      if (asked) return undefined
+      asked = true
+      return { key, permits: 1 }
+    },
+    holding,
+    ...rest
+  }
+}
+
+/** Starts a caller that holds the key, and resolves, when it does, to a function that makes it release. */
+export const hold = (client: Client, key: string): Promise<() => void> =>
+  new Promise((held, failed) => {
+    let asked = false
+    const worker: Worker = {
+      next: () => {
+        if (asked) return undefined
+        asked = true
+        return { key, permits: 1, long: true }
+      },
+      holding: () => new Promise<void>((release) => held(release))
+    }
+    client.run(worker).catch(failed)
+  })
+
+/** Some cycles on a key of its own, so that connections stand and code is compiled. */
+export const warmUp = async (client: Client, key: string, millis: number) => {
+  const deadline = performance.now() + millis
+  let cycles = 0
+  await client.run({
+    next: () => cycles++ < 5 || performance.now() < deadline ? { key: `${key}-warm`, permits: 1 } : undefined,
+    holding: () => {}
+  })
+}
+
+/**
+ * Until so many wait for the key. Where nobody can tell, a time after which they should; then a rest, so that whatever
+ * they do on arrival is over. Resolves to what is missing, if anything.
+ */
+export const untilWaiting = async (client: Client, key: string, count: number): Promise<string | undefined> => {
+  const { waiting } = client
+  if (waiting === undefined) {
+    await sleep(300 + Math.min(8000, 3 * count))
+    return undefined
+  }
+  let arrived = 0
+  const all = await until(async () => (arrived = await waiting(key).catch(() => arrived)) >= count, 60_000)
+  await sleep(200 + Math.min(2000, count))
+  return all ? undefined : `only ${arrived} of ${count} got in line within 60 s`
+}
