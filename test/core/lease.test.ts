@@ -2,7 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Logger, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import type { DistributedSemaphoreBacking } from "../../src/index.ts"
-import { DistributedSemaphore, LockLostError, SemaphoreBackingError } from "../../src/index.ts"
+import { DistributedSemaphore, Lease, LockLostError, SemaphoreBackingError } from "../../src/index.ts"
 import type { Call, Replace } from "../utils/fakeBacking.ts"
 import * as FakeBacking from "../utils/fakeBacking.ts"
 import { start } from "../utils/start.ts"
@@ -243,6 +243,62 @@ describe("a lease", () => {
           expect(fiber.pollUnsafe()).toEqual(Exit.fail(unreachable))
         })).pipe(Effect.provideService(Clock.Clock, suspendable))
     }))
+
+  it.effect("is lost when the machine was suspended, although the wall clock had been set back before", () =>
+    Effect.gen(function*() {
+      const clock = yield* Clock.Clock
+      let ahead = 0
+      const adjusted: Clock.Clock = {
+        ...clock,
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + ahead,
+        sleep: (duration) => clock.sleep(duration)
+      }
+      yield* hold(() => ({}), {}, ({ fiber }) =>
+        Effect.gen(function*() {
+          yield* TestClock.adjust("500 millis")
+          ahead -= Duration.toMillis("1 hour")
+          yield* TestClock.adjust("1 minute")
+          expect(fiber.pollUnsafe()).toBeUndefined()
+          ahead += Duration.toMillis("1 minute")
+          yield* TestClock.adjust("1 second")
+          expect(fiber.pollUnsafe()).toEqual(Exit.fail(unreachable))
+        })).pipe(Effect.provideService(Clock.Clock, adjusted))
+    }))
+
+  it.effect("ends at its deadline when its keepalive fiber was interrupted", () => {
+    const calls: Array<Call> = []
+    return Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { ttl })
+      const work = yield* start(
+        semaphore.withPermits(1)(Effect.gen(function*() {
+          yield* Fiber.interrupt((yield* Lease).keepAlive)
+          return yield* Effect.never
+        }))
+      )
+      yield* TestClock.adjust(trusted - 1)
+      expect(work.pollUnsafe()).toBeUndefined()
+      yield* TestClock.adjust(1)
+      expect(yield* Effect.flip(Fiber.join(work))).toMatchObject({ _tag: "LockLostError", reason: "unreachable" })
+      expect(calls.some(({ operation }) => operation === "refresh")).toBe(false)
+    }).pipe(Effect.provide(FakeBacking.layer(calls)))
+  })
+
+  const ends: ReadonlyArray<readonly [string, (fiber: Fiber.Fiber<unknown, unknown>) => Effect.Effect<unknown>]> = [
+    ["is lost", () => TestClock.adjust("7 seconds")],
+    ["is interrupted", (fiber) => Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })]
+  ]
+  it.effect.each(ends)(
+    "does not hide a defect of the work's finalizer when it %s",
+    ([, end]) =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { ttl })
+        const work = yield* start(semaphore.withPermits(1)(Effect.onInterrupt(Effect.never, () => Effect.die("boom"))))
+        yield* end(work)
+        yield* TestClock.adjust("1 second")
+        expect(String(work.pollUnsafe())).toContain("boom")
+      }).pipe(Effect.provide(FakeBacking.layer([], () => ({ refresh: () => Effect.succeed(false) }))))
+  )
 
   it.effect("gives permits back only after the refresh in flight is settled", () =>
     Effect.gen(function*() {

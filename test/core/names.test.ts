@@ -116,3 +116,80 @@ describe("acquiredExternally in the process that holds the permits", () => {
       )
     }))
 })
+
+describe("a hold that was taken over", () => {
+  const resume = { ...named, acquiredExternally: true }
+
+  test("is lost to the first acquisition when the second gives it back", (semaphore) =>
+    Effect.gen(function*() {
+      const first = yield* start(Effect.flip(semaphore.withPermits(2, named)(Effect.never)))
+      yield* semaphore.withPermits(2, resume)(Effect.void)
+      expect(yield* Fiber.join(first)).toMatchObject({ _tag: "LockLostError", reason: "revoked" })
+      expect(Option.isSome(yield* semaphore.tryTake(2))).toBe(true)
+    }))
+
+  test("counts once for the fiber that holds it twice", (semaphore) =>
+    Effect.gen(function*() {
+      const nested = semaphore.currentCount.pipe(
+        semaphore.withPermits(1),
+        semaphore.withPermits(1, resume),
+        semaphore.withPermits(1, named)
+      )
+      // The first acquisition has lost its hold when the second has given it back.
+      expect(yield* Effect.flip(nested)).toMatchObject({ _tag: "LockLostError", reason: "revoked" })
+      expect(yield* semaphore.currentCount).toBe(0)
+    }))
+})
+
+describe("a confirmation that was answered before the hold was given back", () => {
+  let slow = true
+  it.effect("and comes after it, takes over nothing", () =>
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key")
+      const first = yield* start(semaphore.withPermits(1, named)(Effect.never))
+      const second = yield* start(
+        Effect.flip(semaphore.withPermits(1, { ...named, acquiredExternally: true })(Effect.never))
+      )
+      yield* Fiber.interrupt(first)
+      yield* semaphore.take(1)
+      yield* TestClock.adjust("1 second")
+      expect(yield* Fiber.join(second)).toMatchObject({ _tag: "LockNotAcquiredError" })
+      expect(yield* semaphore.currentCount).toBe(1)
+    }).pipe(
+      Effect.provide(
+        FakeBacking.layer([], (real) => ({
+          refresh: (...args) =>
+            Effect.tap(real.refresh(...args), () => {
+              if (!slow) return Effect.void
+              slow = false
+              return Effect.sleep("1 second")
+            })
+        }))
+      )
+    ))
+})
+
+describe("a name whose lease was lost", () => {
+  const losses: ReadonlyArray<readonly [reason: string, refresh: () => Effect.Effect<false>]> = [
+    ["revoked", () => Effect.succeed(false)],
+    ["unreachable", () => FakeBacking.hangs]
+  ]
+  it.effect.each(losses)(
+    "as %s is free when the lease is over, although its scope is still open",
+    ([reason, refresh]) => {
+      let refreshes = 0
+      return Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { limit: 2, ttl: "30 seconds" })
+        const again = yield* start(Effect.gen(function*() {
+          const lost = yield* Effect.flip(Fiber.join(yield* semaphore.take(1, named)))
+          expect(lost).toMatchObject({ _tag: "LockLostError", reason })
+          return yield* semaphore.takeLease(1, named)
+        }))
+        yield* TestClock.adjust("2 minutes")
+        expect(Exit.isSuccess(again.pollUnsafe()!)).toBe(true)
+      }).pipe(Effect.provide(FakeBacking.layer([], (real) => ({
+        refresh: (...args) => ++refreshes < 5 ? refresh() : real.refresh(...args)
+      }))))
+    }
+  )
+})

@@ -44,6 +44,15 @@ describe("a fiber that works under permits of a key, and asks for more than the 
     }))
 })
 
+describe("a fiber that works under permits of a semaphore, and asks another of its key", () => {
+  test("dies when the smaller limit leaves none", (semaphore) =>
+    Effect.gen(function*() {
+      const larger = yield* DistributedSemaphore.make("key", { limit: 5 })
+      const exit = yield* Effect.exit(larger.withPermits(1)(Effect.void).pipe(semaphore.withPermits(3)))
+      expect(String(defectOf(exit))).toContain("at most the 0 of 3")
+    }).pipe(Effect.provide(MemoryBacking.layer)))
+})
+
 describe("a fiber that works under permits of a key", () => {
   test("acquires more of them while there are enough", (semaphore) =>
     Effect.gen(function*() {

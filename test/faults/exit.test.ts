@@ -1,10 +1,14 @@
-/** What is left to do for a store in trouble does not hold up the exit of the process. */
+/** What keeps a process alive, and what does not. */
 import { describe, expect, it } from "@effect/vitest"
 import { execFile } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 
-const program = fileURLToPath(new URL("../utils/exitProcess.ts", import.meta.url))
+const run = async (program: string, argument: string) => {
+  const file = fileURLToPath(new URL(`../utils/${program}`, import.meta.url))
+  const args = ["--disable-warning=ExperimentalWarning", file, argument]
+  return (await promisify(execFile)(process.execPath, args, { timeout: 20_000 })).stdout
+}
 
 describe("a process ends within a second of its work when", () => {
   it.each([
@@ -13,13 +17,20 @@ describe("a process ends within a second of its work when", () => {
     "the store fails every release",
     "the store never answers the release"
   ])("%s", async (fault) => {
-    const { stdout } = await promisify(execFile)(process.execPath, [
-      "--disable-warning=ExperimentalWarning",
-      program,
-      fault
-    ], { timeout: 20_000 })
-    const millis = Number(stdout)
+    const millis = Number(await run("exitProcess.ts", fault))
     expect(millis).toBeGreaterThan(0)
     expect(millis).toBeLessThan(1000)
+  })
+})
+
+describe("a process stays alive, and ends then, while it waits for", () => {
+  it.each([
+    "permits of a store that is polled",
+    "the lease of a holder that has crashed",
+    "an identifier in use",
+    "an acquire that is never answered",
+    "a release that is never answered"
+  ])("%s", async (wait) => {
+    expect(await run("waitProcess.ts", wait)).toBe("done")
   })
 })

@@ -149,7 +149,9 @@ export class Contender {
     if (error === undefined) return this.stop(exit)
     this.failure = error
     this.retries ??= Delays.make(this.config.backingFailureRetryPolicy)
-    this.pause(this.retries(error), exit)
+    this.due = Number.POSITIVE_INFINITY
+    this.keeper.keep(this)
+    this.step(this.retries(error), exit, (millis) => this.renewIn(millis, 0))
   }
 
   /** The lease is over, and nobody has renewed it. */
@@ -197,29 +199,32 @@ export class Contender {
       return this.renewIn(Math.min(pause, Duration.toMillis(acquireRetryInterval) * places))
     }
     // A pause of the policy lasts, whatever is heard meanwhile.
-    if (this.pollAt > this.sent + 1) return this.renewIn(Math.min(pause, this.pollAt - this.keeper.now()))
-    this.polls ??= Delays.make(acquireRetryPolicy)
-    const poll = Effect.map(this.polls(), (millis) => {
-      if (millis === undefined) return undefined
-      this.pollAt = this.keeper.now() + millis
-      return Math.min(pause, millis)
-    })
-    this.pause(poll, Exit.fail(new LockNotAcquiredError({ key, identifier: this.request.identifier })))
+    const { onTurn } = this
+    if (this.pollAt <= this.sent + 1) {
+      this.pollAt = Number.POSITIVE_INFINITY
+      this.polls ??= Delays.make(acquireRetryPolicy)
+      const ended = Exit.fail(new LockNotAcquiredError({ key, identifier: this.request.identifier }))
+      this.keeper.keep(this)
+      this.step(this.polls(), ended, (millis) => {
+        this.pollAt = this.keeper.now() + millis
+        if (this.pollAt < this.due) this.renewIn(millis, 0)
+      })
+    }
+    if (this.onTurn === onTurn) this.renewIn(Math.min(pause, this.pollAt - this.keeper.now()))
   }
 
-  /** Renews it after the next pause, or stops if there is none. */
-  private pause(
+  /** Takes the next pause of a policy; stops if there is none. An effect of the policy's may outlast the waiting. */
+  private step(
     next: Effect.Effect<number | undefined>,
-    otherwise: Exit.Exit<never, LockNotAcquiredError | SemaphoreBackingError>
+    ended: Exit.Exit<never, LockNotAcquiredError | SemaphoreBackingError>,
+    then: (millis: number) => void
   ): void {
     const { onTurn } = this
-    this.due = Number.POSITIVE_INFINITY
-    this.keeper.keep(this)
     this.keeper.run(Effect.map(Effect.exit(next), (exit) => {
       if (!this.keeper.keeps(this) || this.onTurn !== onTurn) return
       if (Exit.isFailure(exit)) this.stop(Exit.failCause(exit.cause))
-      else if (exit.value === undefined) this.stop(otherwise)
-      else this.renewIn(exit.value, 0)
+      else if (exit.value === undefined) this.stop(ended)
+      else then(exit.value)
     }))
   }
 

@@ -1,5 +1,5 @@
 /** The lease of a hold, and the effects that run under it. */
-import { Context, Duration, Effect, Exit, Fiber, Option } from "effect"
+import { Cause, Context, Duration, Effect, Exit, Fiber, Option } from "effect"
 import type { FencingToken } from "../Backing.ts"
 import type { LockLostError, SemaphoreBackingError } from "../Errors.ts"
 import { Lease } from "../Lease.ts"
@@ -68,10 +68,11 @@ export class Held {
         })
         const child = Effect.runForkWith(context)(work)
         const exit = child.pollUnsafe()
-        if (exit !== undefined) return resume(exit)
+        const { loss } = this.contender
+        if (exit !== undefined) return resume(loss === undefined ? exit : withDefects(loss, exit))
         const forget = this.contender.listen((end) => {
           forgetChild()
-          child.addObserver(() => resume(end))
+          child.addObserver((exit) => resume(withDefects(end, exit)))
           child.interruptUnsafe(owner.id)
         })
         const forgetChild = child.addObserver((exit) => {
@@ -80,7 +81,8 @@ export class Held {
         })
         return Effect.suspend(() => {
           forget()
-          return Fiber.interrupt(child)
+          child.interruptUnsafe(owner.id)
+          return Effect.flatMap(Fiber.await(child), (exit) => withDefects(Exit.void, exit))
         })
       })
     )
@@ -95,6 +97,13 @@ export class Held {
       return giveBackBriefly(contender)
     })
   }
+}
+
+/** What was interrupted may have failed to clean up. */
+const withDefects = <A, E>(exit: Exit.Exit<A, E>, interrupted: Exit.Exit<unknown, unknown>): Exit.Exit<A, E> => {
+  const defects = Exit.isFailure(interrupted) ? interrupted.cause.reasons.filter(Cause.isDieReason) : []
+  if (defects.length === 0) return exit
+  return Exit.failCause(Cause.fromReasons<E>([...Exit.isFailure(exit) ? exit.cause.reasons : [], ...defects]))
 }
 
 const leaseOf = (fiber: AnyFiber): Held | undefined => {

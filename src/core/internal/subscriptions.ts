@@ -35,8 +35,7 @@ export const join = (waiter: Contender, stoodWhenAsked: number): () => void => {
   const { keeper, token } = waiter
   if (keeper.backing.onPermitsReleased === undefined) return () => {}
   const name = nameOf(waiter)
-  const subscription = keeper.subscriptions.get(name) ?? open(waiter)
-  keeper.subscriptions.set(name, subscription)
+  const subscription = keeper.subscriptions.get(name) ?? open(waiter, name)
   if (subscription.idle !== undefined) keeper.cancel(subscription.idle)
   subscription.idle = undefined
   subscription.waiters.set(token, waiter)
@@ -46,7 +45,7 @@ export const join = (waiter: Contender, stoodWhenAsked: number): () => void => {
   return () => {
     if (!subscription.waiters.delete(token) || subscription.waiters.size > 0) return
     const close = () => {
-      keeper.subscriptions.delete(name)
+      if (keeper.subscriptions.get(name) === subscription) keeper.subscriptions.delete(name)
       // It is not waited for: it may hang on a store that does not answer.
       subscription.fiber.interruptUnsafe()
     }
@@ -55,7 +54,7 @@ export const join = (waiter: Contender, stoodWhenAsked: number): () => void => {
   }
 }
 
-const open = ({ config: { key }, keeper, request: { identifier }, token }: Contender): Subscription => {
+const open = ({ config: { key }, keeper, request: { identifier }, token }: Contender, name: string): Subscription => {
   const waiters: Subscription["waiters"] = new Map()
   const early: Subscription["early"] = new Set()
   const hear = (granted: void | FencingToken) => {
@@ -83,5 +82,10 @@ const open = ({ config: { key }, keeper, request: { identifier }, token }: Conte
     stood: 0,
     idle: undefined
   }
+  keeper.subscriptions.set(name, subscription)
+  // One that ends by itself is not to be shared any longer.
+  subscription.fiber.addObserver(() => {
+    if (keeper.subscriptions.get(name) === subscription) keeper.subscriptions.delete(name)
+  })
   return subscription
 }

@@ -1,0 +1,187 @@
+/** One keeper for all holds and waiters of a backing: what is wrong with one harms no other. */
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Effect, Exit, Fiber, Schedule, Stream, Tracer } from "effect"
+import type { Scope } from "effect"
+import { TestClock } from "effect/testing"
+import type { DistributedSemaphoreBacking } from "../../src/index.ts"
+import { DistributedSemaphore, Lease } from "../../src/index.ts"
+import type { Call, Replace } from "../utils/fakeBacking.ts"
+import * as FakeBacking from "../utils/fakeBacking.ts"
+import { start } from "../utils/start.ts"
+
+const test = (
+  name: string,
+  replace: Replace,
+  body: (calls: Array<Call>) => Effect.Effect<void, unknown, DistributedSemaphoreBacking | Scope.Scope>
+) =>
+  it.effect(name, () => {
+    const calls: Array<Call> = []
+    return Effect.provide(body(calls), FakeBacking.layer(calls, replace))
+  })
+
+describe("a refreshAll that", () => {
+  const wrong: ReadonlyArray<readonly [string, DistributedSemaphoreBacking["refreshAll"]]> = [
+    ["dies", () => Effect.die("can't encode a key")],
+    ["throws", () => {
+      throw new Error("can't encode a key")
+    }],
+    ["gives too few answers", () => Effect.succeed([])]
+  ]
+  for (const [name, refreshAll] of wrong) {
+    test(
+      `${name} is repeated one by one: all holds and places are kept`,
+      () => ({ refreshAll }),
+      (calls) =>
+        Effect.gen(function*() {
+          const semaphore = yield* DistributedSemaphore.make("key", { ttl: "30 seconds" })
+          const holder = yield* start(semaphore.withPermits(1)(Effect.never))
+          const waiters = yield* Effect.forEach([1, 2], () => start(semaphore.withPermits(1)(Effect.succeed("done"))))
+          yield* TestClock.adjust("10 minutes")
+          expect(calls.some(({ operation }) => operation === "refreshAll")).toBe(true)
+          expect(holder.pollUnsafe()).toBeUndefined()
+          yield* Fiber.interrupt(holder)
+          expect(yield* Fiber.joinAll(waiters)).toEqual(["done", "done"])
+        })
+    )
+  }
+
+  let refreshes = 0
+  test(
+    "fails is repeated by the policy of each",
+    (real) => ({
+      refreshAll: (requests) =>
+        ++refreshes % 2 === 1 ? Effect.fail(FakeBacking.failure("refreshAll")) : real.refreshAll!(requests)
+    }),
+    () =>
+      Effect.gen(function*() {
+        const patient = yield* DistributedSemaphore.make("patient")
+        const impatient = yield* DistributedSemaphore.make("impatient", {
+          backingFailureRetryPolicy: Schedule.recurs(0)
+        })
+        const kept = yield* start(patient.withPermits(1)(Effect.never))
+        const ended = yield* start(Effect.flip(impatient.withPermits(1)(Effect.never)))
+        yield* TestClock.adjust("10 minutes")
+        expect(kept.pollUnsafe()).toBeUndefined()
+        expect(yield* Fiber.join(ended)).toMatchObject({ _tag: "SemaphoreBackingError" })
+      })
+  )
+})
+
+describe("a hold with a long ttl", () => {
+  test(
+    "beside one with a short ttl is refreshed no more often, and delays it not",
+    () => ({}),
+    (calls) =>
+      Effect.gen(function*() {
+        const long = yield* DistributedSemaphore.make("long", { ttl: "1 day" })
+        const short = yield* DistributedSemaphore.make("short", { ttl: "100 millis" })
+        const fibers = [
+          yield* start(long.withPermits(1, { identifier: "long" })(Effect.never)),
+          yield* start(short.withPermits(1, { identifier: "short" })(Effect.never))
+        ]
+        yield* TestClock.adjust("10 seconds")
+        expect(fibers.map((fiber) => fiber.pollUnsafe())).toEqual([undefined, undefined])
+        expect(calls.filter(({ holderId, operation }) => operation === "refresh" && holderId === "long")).toEqual([])
+      })
+  )
+})
+
+describe("a signal that comes while a question is under way", () => {
+  const answered = Deferred.makeUnsafe<void>()
+  let asked = 0
+  let free = false
+  const signal = Deferred.makeUnsafe<void>()
+  test(
+    "leads to another one at once",
+    () => ({
+      // The second question is asked before, and answered after the signal.
+      tryAcquire: () =>
+        Effect.suspend(() => {
+          const answer = free
+          return ++asked === 2 ? Effect.as(Deferred.await(answered), answer) : Effect.succeed(answer)
+        }),
+      onPermitsReleased: () => Stream.fromEffect(Deferred.await(signal))
+    }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { acquireRetryInterval: "1 second", ttl: "1 hour" })
+        const waiter = yield* start(semaphore.withPermits(1)(Effect.succeed("done")))
+        yield* TestClock.adjust("1 second")
+        expect(asked).toBe(2)
+        free = true
+        yield* Deferred.succeed(signal, undefined)
+        yield* TestClock.adjust(0)
+        yield* Deferred.succeed(answered, undefined)
+        yield* TestClock.adjust(0)
+        expect(yield* Fiber.join(waiter)).toBe("done")
+      })
+  )
+})
+
+describe("a policy of a waiter", () => {
+  test(
+    "that dies ends the waiting with its defect",
+    () => ({ tryAcquire: () => Effect.succeed(false), onPermitsReleased: undefined }),
+    () =>
+      Effect.gen(function*() {
+        const acquireRetryPolicy = Schedule.spaced("1 second").pipe(
+          Schedule.while(({ attempt }) => {
+            if (attempt > 2) throw new Error("broken policy")
+            return true
+          })
+        )
+        const semaphore = yield* DistributedSemaphore.make("key", { acquireRetryPolicy })
+        const waiter = yield* start(semaphore.withPermits(1)(Effect.void))
+        yield* TestClock.adjust("1 minute")
+        expect(Exit.hasDies(waiter.pollUnsafe()!)).toBe(true)
+      })
+  )
+
+  test("whose pause ends after the grant leaves the hold alone", () => ({}), () =>
+    Effect.gen(function*() {
+      const acquireRetryPolicy = Schedule.recurs(1).pipe(
+        Schedule.while(({ attempt }) => Effect.as(Effect.sleep("5 seconds"), attempt < 2))
+      )
+      const semaphore = yield* DistributedSemaphore.make("key", { acquireRetryPolicy })
+      const holder = yield* start(semaphore.withPermits(1)(Effect.never))
+      const waiter = yield* start(semaphore.withPermits(1)(Effect.never))
+      yield* TestClock.adjust("100 millis")
+      yield* Fiber.interrupt(holder)
+      yield* TestClock.adjust("5 minutes")
+      expect(waiter.pollUnsafe()).toBeUndefined()
+      expect(yield* semaphore.currentCount).toBe(1)
+    }))
+})
+
+describe("work in the background", () => {
+  test("belongs to no span of whoever made the first semaphore", (real) => ({
+    release: (...args) =>
+      Effect.flatMap(
+        Effect.serviceOption(Tracer.ParentSpan),
+        (span) => span._tag === "None" ? real.release(...args) : Effect.die(`a release of ${span.value.spanId}`)
+      )
+  }), () =>
+    Effect.gen(function*() {
+      const semaphore = yield* Effect.withSpan(DistributedSemaphore.make("key"), "the first request")
+      yield* semaphore.withPermits(1)(Effect.void)
+      expect(yield* semaphore.currentCount).toBe(0)
+    }))
+
+  test("keeps no chain of leases when each job forks the next", () => ({}), () =>
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key")
+      let last: unknown
+      const job = (left: number): Effect.Effect<void, unknown> =>
+        semaphore.withPermits(1)(Effect.gen(function*() {
+          last = yield* Lease
+          if (left > 0) yield* Effect.forkDetach(Effect.delay(job(left - 1), "1 second"))
+        }))
+      yield* job(20)
+      yield* TestClock.adjust("1 minute")
+      let depth = 0
+      for (let lease = last as { readonly outer?: unknown } | undefined; lease !== undefined; depth++) {
+        lease = lease.outer as typeof lease
+      }
+      expect(depth).toBe(1)
+    }))
+})
