@@ -4,3 +4,4 @@
  * the last of them grants.
  */
 export { backingSuite } from "./backingSuite.ts"
+export { casesFor } from "./cases.ts"
