@@ -11,12 +11,12 @@ export const counted = <A, E, R>(use: (running: () => number) => Effect.Effect<A
     })
   })
 
-/** The count once it has not changed for a tenth of a second: what has been interrupted may take a moment to end. */
+/** The count once it has not changed for longer than a keeper with nothing to keep sleeps, which is a second. */
 export const steady = (running: () => number) =>
   Effect.gen(function*() {
     let count = running()
     let since = performance.now()
-    while (performance.now() - since < 100) {
+    while (performance.now() - since < 1200) {
       yield* Effect.sleep("5 millis")
       if (running() !== count) [count, since] = [running(), performance.now()]
     }
