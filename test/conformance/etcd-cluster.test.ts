@@ -3,7 +3,7 @@ import { afterAll } from "vitest"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import * as EtcdCluster from "../servers/etcdCluster.ts"
 import { connect } from "../utils/etcd.ts"
-import { runs } from "./runs.ts"
+import { options } from "./etcdServer.ts"
 import { backingSuite } from "./telling/index.ts"
 
 const cluster = await EtcdCluster.start()
@@ -11,10 +11,7 @@ afterAll(() => cluster.stop())
 
 backingSuite("EtcdBacking on three members", {
   layer: Layer.unwrap(Effect.map(connect(cluster.urls), (client) => EtcdBacking.layer(client))),
-  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
-  smallestTtl: "2 seconds",
-  granularity: "1 second",
-  ...runs,
+  ...options,
   // They take minutes of waiting for leases, and one member answers as three do.
-  sequences: runs.sequences / 2
-})
+  sequences: options.sequences / 2
+}, "rules")

@@ -209,7 +209,7 @@ describe("a lease that somebody revokes", () => {
         yield* revokeLeaseOf(client, "semaphore/key/hold/")
         const [duration] = yield* Effect.timed(Fiber.join(waiter))
         expect(Duration.toMillis(duration)).toBeLessThan(500)
-        expect(yield* Fiber.join(holder)).toMatchObject({ _tag: "LockLostError", reason: "expired" })
+        expect(yield* Fiber.join(holder)).toMatchObject({ _tag: "LockLostError", reason: "revoked" })
         expect(yield* keys(client)).toEqual([])
       }).pipe(Effect.provide(EtcdBacking.layer(client)))
     }))

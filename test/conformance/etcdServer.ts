@@ -1,0 +1,35 @@
+/** What the suite must be told of EtcdBacking, and a server of its own for a test file. */
+import { noop } from "cockatiel"
+import { Effect } from "effect"
+import { afterAll } from "vitest"
+import * as Names from "../../src/backings/etcd/names.ts"
+import { startOwn } from "../servers/find.ts"
+import { stores } from "../servers/stores.ts"
+import { connect } from "../utils/etcd.ts"
+import { runs } from "./runs.ts"
+
+export const options = {
+  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
+  smallestTtl: "2 seconds",
+  granularity: "1 second",
+  ...runs
+} as const
+
+export const start = async () => {
+  const server = await startOwn(stores.etcd)
+  afterAll(() => server.stop())
+  const client = connect(server.url, { faultHandling: { host: () => noop } })
+  const restart = Effect.promise(async () => {
+    await server.kill()
+    await server.restart()
+  })
+  const footprint = (key: string) =>
+    Effect.scoped(Effect.gen(function*() {
+      const etcd = yield* client
+      const { count } = yield* Effect.promise(() =>
+        etcd.kv.range({ ...Names.semaphore("semaphore/", key).all, count_only: true })
+      )
+      return Number(count)
+    }))
+  return { client, options: { ...options, restart, footprint } }
+}
