@@ -65,6 +65,35 @@ describe("a refreshAll that", () => {
         expect(yield* Fiber.join(ended)).toMatchObject({ _tag: "SemaphoreBackingError" })
       })
   )
+
+  test(
+    "fails for one key, because its part of the store is down, loses no hold of another",
+    (real) => ({
+      refreshAll: (requests) =>
+        requests.some(({ key }) => key === "down")
+          ? Effect.fail(FakeBacking.failure("refreshAll"))
+          : real.refreshAll!(requests),
+      refresh: (key, ...rest) =>
+        key === "down" ? Effect.fail(FakeBacking.failure("refresh")) : real.refresh(key, ...rest)
+    }),
+    (calls) =>
+      Effect.gen(function*() {
+        const healthy = yield* Effect.forEach(["a", "b", "c"], (key) => DistributedSemaphore.make(key, { limit: 10 }))
+        const down = yield* DistributedSemaphore.make("down", { limit: 2 })
+        const kept = yield* Effect.forEach(healthy, (semaphore) => start(semaphore.withPermits(1)(Effect.never)))
+        const lost = yield* Effect.forEach([1, 2], () => start(Effect.flip(down.withPermits(1)(Effect.never))))
+        yield* TestClock.adjust("10 minutes")
+        expect(kept.map((fiber) => fiber.pollUnsafe())).toEqual([undefined, undefined, undefined])
+        for (const error of yield* Fiber.joinAll(lost)) {
+          expect(error).toMatchObject({ _tag: "LockLostError", reason: "unreachable" })
+        }
+        // Once the others are alone, they share requests again.
+        calls.length = 0
+        yield* TestClock.adjust("1 minute")
+        expect(calls.every(({ operation }) => operation === "refreshAll")).toBe(true)
+        expect(calls.length).toBeLessThanOrEqual(7)
+      })
+  )
 })
 
 describe("a hold with a long ttl", () => {

@@ -21,7 +21,7 @@ export const layer = (
     DistributedSemaphoreBacking,
     Effect.map(DistributedSemaphoreBacking, (real) => {
       const replaced = replace(real)
-      const backing = { ...real, ...replaced, ...replaced.refresh && { refreshAll: undefined } }
+      const backing = { ...real, ...replaced.refresh && { refreshAll: undefined }, ...replaced }
       const record = (operation: keyof Backing, holderId = "") => void calls.push({ operation, holderId })
       return DistributedSemaphoreBacking.of({
         ...backing,

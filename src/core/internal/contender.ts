@@ -78,6 +78,10 @@ export class Contender {
     return this.onTurn !== undefined && this.token === undefined
   }
 
+  get hasFailed(): boolean {
+    return this.failure !== undefined
+  }
+
   nextDue(): number {
     return this.renewing !== undefined ? this.deadline : Math.min(this.due, this.deadline)
   }

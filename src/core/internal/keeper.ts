@@ -116,12 +116,20 @@ export class Keeper {
     if (this.alarms.size + this.contenders.size > 0) this.wakeBy(next)
   }
 
-  /** One request, as far as the backing can, for those whose attempts may last about as long. */
+  /**
+   * One request, as far as the backing can, for those whose attempts may last about as long. After a failure each key is asked for by
+   * itself: the part of the store where another key is may be down.
+   */
   private renew(due: ReadonlyArray<Contender>): void {
     const groups = new Map<unknown, Array<Contender>>()
     for (const contender of due) {
+      const { attemptLimit, key } = contender.config
       const alone = contender.asksAgain || this.backing.refreshAll === undefined
-      const group = alone ? contender : Math.ceil(Math.log2(Duration.toMillis(contender.config.attemptLimit)))
+      const group = alone
+        ? contender
+        : contender.hasFailed
+        ? key
+        : Math.ceil(Math.log2(Duration.toMillis(attemptLimit)))
       const members = groups.get(group)
       if (members === undefined) groups.set(group, [contender])
       else members.push(contender)
