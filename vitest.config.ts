@@ -7,7 +7,7 @@ const alone = [
   "test/core/cost.test.ts",
   "test/backings/*-cost.test.ts",
   "test/backings/postgres-refreshes.test.ts",
-  "test/faults/{exit,redis-interruption,redis-outage}.test.ts"
+  "test/faults/{exit,postgres,redis-interruption,redis-outage}.test.ts"
 ]
 
 export default defineConfig({
