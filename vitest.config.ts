@@ -29,8 +29,9 @@ export default defineConfig({
           name: "together",
           include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
           exclude: alone,
-          // They wait for leases more than they work.
+          // They wait for leases more than they work. Loading the modules anew for each file would cost most of the time.
           maxWorkers: 4,
+          isolate: false,
           sequence: { groupOrder: 0 }
         }
       },
