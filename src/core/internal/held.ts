@@ -1,4 +1,4 @@
-/** The lease of a hold, and the effects that run under it. */
+/** A hold as its owner has it: its lease, and the effects that run under that. */
 import { Cause, Context, Duration, Effect, Exit, Fiber, Option } from "effect"
 import type { FencingToken } from "../Backing.ts"
 import type { LockLostError, SemaphoreBackingError } from "../Errors.ts"
