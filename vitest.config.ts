@@ -6,9 +6,11 @@ const source = (file: string) => new URL(`src/${file}`, import.meta.url).pathnam
 const alone = [
   "test/core/cost.test.ts",
   "test/backings/*-cost.test.ts",
-  "test/backings/postgres-refreshes.test.ts",
-  "test/faults/{exit,postgres,redis-interruption,redis-outage}.test.ts"
+  "test/faults/{exit,postgres,redis-failover,redis-full,redis-outage}.test.ts"
 ]
+
+/** They freeze, kill and fill servers, and wait for what comes of it. */
+const faults = ["test/faults/*.test.ts", "test/backings/postgres-refreshes.test.ts"]
 
 export default defineConfig({
   // Examples name the package as their readers do; the tests among them run against the sources.
@@ -28,14 +30,25 @@ export default defineConfig({
         test: {
           name: "together",
           include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
-          exclude: alone,
+          exclude: [...faults, ...alone],
           // They wait for leases more than they work. Loading the modules anew for each file would cost most of the time.
           maxWorkers: 4,
           isolate: false,
           sequence: { groupOrder: 0 }
         }
       },
-      { extends: true, test: { name: "alone", include: alone, fileParallelism: false, sequence: { groupOrder: 1 } } }
+      {
+        extends: true,
+        test: {
+          name: "faults",
+          include: faults,
+          exclude: alone,
+          maxWorkers: 3,
+          isolate: false,
+          sequence: { groupOrder: 1 }
+        }
+      },
+      { extends: true, test: { name: "alone", include: alone, fileParallelism: false, sequence: { groupOrder: 2 } } }
     ]
   }
 })

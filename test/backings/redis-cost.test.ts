@@ -3,6 +3,9 @@ import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Stream } from "effect"
 import type { Scope } from "effect"
 import type { Redis } from "ioredis"
+import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
 import type { Waiting } from "../../src/core/Backing.ts"
 import { DistributedSemaphore, DistributedSemaphoreBacking, RedisBacking } from "../../src/index.ts"
 import { commandsDuring, connect, connectedClients, keys, server } from "../utils/redis.ts"
@@ -195,6 +198,35 @@ describe("the cost", () => {
       ),
     60_000
   )
+
+  const inProcess = (url: string, ...args: ReadonlyArray<string>) =>
+    Effect.promise(async () => {
+      const program = fileURLToPath(new URL("../utils/redisProcess.ts", import.meta.url))
+      const { stdout } = await promisify(execFile)(
+        process.execPath,
+        ["--disable-warning=ExperimentalWarning", program, ...args],
+        { env: { ...process.env, REDIS_URL: url }, timeout: 60_000 }
+      )
+      return JSON.parse(stdout)
+    })
+
+  it.live("of 1000 idle holds is 2 % of a core at a ttl of 3 seconds", () =>
+    withServer(({ url }) =>
+      Effect.gen(function*() {
+        const { share } = yield* inProcess(url, "holds", "1000")
+        expect(share).toBeGreaterThan(0)
+        expect(share).toBeLessThanOrEqual(0.02)
+      })
+    ))
+
+  it.live("of 10 000 waiters of one key is less than 400 MB, and they go in order", () =>
+    withServer(({ url }) =>
+      Effect.gen(function*() {
+        const { inOrder, residentMegabytes } = yield* inProcess(url, "waiters", "10000")
+        expect(inOrder).toBe(true)
+        expect(residentMegabytes).toBeLessThan(400)
+      })
+    ))
 
   it.live("does not grow with the number of permits", () =>
     withServer(({ observer, redis }) =>

@@ -16,17 +16,18 @@ export interface Server {
   readonly stop: () => Promise<void>
 }
 
-/** The nodes of a Redis Cluster also use the port 10,000 higher, and refuse to start if there is none. */
-const highestPort = 55_535
+/**
+ * Below the ports that clients get, so that none takes a port before its server does, or while that restarts. Test files run side by
+ * side, and choose at random. The nodes of a Redis Cluster also use the port 10,000 higher.
+ */
+const ports = { first: 10_000, count: 10_000 }
 
 export const freePort = (): Promise<number> =>
-  new Promise((resolve, reject) => {
+  new Promise((resolve) => {
+    const port = ports.first + Math.floor(Math.random() * ports.count)
     const server = Net.createServer()
-    server.once("error", reject)
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as Net.AddressInfo
-      server.close(() => resolve(port <= highestPort ? port : freePort()))
-    })
+    server.once("error", () => resolve(freePort()))
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(port)))
   })
 
 const deadline = 30_000

@@ -1,0 +1,55 @@
+/** Many contenders in a process of their own, on the Redis of REDIS_URL. Prints JSON. Its arguments: what they do, and how many. */
+import { Effect, Exit, Fiber, Scope } from "effect"
+import { Redis } from "ioredis"
+import { DistributedSemaphore, RedisBacking } from "../../src/index.ts"
+import { until } from "./until.ts"
+
+const redis = new Redis(process.env.REDIS_URL!)
+const [what, size] = [process.argv[2]!, Number(process.argv[3])]
+
+const cpuMillis = () => {
+  const { system, user } = process.cpuUsage()
+  return (system + user) / 1000
+}
+
+const scenarios = {
+  /** The share of a core that idle holds of as many keys take, at a ttl of 3 s. */
+  holds: Effect.gen(function*() {
+    yield* Effect.forEach(
+      Array.from({ length: size }, (_, index) => `${process.pid} ${index}`),
+      (key) => Effect.flatMap(DistributedSemaphore.make(key, { ttl: "3 seconds" }), ({ take }) => take(1)),
+      { concurrency: 100 }
+    )
+    yield* Effect.sleep("2 seconds")
+    const [start, cpu] = [performance.now(), cpuMillis()]
+    yield* Effect.sleep("10 seconds")
+    return { share: (cpuMillis() - cpu) / (performance.now() - start) }
+  }),
+  /** Waiters of one key: whether they go in order, and the memory that the process had at most. */
+  waiters: Effect.gen(function*() {
+    const mutex = yield* DistributedSemaphore.make(`${process.pid}`, { ttl: "2 minutes" })
+    const holder = yield* Scope.make()
+    yield* Scope.provide(mutex.take(1), holder)
+    const order: Array<number> = []
+    const waiters = yield* Effect.forEach(
+      Array.from({ length: size }, (_, index) => index),
+      (index) =>
+        Effect.forkDetach(mutex.withPermits(1)(Effect.sync(() => order.push(index))), { startImmediately: true })
+    )
+    yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === size), "30 seconds")
+    yield* Scope.close(holder, Exit.void)
+    yield* Fiber.joinAll(waiters)
+    return {
+      inOrder: order.length === size && order.every((value, index) => value === index),
+      residentMegabytes: process.resourceUsage().maxRSS / 1024
+    }
+  })
+}
+
+const figures = await Effect.runPromise(
+  Effect.scoped(scenarios[what as keyof typeof scenarios] as Effect.Effect<unknown, unknown, never>).pipe(
+    Effect.provide(RedisBacking.layer(redis))
+  )
+)
+process.stdout.write(JSON.stringify(figures))
+redis.disconnect()
