@@ -213,4 +213,21 @@ describe("work in the background", () => {
       }
       expect(depth).toBe(1)
     }))
+
+  it.live("leaves timers and sockets their turn, although the semaphore was made by runSync", () =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<DistributedSemaphoreBacking>()
+      const semaphore = Effect.runSync(Effect.provideContext(DistributedSemaphore.make("key"), context))
+      const begin = performance.now()
+      let over = false
+      setTimeout(() => over = true, 200)
+      // If timers have no turn, this ends by itself.
+      const again = Effect.whileLoop({
+        while: () => !over && performance.now() - begin < 5000,
+        body: () => semaphore.withPermits(1)(Effect.void),
+        step: () => {}
+      })
+      yield* Effect.promise(() => Promise.all(Array.from({ length: 10 }, () => Effect.runPromise(again))))
+      expect(over).toBe(true)
+    }).pipe(Effect.provide(FakeBacking.layer([]))))
 })

@@ -1,5 +1,5 @@
 /** What keeps the process alive, and what does not. */
-import { Clock, Context, Duration, Effect, References, Scope, Tracer } from "effect"
+import { Clock, Context, Duration, Effect, References, Scheduler, Scope, Tracer } from "effect"
 
 const live = Context.get(Context.empty(), Clock.Clock)
 
@@ -19,14 +19,21 @@ const background: Clock.Clock = Object.assign(Object.create(live), {
   sleep: (duration: Duration.Duration) => sleep(Math.max(0, Duration.toMillis(duration)))
 })
 
+/** What belongs to whoever started the work. The scheduler of `runSync`, too: it would leave timers and sockets no turn. */
+const ofOwner = Context.omit(
+  Tracer.ParentSpan,
+  Scope.Scope,
+  Scheduler.Scheduler,
+  References.CurrentLogAnnotations,
+  References.CurrentLogSpans
+)
+
 /**
- * The context for work that outlives who started it, and whose pauses do not keep the process alive. Other clocks than the
- * machine's, as in tests, stay as they are.
+ * The context for work that outlives its owner, and whose pauses do not keep the process alive. Other clocks than the machine's, as
+ * in tests, stay as they are.
  */
 export const inBackground = (context: Context.Context<never>): Context.Context<never> => {
-  const own = context.pipe(
-    Context.omit(Tracer.ParentSpan, Scope.Scope, References.CurrentLogAnnotations, References.CurrentLogSpans)
-  ) as Context.Context<never>
+  const own = ofOwner(context) as Context.Context<never>
   return Context.get(own, Clock.Clock) === live ? Context.add(own, Clock.Clock, background) : own
 }
 
