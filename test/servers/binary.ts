@@ -32,12 +32,14 @@ const children = new Set<ChildProcess>()
 process.once("exit", () => children.forEach((child) => child.kill("SIGKILL")))
 
 /** PostgreSQL has a process for each connection. */
-const signalAll = (child: ChildProcess, signal: NodeJS.Signals) => {
-  child.kill(signal)
-  const { stdout } = spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" })
-  for (const pid of stdout.split("\n").filter((line) => line !== "")) {
+const childrenOf = (child: ChildProcess): ReadonlyArray<number> =>
+  spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" }).stdout
+    .split("\n").filter((line) => line !== "").map(Number)
+
+const signalAll = (pids: ReadonlyArray<number>, signal: NodeJS.Signals) => {
+  for (const pid of pids) {
     try {
-      process.kill(Number(pid), signal)
+      process.kill(pid, signal)
     } catch (error) {
       // It has ended meanwhile.
       if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error
@@ -45,7 +47,12 @@ const signalAll = (child: ChildProcess, signal: NodeJS.Signals) => {
   }
 }
 
-/** The server's data go to a folder of its own in `parent`. */
+/** The parent first: then it has no more children. */
+const signalTree = (child: ChildProcess, signal: NodeJS.Signals) => {
+  child.kill(signal)
+  signalAll(childrenOf(child), signal)
+}
+
 export const start = async (
   store: Program,
   extraArgs: ReadonlyArray<string> = [],
@@ -79,8 +86,11 @@ export const start = async (
     const mine = child
     if (mine.exitCode === null && mine.signalCode === null) {
       const ended = new Promise((resolve) => mine.once("exit", resolve))
+      // While one of its children lives, PostgreSQL does not start again.
+      const orphans = childrenOf(mine)
       mine.kill("SIGKILL")
       await ended
+      signalAll(orphans, "SIGKILL")
     }
     children.delete(mine)
   }
@@ -89,8 +99,8 @@ export const start = async (
   return {
     url: store.url(port),
     port,
-    freeze: async () => signalAll(child, "SIGSTOP"),
-    thaw: async () => signalAll(child, "SIGCONT"),
+    freeze: async () => signalTree(child, "SIGSTOP"),
+    thaw: async () => signalTree(child, "SIGCONT"),
     kill,
     restart: launch,
     stop: async () => {
