@@ -60,7 +60,8 @@ describe("connections that are cut", () => {
             terminated += rows.length
           }
           const before = seen.done
-          yield* until(Effect.sync(() => seen.done > before + 50))
+          // The pool opens all its connections anew, while thirty workers wait for one.
+          yield* until(Effect.sync(() => seen.done > before + 50), "40 seconds")
           yield* stop
           // Who holds for long keeps its lease, or learns that it has lost it.
           if (holder.pollUnsafe() === undefined) {
@@ -84,7 +85,7 @@ describe("connections that are cut", () => {
         const { seen, semaphore, stop } = yield* load(3)
         for (let round = 0; round < 3; round++) {
           const before = seen.done
-          yield* until(Effect.sync(() => seen.done > before + 50))
+          yield* until(Effect.sync(() => seen.done > before + 50), "20 seconds")
           yield* Effect.promise(postgres.kill)
           yield* Effect.sleep("300 millis")
           yield* Effect.promise(postgres.restart)

@@ -91,7 +91,8 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
   /** This layer, as the one that listens for its waiters. */
   const listener = notifications === undefined ? "" : crypto.randomUUID()
   const channel = (key: string) => channelOf(clientPrefix + keyPrefix, key, listener)
-  const canNotify = (key: string) => notifications?.stands(channel(key)) ?? false
+  const canNotify = (key: string) =>
+    notifications !== undefined && !notifications.isIdle() && notifications.stands(channel(key))
 
   const run = <A extends Reply>(
     operation: string,

@@ -14,6 +14,8 @@ export interface Notifications {
   /** Emits `undefined` when the channel stands, and the tokens that are granted there. */
   readonly listen: (channel: string) => Stream.Stream<void | FencingToken>
   readonly stands: (channel: string) => boolean
+  /** Whether nobody listens. */
+  readonly isIdle: () => boolean
 }
 
 interface Channel {
@@ -94,7 +96,8 @@ export const make = Effect.fnUntraced(function*(
         )
         if (channel.stands) notify()
       })),
-    stands: (name) => channels.get(name)?.stands === true
+    stands: (name) => channels.get(name)?.stands === true,
+    isIdle: () => channels.size === 0
   }
   return notifications
 })

@@ -52,7 +52,7 @@ export const timeOf = ({ options, short }: Subject, { time }: Step): Duration.Du
   Duration.sum(Duration.times(short, time), time > 1 ? options.granularity : Duration.zero)
 
 /** Every holder of a backing without partial release always wants the same number, and gives up all of it. */
-const constantPermits: Record<Step["id"], number> = { b_c: 1, c: 2, d: 3, e: 1, f: 4 }
+export const constantPermits: Record<Step["id"], Step["permits"]> = { b_c: 1, c: 2, d: 3, e: 1, f: 4 }
 
 /** What a step does to its key, as far as the backing can; nothing if it only lets time pass. */
 export const operationOf = ({ long, options, short }: Subject, step: Step): Operation | undefined => {
