@@ -103,13 +103,9 @@ begin
   end if;
 end $semaphore$;
 
-create function "effect_distributed_lock".micros(t timestamptz) returns bigint
-language sql immutable parallel safe
-return (extract(epoch from t) * 1000000)::bigint;
-
 create function "effect_distributed_lock".try_acquire(
-  p_key text, p_holder text, p_ttl bigint, p_limit bigint, p_permits bigint, p_queue boolean, p_latest bigint,
-  out answer text, out number bigint, out retry_after bigint, out clock bigint
+  p_key text, p_holder text, p_ttl bigint, p_limit bigint, p_permits bigint, p_queue boolean,
+  out answer text, out number bigint, out retry_after bigint
 ) language plpgsql security definer set search_path = pg_catalog, pg_temp as $semaphore$
 declare
   k constant bytea := "effect_distributed_lock".digest(p_key);
@@ -125,11 +121,6 @@ declare
   wanted bigint;
   first_end timestamptz;
 begin
-  clock := "effect_distributed_lock".micros(t);
-  if clock > p_latest then
-    answer := 'late';
-    return;
-  end if;
   select x.permits, x.token into own_permits, own_token from "effect_distributed_lock".holds x where x.key = k and x.holder = h and x.expires > t;
   select x.permits, x.ticket into place_permits, place_ticket from "effect_distributed_lock".places x where x.key = k and x.holder = h and x.expires > t;
 

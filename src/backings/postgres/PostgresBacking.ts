@@ -10,10 +10,9 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { Array as Arr, Config, Duration, Effect, Layer, Schedule } from "effect"
-import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
+import type { RefreshRequest, SemaphoreState } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
-import * as ServerTime from "../internal/serverTime.ts"
 import { inBackground } from "./background.ts"
 import { serverError } from "./errors.ts"
 import * as Migrate from "./migrate.ts"
@@ -82,7 +81,6 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   const name = options.schema ?? "effect_distributed_lock"
   yield* Migrate.checkName(name)
   const schema = quote(name)
-  const serverTime = ServerTime.make()
 
   // A number binds as int4, int8 or float8, by its value, and an array by its elements': bind what is of one type always.
   const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<Parameter>) =>
@@ -107,21 +105,6 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
     )
   )
 
-  /** The latest time of the server, in microseconds, at which a request of now may take effect. */
-  const latest = (within: Duration.Duration | undefined) =>
-    Effect.suspend(() => {
-      if (within === undefined) return Effect.succeed(null)
-      const now = ServerTime.localTime()
-      const bound = () => BigInt(Math.ceil(serverTime.at("", now)! + Duration.toMillis(within) * 1000))
-      return serverTime.at("", now) !== undefined ? Effect.sync(bound) : Effect.map(
-        run<{ clock: bigint }>("tryAcquire", `select ${schema}.micros(clock_timestamp()) as clock`),
-        ([row]) => {
-          serverTime.learn("", now, Number(row!.clock))
-          return bound()
-        }
-      )
-    })
-
   const refresh = (requests: ReadonlyArray<RefreshRequest>) =>
     Effect.map(
       run<{ index: bigint; token: bigint }>(
@@ -145,42 +128,33 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
     tryAcquire: (key, holderId, ttl, limit, permits, options) =>
       Effect.suspend(() => {
         const notified = notifications?.stands() ?? false
-        return Effect.flatMap(latest(options?.within), (latest) => {
-          const sent = ServerTime.localTime()
-          return Effect.flatMap(
-            run<AcquireRow>(
-              "tryAcquire",
-              `select answer, number, retry_after, clock from ${schema}.try_acquire($1::text, $2::text, $3::bigint, $4::bigint, $5::bigint, $6::boolean, $7::bigint)`,
-              encode(key),
-              encode(holderId),
-              BigInt(millis(ttl)),
-              BigInt(limit),
-              BigInt(permits),
-              options?.queue ?? false,
-              latest
-            ),
-            ([row]): Effect.Effect<false | Acquired | Waiting, SemaphoreBackingError> => {
-              const { answer, clock, number, retry_after } = row!
-              serverTime.learn("", sent, Number(clock))
-              switch (answer) {
-                case "acquired":
-                  return Effect.succeed({ _tag: "Acquired", fencingToken: FencingToken(BigInt(number)) })
-                case "waiting":
-                  return Effect.succeed({
-                    _tag: "Waiting",
-                    position: Number(number),
-                    retryAfter: notified ? Duration.millis(Number(retry_after)) : undefined
-                  })
-                case "late":
-                  return Effect.fail(
-                    new SemaphoreBackingError({ operation: "tryAcquire", cause: "the request came late" })
-                  )
-                default:
-                  return Effect.succeed(false)
-              }
+        return Effect.map(
+          run<{ answer: "acquired" | "waiting" | "refused"; number: bigint; retry_after: bigint }>(
+            "tryAcquire",
+            `select answer, number, retry_after from ${schema}.try_acquire($1::text, $2::text, $3::bigint, $4::bigint, $5::bigint, $6::boolean)`,
+            encode(key),
+            encode(holderId),
+            BigInt(millis(ttl)),
+            BigInt(limit),
+            BigInt(permits),
+            options?.queue ?? false
+          ),
+          ([row]) => {
+            const { answer, number, retry_after } = row!
+            switch (answer) {
+              case "acquired":
+                return { _tag: "Acquired", fencingToken: FencingToken(BigInt(number)) }
+              case "waiting":
+                return {
+                  _tag: "Waiting",
+                  position: Number(number),
+                  retryAfter: notified ? Duration.millis(Number(retry_after)) : undefined
+                }
+              default:
+                return false
             }
-          )
-        })
+          }
+        )
       }),
 
     release: (key, holderId, permits, options) =>
@@ -229,13 +203,6 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
 const largestBatch = 200
 
 type Parameter = null | string | bigint | boolean | ReadonlyArray<string> | ReadonlyArray<bigint>
-
-interface AcquireRow {
-  readonly answer: "acquired" | "waiting" | "refused" | "late"
-  readonly number: bigint
-  readonly retry_after: bigint
-  readonly clock: bigint
-}
 
 interface InspectRow {
   readonly holder: string

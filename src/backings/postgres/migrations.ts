@@ -120,16 +120,10 @@ begin
   end if;
 end ${body}`,
 
-  // The server's clock in microseconds.
-  `create function ${s}.micros(t timestamptz) returns bigint
-language sql immutable parallel safe
-return (extract(epoch from t) * 1000000)::bigint`,
-
-  // B1, B2, B3, B12. Answers acquired and the token, or waiting, the position and the milliseconds until the next look, or refused,
-  // or late if it is later than p_latest; and the clock.
+  // B1, B2, B3. Answers acquired and the token, or waiting, the position and the milliseconds until the next look, or refused.
   `create function ${s}.try_acquire(
-  p_key text, p_holder text, p_ttl bigint, p_limit bigint, p_permits bigint, p_queue boolean, p_latest bigint,
-  out answer text, out number bigint, out retry_after bigint, out clock bigint
+  p_key text, p_holder text, p_ttl bigint, p_limit bigint, p_permits bigint, p_queue boolean,
+  out answer text, out number bigint, out retry_after bigint
 ) ${header} as ${body}
 declare
   k constant bytea := ${s}.digest(p_key);
@@ -145,11 +139,6 @@ declare
   wanted bigint;
   first_end timestamptz;
 begin
-  clock := ${s}.micros(t);
-  if clock > p_latest then
-    answer := 'late';
-    return;
-  end if;
   select x.permits, x.token into own_permits, own_token from ${s}.holds x where x.key = k and x.holder = h and x.expires > t;
   select x.permits, x.ticket into place_permits, place_ticket from ${s}.places x where x.key = k and x.holder = h and x.expires > t;
 
