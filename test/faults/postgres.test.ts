@@ -47,9 +47,10 @@ describe("connections that are cut", () => {
         const { url } = yield* server
         const observer = yield* connect(url)
         yield* Effect.gen(function*() {
-          const { seen, semaphore, stop } = yield* load(3)
           const mutex = yield* DistributedSemaphore.make("kept", { ttl: "2 seconds" })
           const holder = yield* Effect.forkScoped(Effect.flip(mutex.withPermits(1)(Effect.never)))
+          yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
+          const { seen, semaphore, stop } = yield* load(3)
           let terminated = 0
           for (let round = 0; round < 30; round++) {
             yield* Effect.sleep("150 millis")
@@ -72,7 +73,10 @@ describe("connections that are cut", () => {
           }
           expect(terminated).toBeGreaterThan(50)
           expect(seen.most).toBe(3)
-          yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
+          yield* until(
+            Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0),
+            "30 seconds"
+          )
         }).pipe(Effect.provide(backing(yield* connect(url))))
       }),
     90_000
