@@ -25,7 +25,7 @@ import { DistributedSemaphoreBacking } from "./Backing.ts"
 import type { LockLostError } from "./Errors.ts"
 import { LockNotAcquiredError, SemaphoreBackingError } from "./Errors.ts"
 import * as Attempt from "./internal/attempt.ts"
-import { Contender, isWaiting } from "./internal/contender.ts"
+import { Contender, isGranted } from "./internal/contender.ts"
 import { Held, leasesOf } from "./internal/held.ts"
 import { Keeper } from "./internal/keeper.ts"
 import { refuse, resolveConfig, resolveRequest } from "./internal/options.ts"
@@ -177,7 +177,7 @@ export const make = (
         Effect.suspend(() =>
           name.claimIfUnused()
             ? Effect.map(Requests.ask(contender), (answer) =>
-              answer !== false && !isWaiting(answer))
+              isGranted(answer))
             : Effect.succeed(false)
         )
       )
@@ -207,7 +207,7 @@ export const make = (
 
     const read = <A>(name: "getCount" | "inspect", operation: () => Effect.Effect<A, SemaphoreBackingError>) =>
       Attempt.repeat(
-        Attempt.run(keeper, { name, operation, limit: config.attemptLimit }, (fiber) => fiber?.interruptUnsafe()),
+        Attempt.run(keeper, { name, operation, limit: config.attemptLimit }, (fiber) => fiber.interruptUnsafe()),
         config.backingFailureRetryPolicy
       )
 

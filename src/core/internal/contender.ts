@@ -26,7 +26,8 @@ const slackRatio = 0.1
 /** Keeps a backing that rounds down to nothing from being asked without a pause. */
 const leastPauseMillis = 10
 
-export const isWaiting = (answer: Answer): answer is Waiting => typeof answer === "object" && answer._tag === "Waiting"
+export const isGranted = (answer: Answer): answer is true | Acquired =>
+  answer === true || answer !== false && answer._tag === "Acquired"
 
 export class Contender {
   readonly keeper: Keeper
@@ -142,7 +143,7 @@ export class Contender {
     this.renewed = this.sent
     // A holder may be told that it waits: the grant has overtaken the answer.
     if (this.onTurn === undefined) return this.hold()
-    if (answer === false || isWaiting(answer)) return this.stay(answer)
+    if (!isGranted(answer)) return this.stay(answer)
     if (answer !== true) this.token = answer.fencingToken
     this.grant()
   }

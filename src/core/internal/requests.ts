@@ -5,7 +5,7 @@ import { LockNotAcquiredError } from "../Errors.ts"
 import * as Attempt from "./attempt.ts"
 import { stayAwake } from "./background.ts"
 import type { Answer, Contender, Turn } from "./contender.ts"
-import { isWaiting } from "./contender.ts"
+import { isGranted } from "./contender.ts"
 import * as Subscriptions from "./subscriptions.ts"
 
 /** How long an interruption, and the end of a scope, wait for a store that may not answer. */
@@ -51,7 +51,7 @@ const question = (
   return Effect.flatMap(
     Attempt.repeat(attempt, backingFailureRetryPolicy),
     (answer) =>
-      answer !== false && !isWaiting(answer) && contender.isStale()
+      isGranted(answer) && contender.isStale()
         ? question(contender, name, operation)
         : Effect.succeed(answer)
   )
@@ -68,7 +68,7 @@ export const ask = (contender: Contender, queue = false): Effect.Effect<Answer, 
 export const acquire = (contender: Contender): Effect.Effect<void, LockNotAcquiredError | SemaphoreBackingError> => {
   const stood = Subscriptions.timesStood(contender)
   return Effect.flatMap(ask(contender, true), (answer) => {
-    if (answer !== false && !isWaiting(answer)) return Effect.void
+    if (isGranted(answer)) return Effect.void
     let leave = () => {}
     const turn = Effect.callback((resume: (turn: Turn) => void) => {
       const sleepAgain = stayAwake()
@@ -93,7 +93,7 @@ export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreB
   return Effect.flatMap(name.givenBack(), () => {
     const { other } = name
     return Effect.flatMap(refresh, (answer) => {
-      if (answer === false || isWaiting(answer)) return Effect.succeed(false)
+      if (!isGranted(answer)) return Effect.succeed(false)
       // If it was given back meanwhile, the answer is out of date.
       return name.takeOver(other) ? Effect.succeed(true) : confirm(contender)
     })
