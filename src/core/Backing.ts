@@ -51,11 +51,8 @@ export interface Acquired {
  */
 export interface Waiting {
   readonly _tag: "Waiting"
-  /**
-   * The number of the place, and of the hold that it becomes when the store grants it. Absent from a backing that does not
-   * grant, whose waiters ask again.
-   */
-  readonly fencingToken?: FencingToken | undefined
+  /** The number of the place, and of the hold that it becomes when the store grants it. */
+  readonly fencingToken: FencingToken
   /** How many waiters are ahead: 0 for the first in line. */
   readonly position: number
   /**
@@ -100,8 +97,8 @@ export interface SemaphoreState {
   readonly line: ReadonlyArray<{
     readonly identifier: string
     readonly permits: number
-    /** The number of the place. Absent from a backing that does not grant. */
-    readonly fencingToken?: FencingToken | undefined
+    /** The number of the place. */
+    readonly fencingToken: FencingToken
     /** Time left until the place expires, by the store's clock. */
     readonly remaining: Duration.Duration
   }>
@@ -200,10 +197,9 @@ export interface DistributedSemaphoreBacking {
    *
    * **Details**
    *
-   * A backing that does not grant emits `undefined` when permits were released; if it is given a holder, only when that one
-   * may be able to go.
+   * A backing without a line emits `undefined` when permits were released, and its waiters ask again.
    */
-  readonly onPermitsReleased?: ((key: string, holderId?: string) => Stream.Stream<void | FencingToken>) | undefined
+  readonly onPermitsReleased?: ((key: string) => Stream.Stream<void | FencingToken>) | undefined
 
   /**
    * Who holds and who waits. Changes nothing (B10).

@@ -2,9 +2,6 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { expect, it } from "vitest"
 
-/** They still tell their waiters to ask again, instead of granting. */
-const telling = ["etcd", "postgres"]
-
 const backings = Path.resolve(import.meta.dirname, "../../src/backings")
 
 it.each(Fs.readdirSync(backings).filter((name) => name !== "internal"))(
@@ -14,7 +11,7 @@ it.each(Fs.readdirSync(backings).filter((name) => name !== "internal"))(
     expect(Fs.existsSync(file), `${file} is missing`).toBe(true)
     const text = Fs.readFileSync(file, "utf8")
     expect(text).toContain("backingSuite(")
-    expect(text).toContain(`from "${telling.includes(name) ? "./telling/index.ts" : "../../src/testing/index.ts"}"`)
+    expect(text).toContain("from \"../../src/testing/index.ts\"")
     expect(text).toMatch(new RegExp(`\\b${name}Backing\\.layer`, "i"))
   }
 )

@@ -59,15 +59,17 @@ describe("a backing of the boolean kind", () => {
     }).pipe(Effect.provide(layer))
   })
 
-  it.effect("wakes its waiters by notifications, if it has them", () => {
+  it.effect("wakes its waiters by notifications, if it has them, through one subscription that outlives them by a minute", () => {
     const { layer, listeners } = make(true)
     return Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key", { acquireRetryInterval: "1 hour" })
       yield* Effect.forkScoped(semaphore.withPermits(1)(Effect.sleep("1 second")), { startImmediately: true })
-      const waiter = yield* Effect.forkScoped(semaphore.withPermits(1)(Effect.void), { startImmediately: true })
+      const waiter = Effect.forkScoped(semaphore.withPermits(1)(Effect.void), { startImmediately: true })
+      const waiters = [yield* waiter, yield* waiter]
       yield* TestClock.adjust("1 second")
-      yield* Fiber.join(waiter)
-      yield* TestClock.adjust(0)
+      yield* Fiber.joinAll(waiters)
+      expect(listeners.size).toBe(1)
+      yield* TestClock.adjust("1 minute")
       expect(listeners.size).toBe(0)
     }).pipe(Effect.provide(layer))
   })
