@@ -7,7 +7,7 @@
  * fit are *holders*, the others are *waiters*; both are *contenders*, each named by its identifier. Whatever frees permits
  * *grants* in the same step: it moves the border between holders and waiters, and notifies those it passes. A *hold* or a
  * *place* in the line expires `ttl` after the last `tryAcquire` or `refresh`, by the store's clock. Keys and identifiers are
- * arbitrary non-empty strings; no two different pairs may ever collide (B8).
+ * arbitrary non-empty strings; no two different pairs may ever collide (B8). The letters are those of docs/guarantees.md.
  *
  * @since 0.1.0
  */
