@@ -78,12 +78,15 @@ const measureOnce = async (running: Running, servers: Servers, limitSeconds: num
   running.seconds = (performance.now() - began) / 1000
 }
 
+/** While these are measured, the machine has little to do. */
+const idles = ({ scenario }: Row) => scenario === "idleHolds" || scenario === "idleWaiters" || scenario === "crash"
+
 const report = ({ row, seconds, rounds }: Running) =>
   console.log(`${row.store}, ${row.medium}: ${row.label}: round ${rounds} in ${seconds.toFixed(1)} s`)
 
 /**
- * Every row in turn, those that the README shows first, until each was measured often enough and its ratios are steady, or the time is over. What was not
- * measured by then is in the results, without rounds.
+ * Every row in turn, those that the README shows first, until each was measured often enough and its ratios are steady, or the time is
+ * over. What was not measured by then is in the results, without rounds. What idles is measured on all stores at the same time.
  */
 export const measure = async (
   rows: ReadonlyArray<Row>,
@@ -92,14 +95,18 @@ export const measure = async (
 ): Promise<ReadonlyArray<RowResults>> => {
   const deadline = performance.now() + minutes * 60_000
   const all = rows.map(prepare)
-  const next = () =>
+  const due = () =>
     all.filter((running) =>
       (running.rounds < rounds || (running.rounds < mostRounds && !isRowSteady(resultsOf(running)))) &&
       performance.now() + running.seconds * 1000 < deadline
-    ).toSorted((a, b) => a.rounds - b.rounds || Number(b.row.shown) - Number(a.row.shown))[0]
-  for (let running = next(); running !== undefined; running = next()) {
-    await measureOnce(running, servers, limitSeconds)
-    report(running)
+    ).toSorted((a, b) => a.rounds - b.rounds || Number(b.row.shown) - Number(a.row.shown))
+  for (let [next, ...others] = due(); next !== undefined; [next, ...others] = due()) {
+    const { row: { label }, rounds } = next
+    const together = idles(next.row)
+      ? others.filter((other) => other.row.label === label && other.rounds === rounds)
+      : []
+    await Promise.all([next, ...together].map((running) => measureOnce(running, servers, limitSeconds)))
+    for (const running of [next, ...together]) report(running)
   }
   return all.map(resultsOf)
 }

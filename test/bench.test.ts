@@ -102,8 +102,11 @@ it("what failed, was cut off, is not offered or was not measured is in the READM
   }
 })
 
-it("two runs disagree where a ratio differs by more than a fifth", () => {
-  const run = (rate: number) => results(rowResults([{ rate, cpu: 1 }], [{ rate: 1, cpu: 1 }]))
-  expect(compare(run(10), run(11.9))).toMatchObject({ compared: 2, disagreements: [] })
+it("two runs disagree where a steady ratio differs by more than a fifth", () => {
+  const run = (rate: number) =>
+    results(rowResults([{ rate, cpu: 1 }, { rate, cpu: 1 }], [{ rate: 1, cpu: 1 }, { rate: 1, cpu: 1 }]))
+  expect(compare(run(10), run(11.9))).toEqual({ compared: 2, unsteady: 0, disagreements: [] })
   expect(compare(run(10), run(12.1)).disagreements).toHaveLength(1)
+  const unsteady = results(rowResults([{ rate: 10, cpu: 1 }], [{ rate: 1, cpu: 1 }]))
+  expect(compare(run(10), unsteady)).toEqual({ compared: 0, unsteady: 2, disagreements: [] })
 })

@@ -1,18 +1,21 @@
-/** Whether two runs agree. */
+/** Whether two runs agree, where neither says that it may not be reproduced. */
 import { table, times } from "./markdown.ts"
 import { labelOf, titles } from "./pages.ts"
-import { ratioTo } from "./ratios.ts"
+import { isSteady, ratioTo } from "./ratios.ts"
 import type { Results } from "./results.ts"
 
 const tolerance = 0.2
 
 export interface Comparison {
   readonly compared: number
+  /** How many ratios one of the runs marks with ≈. */
+  readonly unsteady: number
   readonly disagreements: ReadonlyArray<ReadonlyArray<string>>
 }
 
 export const compare = (first: Results, second: Results): Comparison => {
   let compared = 0
+  let unsteady = 0
   const disagreements = first.rows.flatMap((results) => {
     const other = second.rows.find(({ row }) =>
       row.store === results.row.store && row.medium === results.row.medium && row.label === results.row.label
@@ -22,6 +25,10 @@ export const compare = (first: Results, second: Results): Comparison => {
       id === "ours" ? [] : results.row.compared.flatMap((measure) => {
         const [before, after] = [ratioTo(results, id, measure), ratioTo(other, id, measure)]
         if (before === undefined || after === undefined) return []
+        if (!isSteady(before) || !isSteady(after)) {
+          unsteady++
+          return []
+        }
         compared++
         const apart = before.median === after.median
           ? 0
@@ -38,12 +45,14 @@ export const compare = (first: Results, second: Results): Comparison => {
       })
     )
   })
-  return { compared, disagreements }
+  return { compared, unsteady, disagreements }
 }
 
-export const describe = ({ compared, disagreements }: Comparison): string =>
+export const describe = ({ compared, disagreements, unsteady }: Comparison): string =>
   [
-    `${compared - disagreements.length} of ${compared} ratios agree within ${tolerance * 100} %.`,
+    `${compared - disagreements.length} of ${compared} ratios agree within ${
+      tolerance * 100
+    } %; ${unsteady} others are marked ≈.`,
     ...disagreements.length === 0
       ? []
       : [table(["store", "scenario", "subject", "measure", "first", "second", "apart"], disagreements)]
