@@ -3,8 +3,8 @@
  *
  * **Details**
  *
- * A semaphore is one line. Whoever asks joins its end and gets a number, its *fencing token*. Those at the front whose permits
- * fit are *holders*, the others are *waiters*; both are *contenders*, each named by its identifier. Whatever frees permits
+ * A semaphore is one line. A contender that asks joins its end and gets a number, its *fencing token*. The contenders at the front
+ * whose permits fit are *holders*, the others are *waiters*; each has a name, its identifier. Whatever frees permits
  * *grants* in the same step: it moves the border between holders and waiters, and notifies those it passes. A *hold* or a
  * *place* in the line expires `ttl` after the last `tryAcquire` or `refresh`, by the store's clock. Keys and identifiers are
  * arbitrary non-empty strings; no two different pairs may ever collide (B8). The letters are those of docs/guarantees.md.
@@ -202,7 +202,7 @@ export interface DistributedSemaphoreBacking {
   readonly onPermitsReleased?: ((key: string) => Stream.Stream<void | FencingToken>) | undefined
 
   /**
-   * Who holds and who waits. Changes nothing (B10).
+   * Lists the holders and the waiters. Changes nothing (B10).
    */
   readonly inspect?: ((key: string) => Effect.Effect<SemaphoreState, SemaphoreBackingError>) | undefined
 }

@@ -81,8 +81,8 @@ export interface DistributedSemaphore {
    *
    * **Gotchas**
    *
-   * Nothing interrupts your work when the lease is lost: that is up to whoever joins the lease's `keepAlive` fiber.
-   * `withPermits` does.
+   * Nothing interrupts your work when the lease is lost: join the lease's `keepAlive` fiber to notice it, as `withPermits`
+   * does.
    */
   readonly takeLease: (
     permits: number,
@@ -113,7 +113,7 @@ export interface DistributedSemaphore {
   readonly currentCount: Effect.Effect<number, SemaphoreBackingError>
 
   /**
-   * Who holds and who waits. Fails with a `SemaphoreBackingError` if the backing can't tell.
+   * The holders and the waiters. Fails with a `SemaphoreBackingError` if the backing has no `inspect`.
    */
   readonly inspect: Effect.Effect<SemaphoreState, SemaphoreBackingError>
 }
@@ -245,7 +245,7 @@ export const make = (
     }
   })
 
-/** Asks the store, and waits if need be; whether the permits were given. */
+/** Asks the store, and waits if need be. Answers whether the permits were acquired. */
 type Ask<E> = (contender: Contender, owner: Fiber.Fiber<unknown, unknown>) => Effect.Effect<boolean, E>
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>

@@ -1,5 +1,5 @@
 /**
- * The errors of a semaphore. Contention is no error: whoever must wait waits, and `tryTake` answers with an `Option`.
+ * The errors of a semaphore. Contention is not an error: `take` waits, and `tryTake` answers with an `Option`.
  *
  * @since 0.1.0
  */
@@ -36,7 +36,7 @@ export class LockLostError extends Data.TaggedError("LockLostError")<{
 
 /**
  * The permits were not acquired: the `acquireRetryPolicy` ended, or the hold that was said to be `acquiredExternally`
- * does not exist (any more).
+ * does not exist any more.
  *
  * @category errors
  * @since 0.1.0

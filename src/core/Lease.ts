@@ -1,5 +1,5 @@
 /**
- * A hold seen in time: who holds how many permits of which key, and for how long that is certain.
+ * A hold seen in time: which permits are held, under which name, and how long that is certain.
  *
  * @since 0.1.0
  */
@@ -47,7 +47,7 @@ export class Lease extends Context.Service<Lease, {
   /** Refreshes the lease until its scope closes; fails when the lease is lost. */
   readonly keepAlive: Fiber.Fiber<never, LockLostError | SemaphoreBackingError>
   /**
-   * The time left until the holder would give up if no further refresh succeeded. Zero once the lease is over.
+   * The time until the holder gives up, if no further refresh succeeds. Zero once the lease is over.
    */
   readonly remaining: Effect.Effect<Duration.Duration>
 }>()("effect-distributed-lock/Lease") {}

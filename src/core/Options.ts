@@ -1,5 +1,5 @@
 /**
- * What a semaphore and an acquisition can be told.
+ * The options of a semaphore and of an acquisition.
  *
  * @since 0.1.0
  */
@@ -21,16 +21,16 @@ export interface DistributedSemaphoreConfig {
   /** How often a hold is refreshed: below `ttl`, a third of it by default. */
   readonly refreshInterval?: Duration.Input | undefined
   /**
-   * How often the first in line asks again where the backing does not notify, 100 milliseconds by default. Whoever stands
-   * further back, as far as the backing tells, asks less often.
+   * How often the first in line asks again while the backing sends no notifications: every 100 milliseconds by default. Waiters
+   * further back ask less often, if the backing keeps a line.
    */
   readonly acquireRetryInterval?: Duration.Input | undefined
   /** When to ask again, instead of `acquireRetryInterval`. When it ends, `take` fails with `LockNotAcquiredError`. */
   readonly acquireRetryPolicy?: Schedule.Schedule<unknown> | undefined
   /**
-   * When to repeat an operation that the store failed or did not answer; its input is the failure. When it ends, the `SemaphoreBackingError` is the
-   * caller's. A holder stops at the end of its lease, whatever the policy says. By default: from 100 milliseconds on,
-   * doubling up to 5 seconds, ±20 %, for as long as `ttl`.
+   * When to repeat an operation that the store failed or did not answer; the input of the schedule is the failure. When the
+   * schedule ends, the caller gets the `SemaphoreBackingError`. A holder stops at the end of its lease, whatever the policy says. The
+   * default starts at 100 milliseconds, doubles up to 5 seconds (±20 %), and goes on for one `ttl`.
    */
   readonly backingFailureRetryPolicy?: Schedule.Schedule<unknown, SemaphoreBackingError> | undefined
 }
@@ -47,9 +47,10 @@ export interface AcquireOptions {
    */
   readonly identifier?: string | undefined
   /**
-   * The permits are held already under this `identifier`, by an earlier run or another process: verify that, and go on as
-   * their holder. If they are not held (any more), `tryTake` answers `None` and `take` fails with `LockNotAcquiredError`. If
-   * an acquisition of this process holds them, they are taken over from it: it no longer gives them back.
+   * Set this if an earlier run or another process holds the permits already, under this `identifier`: the acquisition verifies
+   * that, and goes on as their holder. If they are not held any more, `tryTake` answers `None` and `take` fails with
+   * `LockNotAcquiredError`. If another acquisition of this process holds them, this one takes them over, and the other no longer
+   * gives them back.
    */
   readonly acquiredExternally?: boolean | undefined
 }

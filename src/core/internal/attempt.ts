@@ -31,7 +31,7 @@ export const start = <A>(
   const fiber = Effect.runForkWith(context)(Effect.suspend(operation))
   const end = (exit: Exit.Exit<A, SemaphoreBackingError>) => {
     if (alarm !== undefined) keeper.cancel(alarm)
-    // Only the operation itself can have been interrupted here, as by a client that shuts down.
+    // Nobody here interrupts the fiber before this: a client that shuts down may have interrupted its own operation.
     const interrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
     done(interrupted ? failure(Cause.squash(exit.cause)) : exit, fiber)
   }
@@ -45,8 +45,8 @@ export const start = <A>(
 }
 
 /**
- * An attempt to wait for; unless it is in the background, the process stays alive meanwhile. `abandoned` is called if it failed, or
- * nobody waits for its answer any more.
+ * Waits for an attempt. Unless it runs in the background, the process stays alive meanwhile. `abandoned` is called if the attempt
+ * fails, or if this effect is interrupted.
  */
 export const run = <A>(
   keeper: Keeper,
@@ -70,7 +70,7 @@ export const run = <A>(
     })
   )
 
-/** Repeats an attempt that fails, as a policy says, within a time. Without a failure neither costs anything. */
+/** Repeats a failed attempt by a policy, for at most a given time. An attempt that succeeds costs nothing extra. */
 export const repeat = <A>(
   attempt: Effect.Effect<A, SemaphoreBackingError>,
   policy: Schedule.Schedule<unknown, SemaphoreBackingError>,

@@ -1,16 +1,16 @@
-/** What keeps the process alive, and what does not. */
+/** Decides which work keeps the process alive. */
 import { Clock, Context, Duration, Effect, References, Scheduler, Scope, Tracer } from "effect"
 
 const live = Context.get(Context.empty(), Clock.Clock)
 
-/** Node's timers can't be longer. */
+/** The longest delay of a timer in Node. */
 const longestMillis = 2 ** 31 - 1
 
 const sleep = (millis: number): Effect.Effect<void> =>
   Effect.callback((resume) => {
     const rest = millis - longestMillis
     const timer = setTimeout(() => resume(rest > 0 ? sleep(rest) : Effect.void), Math.min(millis, longestMillis))
-    // Runtimes other than Node have numbers for timers.
+    // In other runtimes than Node, a timer is a number.
     if (typeof timer === "object") timer.unref()
     return Effect.sync(() => clearTimeout(timer))
   })
@@ -19,7 +19,10 @@ const background: Clock.Clock = Object.assign(Object.create(live), {
   sleep: (duration: Duration.Duration) => sleep(Math.max(0, Duration.toMillis(duration)))
 })
 
-/** What belongs to whoever started the work. The scheduler of `runSync`, too: it would leave timers and sockets no turn. */
+/**
+ * Removes what belongs to the fiber that started the work. That includes its scheduler: the one of `runSync` would never let timers
+ * and sockets run.
+ */
 const ofOwner = Context.omit(
   Tracer.ParentSpan,
   Scope.Scope,
@@ -40,7 +43,7 @@ export const inBackground = (context: Context.Context<never>): Context.Context<n
 let waiting = 0
 let alive: ReturnType<typeof setInterval> | undefined
 
-/** Keeps the process alive while somebody waits for an answer. Returns how to end that. */
+/** Keeps the process alive, until the returned function is called. */
 export const stayAwake = (): () => void => {
   alive ??= setInterval(() => {}, longestMillis)
   if (waiting++ === 0 && typeof alive === "object") alive.ref()

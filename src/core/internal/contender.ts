@@ -1,6 +1,6 @@
 /**
- * One acquisition: first it asks, then it may wait, then it holds, until it has given back. The keeper keeps it alive while it
- * waits and holds.
+ * One acquisition. It asks, it may have to wait, it holds, and in the end it gives back. The keeper refreshes it while it waits and
+ * while it holds.
  */
 import { Duration, Effect, Exit, Option } from "effect"
 import type { Fiber } from "effect"
@@ -11,10 +11,10 @@ import type { Keeper } from "./keeper.ts"
 import { Name } from "./names.ts"
 import type { Request, ResolvedConfig } from "./options.ts"
 
-/** `false` from a store that has given nothing; `true` from one that has no tokens. */
+/** What a store answers. `true` comes from a backing without tokens, `false` means that nothing was given. */
 export type Answer = boolean | Acquired | Waiting
 
-/** Ends the waiting: the grant, the loss of the place, or the end of a policy. */
+/** How the waiting ended: by a grant, by the loss of the place, or by the end of a policy. */
 export type Turn = Exit.Exit<"granted" | "gone", LockNotAcquiredError | SemaphoreBackingError>
 
 /** How a hold was lost. */
@@ -37,7 +37,7 @@ export class Contender {
   token: FencingToken | undefined
   /** When the last request that may have given or extended something was sent. */
   sent = Number.NEGATIVE_INFINITY
-  /** The same, of those that were answered: the lease is counted from here. */
+  /** When the last such request that was answered was sent: the lease counts from here. */
   renewed = Number.NEGATIVE_INFINITY
   /** When the lease is over. */
   deadline = Number.POSITIVE_INFINITY
@@ -45,16 +45,16 @@ export class Contender {
   mayHave = false
   /** Whether a request has failed, and so may have taken effect. */
   uncertain = false
-  /** The request by which the keeper renews it just now. */
+  /** The request under way by which the keeper renews the hold or the place. */
   renewing: Fiber.Fiber<unknown, unknown> | undefined
-  /** Requests that nobody waits for any more, and that may still take effect. */
+  /** Abandoned requests that may still take effect. */
   late: Set<Fiber.Fiber<unknown, unknown>> | undefined
   loss: Loss | undefined
   private onTurn: ((turn: Turn) => void) | undefined
   private onLoss: Set<(loss: Loss) => void> | undefined
   private due = Number.POSITIVE_INFINITY
   private slack = 0
-  /** Whether it was to look while it was being renewed already. */
+  /** Whether something was heard while a renewal was under way: its answer may be older than that. */
   private lookAgain = false
   private isKeptAlive = true
   private pollAt = Number.NEGATIVE_INFINITY
@@ -74,7 +74,7 @@ export class Contender {
     return { key, holderId: identifier, ttl, limit, permits, fencingToken: token }
   }
 
-  /** Whether it waits without a number: its store does not grant, so it asks again. */
+  /** Whether it waits without a number: such a store does not grant, so the waiter must ask again. */
   get asksAgain(): boolean {
     return this.onTurn !== undefined && this.token === undefined
   }
@@ -95,20 +95,20 @@ export class Contender {
     return this.renewing === undefined && this.due - this.slack <= now
   }
 
-  /** Waits, and is told once when that ends. */
+  /** Begins to wait. `onTurn` is called once, when the waiting ends. */
   wait(answer: false | Waiting, onTurn: (turn: Turn) => void): void {
     this.onTurn = onTurn
     this.stay(answer)
   }
 
-  /** Looks at once whether it is its turn. */
+  /** Asks the store at once whether the place has been granted. */
   look(): void {
     if (this.onTurn === undefined) return
     if (this.renewing !== undefined) this.lookAgain = true
     else this.renewIn(0)
   }
 
-  /** The store has granted the place. If the lease is over already, by the local clock, the hold may be gone: look. */
+  /** The store has granted the place. If the lease is over by the local clock, the hold may be gone already, so look first. */
   grant(): void {
     if (this.onTurn === undefined) return
     if (this.isStale()) return this.look()
@@ -128,27 +128,27 @@ export class Contender {
     this.keeper.keep(this)
   }
 
-  /** Refreshes the hold no longer: it lasts until its lease is over. */
+  /** Stops refreshing the hold. It lasts until its lease is over. */
   letRunOut(): void {
     this.isKeptAlive = false
     this.due = Number.POSITIVE_INFINITY
   }
 
-  /** The keeper has renewed it. */
+  /** The store has answered a renewal. */
   answered(answer: Answer): void {
     this.failure = this.retries = undefined
     if (answer === false && !this.asksAgain) {
       return this.onTurn === undefined ? this.lose("revoked") : this.turn(Exit.succeed("gone"))
     }
     this.renewed = this.sent
-    // A holder may be told that it waits: the grant has overtaken the answer.
+    // The answer may say that a holder waits: the notification of its grant has overtaken the answer.
     if (this.onTurn === undefined) return this.hold()
     if (!isGranted(answer)) return this.stay(answer)
     if (answer !== true) this.token = answer.fencingToken
     this.grant()
   }
 
-  /** The keeper could not renew it: tries again when the policy says so. */
+  /** A renewal has failed: the policy says when to try again. */
   failed(exit: Exit.Exit<never, SemaphoreBackingError>): void {
     const error = Option.getOrUndefined(Exit.findErrorOption(exit))
     if (error === undefined) return this.stop(exit)
@@ -159,7 +159,7 @@ export class Contender {
     this.step(this.retries(error), exit, (millis) => this.renewIn(millis, 0))
   }
 
-  /** The lease is over, and nobody has renewed it. */
+  /** The lease has ended without a renewal. */
   runOut(): void {
     this.lose("unreachable")
   }
@@ -172,7 +172,7 @@ export class Contender {
     this.onLoss?.forEach((listener) => listener(loss))
   }
 
-  /** Tells when the hold ends, at once if it has ended; returns how to stop that. */
+  /** Calls the listener when the hold ends, or at once if it has ended. Returns how to stop listening. */
   listen(listener: (loss: Loss) => void): () => void {
     const listeners = this.onLoss ??= new Set()
     if (this.loss !== undefined) listener(this.loss)
@@ -184,7 +184,10 @@ export class Contender {
     return this.loss === undefined ? Math.max(0, this.deadline - this.keeper.now()) : 0
   }
 
-  /** Until it must be renewed, the backing wants to be asked, or nobody notifies and it polls: the further back, the less often. */
+  /**
+   * Stays in line, and decides when to ask again: when the place must be renewed, when the backing says so, or when it is time to
+   * poll. The further back, the less often it polls.
+   */
   private stay(answer: false | Waiting): void {
     if (this.lookAgain) {
       this.lookAgain = false
@@ -203,7 +206,7 @@ export class Contender {
       const places = retryAfter !== undefined ? Number.POSITIVE_INFINITY : answer === false ? 1 : answer.position + 1
       return this.renewIn(Math.min(pause, Duration.toMillis(acquireRetryInterval) * places))
     }
-    // A pause of the policy lasts, whatever is heard meanwhile.
+    // Asking earlier, because of a signal, does not start the policy's pause anew.
     const { onTurn } = this
     if (this.pollAt <= this.sent + 1) {
       this.pollAt = Number.POSITIVE_INFINITY
@@ -218,7 +221,7 @@ export class Contender {
     if (this.onTurn === onTurn) this.renewIn(Math.min(pause, this.pollAt - this.keeper.now()))
   }
 
-  /** Takes the next pause of a policy; stops if there is none. An effect of the policy's may outlast the waiting. */
+  /** Takes the next pause of a policy, or stops if it has ended. By the time the policy answers, the waiting may be over. */
   private step(
     next: Effect.Effect<number | undefined>,
     ended: Exit.Exit<never, LockNotAcquiredError | SemaphoreBackingError>,
@@ -251,7 +254,7 @@ export class Contender {
     onTurn(turn)
   }
 
-  /** Once the lease is over, the name is free, whatever the owner does. */
+  /** Ends the hold, and frees its name once the lease is over, even if the owner never gives back. */
   private lost(loss: Loss): void {
     const left = this.mayHave ? this.sent + Duration.toMillis(this.config.ttl) - this.keeper.now() : 0
     if (left <= 0) this.name.leave()
@@ -269,7 +272,7 @@ export class Contender {
       ...reason === "unreachable" && cause && { cause }
     })
     this.keeper.run(Effect.logWarning(error.message))
-    // What the store does not know, it can't take back.
+    // The store has forgotten the hold, so there is nothing to give back.
     if (reason === "revoked") this.mayHave = Boolean(this.late?.size)
     this.lost(Exit.fail(error))
   }

@@ -1,4 +1,4 @@
-/** A hold as its owner has it: its lease, and the effects that run under that. */
+/** The owner's side of a hold: its lease, and the effect that runs under it. */
 import { Cause, Context, Duration, Effect, Exit, Fiber, Option } from "effect"
 import type { FencingToken } from "../Backing.ts"
 import type { LockLostError, SemaphoreBackingError } from "../Errors.ts"
@@ -34,7 +34,7 @@ export class Held {
     this.outerFiber = owner.id
   }
 
-  /** Nobody needs a fiber until somebody asks for it. Its interruption ends the refreshes. */
+  /** The fiber is started when it is first asked for. Interrupting it ends the refreshes. */
   get keepAlive(): KeepAlive {
     return this.fiber ??= this.contender.keeper.run(
       Effect.callback<never, LockLostError | SemaphoreBackingError>((resume) => {
@@ -88,7 +88,7 @@ export class Held {
     )
   }
 
-  /** Gives the permits back. If the hold was lost, nobody waits for that: the store is in trouble. */
+  /** Gives the permits back. After a loss it does not wait for the store, which may be in trouble. */
   get close(): Effect.Effect<void> {
     return Effect.suspend(() => {
       const { contender } = this
@@ -99,7 +99,7 @@ export class Held {
   }
 }
 
-/** What was interrupted may have failed to clean up. */
+/** Adds the defects of an interrupted effect, whose finalizers may have died. */
 const withDefects = <A, E>(exit: Exit.Exit<A, E>, interrupted: Exit.Exit<unknown, unknown>): Exit.Exit<A, E> => {
   const defects = Exit.isFailure(interrupted) ? interrupted.cause.reasons.filter(Cause.isDieReason) : []
   if (defects.length === 0) return exit

@@ -1,9 +1,9 @@
 /**
  * Keeps alive what this process has in a backing: holds, and places in line.
  *
- * There is one keeper per backing. It sleeps until the first thing is due, and then refreshes together whatever is due or nearly
- * due, ends the holds whose lease is over, and rings alarms. A sleep that turns out to be needless is not ended: so a hold that
- * comes and goes arms no timer.
+ * There is one keeper per backing and clock. It sleeps until something is due. Then it refreshes together what is due or nearly due,
+ * ends the holds whose lease is over, and rings alarms. A sleep that is no longer needed is not cut short, so a hold that comes and
+ * goes arms no timer.
  */
 import { Clock, Context, Duration, Effect, Exit, Fiber } from "effect"
 import type { DistributedSemaphoreBacking, SemaphoreBackingError } from "../Backing.ts"
@@ -15,7 +15,7 @@ import type { Subscription } from "./subscriptions.ts"
 import type { LocalTime } from "./time.ts"
 import * as Time from "./time.ts"
 
-/** A suspended machine stops timers too: after waking up, a loss is noticed within this time. */
+/** A suspended machine stops timers too. After it wakes up, a loss is noticed within this time. */
 const longestSleepMillis = 1000
 
 /** Timers and clocks do not agree to the microsecond. */
@@ -165,7 +165,7 @@ export class Keeper {
       { name: asksAgain ? "tryAcquire" : "refresh", operation, limit: limitOfAll },
       (exit, fiber) => {
         if (Exit.isFailure(exit) && asksAgain) abandon(first, fiber)
-        // A defect is of one of them.
+        // One contender's request has caused the defect: ask for each by itself.
         const alone = group.length > 1 && Exit.hasDies(exit)
         for (const [index, contender] of group.entries()) {
           contender.renewing = undefined

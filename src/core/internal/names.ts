@@ -18,7 +18,7 @@ export class Name {
   /** The use that this one has taken the hold over from. */
   private takenFrom: Name | undefined
   private givingBack = false
-  /** Whoever waits for the end of this use. */
+  /** Acquisitions that wait for the end of this use. */
   private waiting: Set<() => void> | undefined
 
   /** `lost` is called when another acquisition, which has taken the hold over, gives it back. */
@@ -62,7 +62,7 @@ export class Name {
     if (this.other !== from || from?.givingBack) return false
     this.uses.set(this.name, this)
     this.takenFrom = from
-    // Whoever waits for the other acquisition waits for this one now.
+    // Those that wait for the other acquisition must wait for this one now.
     from?.wake()
     return true
   }

@@ -1,4 +1,4 @@
-/** Defaults, and what is refused: misuse is a defect, and no store is touched. */
+/** Applies defaults and refuses misuse: it is a defect, and the store is not asked. */
 import { Cause, Duration, Formatter, Option, Schedule } from "effect"
 import type { SemaphoreBackingError } from "../Errors.ts"
 import type { AcquireOptions, DistributedSemaphoreConfig } from "../Options.ts"

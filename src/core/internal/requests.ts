@@ -1,4 +1,4 @@
-/** What a contender asks its store for: permits, the confirmation of a hold, and in the end to take it all back. */
+/** The requests of a contender: it asks for permits, confirms a hold, and in the end gives everything back. */
 import { Duration, Effect, Fiber } from "effect"
 import type { SemaphoreBackingError } from "../Errors.ts"
 import { LockNotAcquiredError } from "../Errors.ts"
@@ -8,7 +8,7 @@ import type { Answer, Contender, Turn } from "./contender.ts"
 import { isGranted } from "./contender.ts"
 import * as Subscriptions from "./subscriptions.ts"
 
-/** How long an interruption, and the end of a scope, wait for a store that may not answer. */
+/** How long an interruption, or a scope that closes, waits for a store that may not answer. */
 const patienceMillis = 500
 
 /** Asks for the permits; with `queue`, takes or keeps a place in line. */
@@ -18,7 +18,7 @@ export const tryAcquire = (contender: Contender, queue: boolean): Effect.Effect<
   return backing.tryAcquire(key, identifier, ttl, limit, permits, { queue, within: attemptLimit })
 }
 
-/** What failed or was given up may have taken effect, or may do so yet. */
+/** Remembers that a request was abandoned: it may have taken effect, or may still do so. */
 export const abandon = (contender: Contender, fiber: Fiber.Fiber<unknown, unknown>): void => {
   contender.uncertain = true
   if (fiber.pollUnsafe() !== undefined) return
@@ -27,7 +27,7 @@ export const abandon = (contender: Contender, fiber: Fiber.Fiber<unknown, unknow
   fiber.addObserver(() => late.delete(fiber))
 }
 
-/** Whether permits were given. An answer that comes when the lease is over already grants nothing: the question is repeated. */
+/** Asks until the store answers. An answer whose lease is over already grants nothing, so the question is repeated. */
 const question = (
   contender: Contender,
   name: "tryAcquire" | "refresh",
@@ -86,7 +86,7 @@ export const acquire = (contender: Contender): Effect.Effect<void, LockNotAcquir
   })
 }
 
-/** Takes over permits that were acquired externally; whether there are any. */
+/** Takes over permits that were acquired externally. Answers whether there are any. */
 export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreBackingError> => {
   const { config: { key, limit, ttl }, keeper: { backing }, name, request: { identifier, permits } } = contender
   const refresh = question(contender, "refresh", () => backing.refresh(key, identifier, ttl, limit, permits))
@@ -100,7 +100,7 @@ export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreB
   })
 }
 
-/** Gives back what the store may have given, and waits for that half a second at most. */
+/** Gives back what the store may have given, and waits for at most half a second. */
 export const giveBackBriefly = (contender: Contender): Effect.Effect<void> =>
   Effect.suspend(() => {
     const fiber = giveBack(contender)
@@ -118,8 +118,8 @@ export const giveBackBriefly = (contender: Contender): Effect.Effect<void> =>
   })
 
 /**
- * Starts to give back, in the background, what the store may have given. Nothing is released that another acquisition has taken
- * over, or whose lease is over by now.
+ * Starts to give back, in the background, what the store may have given. A hold that another acquisition has taken over, or whose
+ * lease is over, is not released.
  */
 export const giveBack = (contender: Contender): Fiber.Fiber<void> => {
   const { keeper, mayHave, name } = contender
@@ -130,7 +130,7 @@ export const giveBack = (contender: Contender): Fiber.Fiber<void> => {
   return fiber
 }
 
-/** What is under way is settled first: within its time limit, it may end by itself. */
+/** Waits until the requests under way have ended, for as long as an attempt may last, and then releases. */
 const settleAndRelease = (contender: Contender): Effect.Effect<void> => {
   const { config: { attemptLimit, key, ttl }, keeper, late = [], renewing } = contender
   const released = Effect.exit(
@@ -151,14 +151,14 @@ const settleAndRelease = (contender: Contender): Effect.Effect<void> => {
   )
 }
 
-/** A driver that can't be interrupted may let an acquire land even now, or a release, on the next holder of this name. */
+/** A driver that does not answer interruption may let an acquire take effect even now: release what that leaves. */
 const releaseLate = (contender: Contender): Effect.Effect<void, SemaphoreBackingError> =>
   Fiber.awaitAll(contender.late!).pipe(
     Effect.andThen(Effect.suspend(() => Effect.exit(release(contender, Duration.toMillis(contender.config.ttl))))),
     Effect.flatMap((exit) => contender.late!.size > 0 ? releaseLate(contender) : exit)
   )
 
-/** Repeated until the lease is over. Then there is nothing left to release. */
+/** Releases, repeatedly until the lease is over: then there is nothing left to release. */
 const release = (contender: Contender, millisLeft: number): Effect.Effect<void, SemaphoreBackingError> => {
   if (millisLeft <= 0) return Effect.void
   const { config, keeper, request: { identifier, permits }, token } = contender

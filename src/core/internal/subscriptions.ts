@@ -1,6 +1,6 @@
 /**
- * Hears which waiters the store has granted: one subscription per key and process, shared by all its waiters. It outlives the last
- * of them by a while, because a key that was contended once will be contended again.
+ * Listens for grants. All waiters of a key in this process share one subscription. It outlives the last of them by a minute, because a
+ * key that was contended once will be contended again.
  */
 import { Effect, Stream } from "effect"
 import type { Fiber } from "effect"
@@ -10,7 +10,7 @@ import type { Alarm, Keeper } from "./keeper.ts"
 
 const idleMillis = 60_000
 
-/** A grant may arrive before the answer that tells the number. As many are remembered. */
+/** A grant may be heard before the answer that says which number the waiter has. This many such grants are remembered. */
 const mostEarly = 1000
 
 export interface Subscription {
@@ -19,15 +19,18 @@ export interface Subscription {
   readonly places: Map<FencingToken, Contender>
   readonly early: Set<FencingToken>
   readonly fiber: Fiber.Fiber<void>
-  /** How often it has come to stand: what was granted before may have been missed. */
+  /** How often it was established. A grant from before may have been missed. */
   stood: number
   idle: Alarm | undefined
 }
 
-/** Of the subscription that a contender will share. */
+/** How often the subscription that a contender will share was established so far. */
 export const timesStood = ({ config, keeper }: Contender): number => keeper.subscriptions.get(config.key)?.stood ?? 0
 
-/** Tells a waiter of its grant. Whoever asked before the subscription stood looks. Returns how to stop that. */
+/**
+ * Notifies a waiter of its grant. A waiter that asked before the subscription was established looks, because it may have missed its
+ * grant. Returns how to stop listening.
+ */
 export const join = (waiter: Contender, stoodWhenAsked: number): () => void => {
   const { config: { key }, keeper, token } = waiter
   if (keeper.backing.onPermitsReleased === undefined) return () => {}
@@ -45,7 +48,7 @@ export const join = (waiter: Contender, stoodWhenAsked: number): () => void => {
     if (!waiters.delete(waiter) || waiters.size > 0) return
     subscription.idle = keeper.setAlarm(idleMillis, () => {
       if (keeper.subscriptions.get(key) === subscription) keeper.subscriptions.delete(key)
-      // It is not waited for: it may hang on a store that does not answer.
+      // Nobody waits for its end: it may hang on a store that does not answer.
       subscription.fiber.interruptUnsafe()
     })
   }
@@ -73,13 +76,13 @@ const open = (keeper: Keeper, key: string): Subscription => {
     waiters,
     places,
     early,
-    // Not before this is there to hear.
+    // It must not emit before `subscription` is assigned.
     fiber: keeper.run(Effect.ignoreCause(Effect.andThen(Effect.yieldNow, signals))),
     stood: 0,
     idle: undefined
   }
   keeper.subscriptions.set(key, subscription)
-  // One that ends by itself is not to be shared any longer.
+  // A subscription that has ended by itself must not be shared any longer.
   subscription.fiber.addObserver(() => {
     if (keeper.subscriptions.get(key) === subscription) keeper.subscriptions.delete(key)
   })

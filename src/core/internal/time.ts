@@ -1,7 +1,7 @@
 /** The time of this process, by which leases are counted. */
 import type { Clock } from "effect"
 
-/** By as many milliseconds may the wall clock run ahead before it counts. */
+/** Differences between the clocks up to this many milliseconds do not count. */
 const toleranceMillis = 50
 
 /** Milliseconds since an arbitrary start. */
@@ -10,8 +10,8 @@ export interface LocalTime {
 }
 
 /**
- * Counts by the clock that counts more: a monotonic clock may stand still while the machine is suspended, a wall clock may be
- * set back. Whoever trusts a lease must not be the one who lost the time.
+ * Counts by the clock that has advanced more: a monotonic clock may stand still while the machine is suspended, and a wall clock may
+ * be set back. A holder that missed time would trust its lease for too long.
  */
 export const make = (clock: Clock.Clock): LocalTime => {
   const monotonic = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
