@@ -5,27 +5,35 @@ import type { Contender, Request } from "./plain.ts"
 import { Plain, wrong } from "./plain.ts"
 
 export const backings = [
-  broken("B1: asking again for what one holds succeeds, and does not count twice", "counts a retry twice", (memory) => {
-    let copies = 0
-    return {
-      tryAcquire: (key, id, ...rest) =>
-        Effect.flatMap(
-          holdOf(memory, key, id),
-          (hold) => memory.tryAcquire(key, hold === undefined ? id : `${id} ${copies++}`, ...rest)
-        )
+  broken(
+    "B1: a holder that asks for the same number again succeeds, and does not count twice",
+    "counts a retry twice",
+    (memory) => {
+      let copies = 0
+      return {
+        tryAcquire: (key, id, ...rest) =>
+          Effect.flatMap(
+            holdOf(memory, key, id),
+            (hold) => memory.tryAcquire(key, hold === undefined ? id : `${id} ${copies++}`, ...rest)
+          )
+      }
     }
-  }),
-
-  broken("B1: asking again for what one holds extends the lease", "does not extend the lease of a retry", (memory) => ({
-    tryAcquire: (key, id, ttl, limit, permits, options) =>
-      Effect.flatMap(holdOf(memory, key, id), (hold) =>
-        hold?.permits === permits
-          ? Effect.succeed(acquired(hold.fencingToken))
-          : memory.tryAcquire(key, id, ttl, limit, permits, options))
-  })),
+  ),
 
   broken(
-    "B1: asking for another number makes the hold exactly that",
+    "B1: a holder that asks for the same number again extends its lease",
+    "does not extend the lease of a retry",
+    (memory) => ({
+      tryAcquire: (key, id, ttl, limit, permits, options) =>
+        Effect.flatMap(holdOf(memory, key, id), (hold) =>
+          hold?.permits === permits
+            ? Effect.succeed(acquired(hold.fencingToken))
+            : memory.tryAcquire(key, id, ttl, limit, permits, options))
+    })
+  ),
+
+  broken(
+    "B1: a holder that asks for another number holds exactly that",
     "adds what is asked for to what is held",
     (memory) => ({
       tryAcquire: (key, id, ttl, limit, permits, options) =>
@@ -65,7 +73,7 @@ export const backings = [
   ),
 
   wrong(
-    "B1: asking again without queue is refused to a waiter, and does not renew its place",
+    "B1: a waiter that asks again without queue is refused, and its place is not renewed",
     "renews the place of a waiter that it refuses",
     class extends Plain {
       override keep(own: Contender, request: Request, queue: boolean) {
@@ -119,7 +127,7 @@ export const backings = [
   ),
 
   wrong(
-    "B1: a waiter that lowers its number behind one that can't go starts over, and is granted when it can go",
+    "B1: a waiter that lowers its number behind one that does not fit starts over, and is granted when it fits",
     "still counts the larger number of a waiter that lowered it",
     class extends Plain {
       override startOver(own: Contender | undefined, request: Request, queue: boolean) {

@@ -24,7 +24,7 @@ export const backings = [
   ),
 
   broken(
-    "B2: a request goes by its own limit, however much others may have",
+    "B2: a request is measured by its own limit, even if others ask with a larger one",
     "goes by the first limit it has seen",
     (memory) => {
       const limits = new Map<string, number>()
@@ -83,7 +83,7 @@ export const backings = [
   ),
 
   wrong(
-    "B2: without queue, nobody overtakes those who wait",
+    "B2: without queue, nobody overtakes the waiters",
     "lets a request without queue overtake the line",
     class extends Overtaking {
       override startOver(own: Contender | undefined, request: Request, queue: boolean) {
@@ -112,7 +112,7 @@ export const backings = [
   ),
 
   wrong(
-    "B2: those at the front who fit together hold, and those behind one that does not fit wait",
+    "B2: the contenders at the front that fit together hold, and those behind one that does not fit wait",
     "grants only the first in line",
     class extends Plain {
       override grant(asker?: Contender) {

@@ -3,14 +3,18 @@ import { Effect } from "effect"
 import { broken, holdersOf, holdOf, sum } from "./broken.ts"
 
 export const backings = [
-  broken("B9: of many who ask at once, as many get permits as there are", "looks first, and writes then", (memory) => ({
-    tryAcquire: (key, id, ttl, limit, permits, options) =>
-      Effect.gen(function*() {
-        const free = limit - sum((yield* holdersOf(memory, key)).filter(({ identifier }) => identifier !== id))
-        yield* Effect.yieldNow
-        return yield* memory.tryAcquire(key, id, ttl, free >= permits ? limit + limit : limit, permits, options)
-      })
-  })),
+  broken(
+    "B9: of many that ask at once, exactly as many acquire as there are permits",
+    "looks first, and writes then",
+    (memory) => ({
+      tryAcquire: (key, id, ttl, limit, permits, options) =>
+        Effect.gen(function*() {
+          const free = limit - sum((yield* holdersOf(memory, key)).filter(({ identifier }) => identifier !== id))
+          yield* Effect.yieldNow
+          return yield* memory.tryAcquire(key, id, ttl, free >= permits ? limit + limit : limit, permits, options)
+        })
+    })
+  ),
 
   broken("B9: releases at once free each hold once", "looks what to free first, and frees it then", (memory) => ({
     release: (key, id, permits, options) =>

@@ -50,7 +50,7 @@ export const backings = [
   ),
 
   wrong(
-    "B4: a waiter that leaves lets those behind it be granted",
+    "B4: when a waiter leaves, those behind it that fit now are granted",
     "grants nothing when a waiter leaves",
     class extends Plain {
       override release(id: string, permits: number, token?: bigint) {
@@ -107,7 +107,7 @@ export const backings = [
   ),
 
   wrong(
-    "B6: what an expired hold leaves is granted by the next operation, whoever asks",
+    "B6: the next operation, by whichever contender, grants what an expired hold leaves",
     "grants what an expired hold leaves only to one that asks",
     class extends Plain {
       override expire(now: bigint) {
@@ -125,7 +125,7 @@ export const backings = [
   ),
 
   wrong(
-    "B6: what an expired place leaves is granted by the next operation, whoever asks",
+    "B6: the next operation, by whichever contender, grants what an expired place leaves",
     "grants nothing when a place has expired",
     class extends Plain {
       override expire(now: bigint) {

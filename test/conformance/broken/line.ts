@@ -49,7 +49,7 @@ export const backings = [
   ),
 
   wrong(
-    "B3: asking with queue renews the place",
+    "B3: asking again with queue renews the place",
     "does not renew places",
     class extends Plain {
       override keep(own: Contender, request: Request, queue: boolean) {

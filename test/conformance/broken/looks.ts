@@ -3,7 +3,7 @@ import { Duration, Effect } from "effect"
 import { broken, holdersOf } from "./broken.ts"
 
 export const backings = [
-  broken("B10: looking does not extend a lease", "extends leases when they are counted", (memory) => ({
+  broken("B10: a look does not extend a lease", "extends leases when they are counted", (memory) => ({
     getCount: (key, ttl) =>
       Effect.gen(function*() {
         for (const { identifier } of yield* holdersOf(memory, key)) yield* memory.refresh(key, identifier, ttl, 1, 1)
@@ -11,7 +11,7 @@ export const backings = [
       })
   })),
 
-  broken("B10: looking changes nothing that can be seen", "empties the line when it is inspected", (memory) => ({
+  broken("B10: a look changes nothing that can be seen", "empties the line when it is inspected", (memory) => ({
     inspect: (key) =>
       Effect.tap(
         memory.inspect!(key),

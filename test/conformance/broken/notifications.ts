@@ -16,7 +16,7 @@ class Talkative extends Plain {
 
 export const backings = [
   broken(
-    "B7: a subscription emits, of a boolean backing when permits are released",
+    "B7: a subscription of a boolean backing emits when permits are released",
     "emits nothing",
     () => ({ onPermitsReleased: () => Stream.never })
   ),
@@ -82,7 +82,7 @@ export const backings = [
   }, { restart: Effect.sync(() => void restarts++) }),
 
   broken(
-    "C2: a release notifies those at the front who fit together, and nobody else",
+    "C2: a release notifies the waiters at the front that fit together, and no others",
     "notifies everybody",
     (memory) => withSignals(memory, (signals) => Stream.flatMap(signals, (token) => Stream.make(token, undefined)))
   ),
@@ -100,7 +100,7 @@ export const backings = [
   ),
 
   wrong(
-    "C2: a waiter that leaves lets those behind it be notified who fit now",
+    "C2: when a waiter leaves, those behind it that fit now are notified",
     "notifies nobody when a waiter leaves",
     class extends Plain {
       private leaves = false
@@ -117,7 +117,7 @@ export const backings = [
   ),
 
   wrong(
-    "C2: of a hundred waiters, a release notifies as many as fit",
+    "C2: a release notifies as many of a hundred waiters as fit",
     "notifies of no more than ten at once",
     class extends Plain {
       private left = 10

@@ -33,15 +33,19 @@ export const backings = [
       )
   })),
 
-  broken("B5: creates nothing: false for one that never held, or has released", "acquires on refresh", (memory) => ({
-    refresh: (key, id, ttl, limit, permits) =>
-      Effect.flatMap(memory.refresh(key, id, ttl, limit, permits), (answer) =>
-        answer === false
-          ? memory.tryAcquire(key, id, ttl, limit, permits)
-          : Effect.succeed(answer))
-  })),
+  broken(
+    "B5: creates nothing: it answers false for a holder that never held, or has released",
+    "acquires on refresh",
+    (memory) => ({
+      refresh: (key, id, ttl, limit, permits) =>
+        Effect.flatMap(memory.refresh(key, id, ttl, limit, permits), (answer) =>
+          answer === false
+            ? memory.tryAcquire(key, id, ttl, limit, permits)
+            : Effect.succeed(answer))
+    })
+  ),
 
-  broken("B5: resurrects nothing: false for a hold that has expired", "resurrects on refresh", (memory) => {
+  broken("B5: resurrects nothing: it answers false for a hold that has expired", "resurrects on refresh", (memory) => {
     const expired = new Set<string>()
     const nameOf = (key: string, id: string) => JSON.stringify([key, id])
     return {
@@ -85,7 +89,7 @@ export const backings = [
   ),
 
   broken(
-    "B5: leaves the number that a waiter wants alone",
+    "B5: does not change the number of permits that a waiter wants",
     "sets the number of a waiter on refresh",
     (memory) => ({
       refresh: (key, id, ttl, limit, permits, options) =>
@@ -100,7 +104,7 @@ export const backings = [
   ),
 
   wrong(
-    "B5: resurrects no place: false for one that has expired, or was given up",
+    "B5: resurrects no place: it answers false for one that has expired or was given up",
     "resurrects the last place that has expired",
     class extends Plain {
       private expired: ReadonlyArray<Contender> = []

@@ -49,7 +49,7 @@ export const backings = [
   })),
 
   wrong(
-    "B4: with an old token, touches no newer place, nor one that was granted",
+    "B4: with an old token, touches no newer place, not even a granted one",
     "looks at no token when it gives up a place",
     class extends Plain {
       override release(id: string, permits: number, token?: bigint) {

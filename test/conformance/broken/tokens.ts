@@ -45,13 +45,13 @@ export const backings = [
   ),
 
   broken(
-    "S3: tokens rise with each acquisition, in whatever process",
+    "S3: tokens rise with each acquisition, whichever process asks",
     "lets tokens go back",
     (memory) => withTokens(memory, (token) => 1_000_000n - token)
   ),
 
   wrong(
-    "S3: tokens rise along the line, with those who wait and leave, too",
+    "S3: tokens rise along the line, also past waiters that leave it",
     "issues the number of a place that was given up again",
     class extends Plain {
       private next = 0n

@@ -6,7 +6,7 @@ import { equal, isTrue } from "../assert.ts"
 export const cases = [
   backingCase(
     "B1",
-    "asking again for what one holds succeeds, and does not count twice",
+    "a holder that asks for the same number again succeeds, and does not count twice",
     [],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -22,7 +22,7 @@ export const cases = [
 
   leaseCase(
     "B1",
-    "asking again for what one holds extends the lease",
+    "a holder that asks for the same number again extends its lease",
     [],
     ({ expire, inTime, long, semaphore }) =>
       Effect.gen(function*() {
@@ -41,7 +41,7 @@ export const cases = [
 
   backingCase(
     "B1",
-    "asking for another number makes the hold exactly that",
+    "a holder that asks for another number holds exactly that",
     [],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -92,7 +92,7 @@ export const cases = [
 
   leaseCase(
     "B1",
-    "asking again without queue is refused to a waiter, and does not renew its place",
+    "a waiter that asks again without queue is refused, and its place is not renewed",
     ["queue"],
     ({ expire, inTime, long, semaphore }) =>
       Effect.gen(function*() {
@@ -174,7 +174,7 @@ export const cases = [
 
   backingCase(
     "B1",
-    "a waiter that lowers its number behind one that can't go starts over, and is granted when it can go",
+    "a waiter that lowers its number behind one that does not fit starts over, and is granted when it fits",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {

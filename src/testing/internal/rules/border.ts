@@ -22,7 +22,7 @@ export const cases = [
 
   backingCase(
     "B2",
-    "a request goes by its own limit, however much others may have",
+    "a request is measured by its own limit, even if others ask with a larger one",
     [],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -124,7 +124,7 @@ export const cases = [
 
   backingCase(
     "B2",
-    "without queue, nobody overtakes those who wait",
+    "without queue, nobody overtakes the waiters",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -150,7 +150,7 @@ export const cases = [
 
   backingCase(
     "B2",
-    "those at the front who fit together hold, and those behind one that does not fit wait",
+    "the contenders at the front that fit together hold, and those behind one that does not fit wait",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {

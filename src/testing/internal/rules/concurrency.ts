@@ -8,7 +8,7 @@ const ids = Array.from({ length: 24 }, (_, index) => `holder ${index}`)
 export const cases = [
   backingCase(
     "B9",
-    "of many who ask at once, as many get permits as there are",
+    "of many that ask at once, exactly as many acquire as there are permits",
     [],
     ({ long, processOf, semaphore }) =>
       Effect.gen(function*() {
@@ -25,7 +25,7 @@ export const cases = [
 
   backingCase(
     "B9",
-    "of many who join the line at once, each has a place and a number of its own",
+    "of many that join the line at once, each gets a place and a number of its own",
     ["queue"],
     ({ long, processOf, semaphore }) =>
       Effect.gen(function*() {
@@ -64,7 +64,7 @@ export const cases = [
 
   backingCase(
     "B9",
-    "of many who join and many who release at once, as many hold in the end as there are permits",
+    "of many that join and release at once, as many hold in the end as there are permits",
     ["queue"],
     ({ long, processOf, processes, semaphore }) =>
       Effect.gen(function*() {

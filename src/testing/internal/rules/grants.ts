@@ -61,7 +61,7 @@ export const cases = [
 
   backingCase(
     "B4",
-    "a waiter that leaves lets those behind it be granted",
+    "when a waiter leaves, those behind it that fit now are granted",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -159,7 +159,7 @@ export const cases = [
 
   leaseCase(
     "B6",
-    "what an expired hold leaves is granted by the next operation, whoever asks",
+    "the next operation, by whichever contender, grants what an expired hold leaves",
     ["queue"],
     ({ expire, inTime, semaphore }) =>
       Effect.gen(function*() {
@@ -180,7 +180,7 @@ export const cases = [
 
   leaseCase(
     "B6",
-    "what an expired place leaves is granted by the next operation, whoever asks",
+    "the next operation, by whichever contender, grants what an expired place leaves",
     ["queue"],
     ({ expire, inTime, semaphore }) =>
       Effect.gen(function*() {

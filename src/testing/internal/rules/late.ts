@@ -6,7 +6,7 @@ import { equal, isTrue, show } from "../assert.ts"
 export const cases = [
   backingCase(
     "B12",
-    "a request that takes effect within its limit in time is answered as without",
+    "a request that takes effect within its limit in time is answered as if it had none",
     [],
     ({ long, options, processOf, semaphore }) =>
       Effect.gen(function*() {

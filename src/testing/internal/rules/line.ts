@@ -58,7 +58,7 @@ export const cases = [
 
   leaseCase(
     "B3",
-    "asking with queue renews the place",
+    "asking again with queue renews the place",
     ["queue"],
     ({ expire, inTime, long, semaphore }) =>
       Effect.gen(function*() {

@@ -6,7 +6,7 @@ import { equal, isTrue } from "../assert.ts"
 export const cases = [
   leaseCase(
     "B10",
-    "looking does not extend a lease",
+    "a look does not extend a lease",
     [],
     ({ eventually, expire, processes, semaphore, short }) =>
       Effect.gen(function*() {
@@ -20,7 +20,7 @@ export const cases = [
 
   backingCase(
     "B10",
-    "looking changes nothing that can be seen",
+    "a look changes nothing that can be seen",
     ["inspect"],
     ({ options, semaphore }) =>
       Effect.gen(function*() {

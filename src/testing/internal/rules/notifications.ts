@@ -10,7 +10,7 @@ import { now } from "../subject.ts"
 export const cases = [
   backingCase(
     "B7",
-    "a subscription emits, of a boolean backing when permits are released",
+    "a subscription of a boolean backing emits when permits are released",
     ["push"],
     ({ eventually, processes, semaphore }) =>
       Effect.gen(function*() {
@@ -123,7 +123,7 @@ export const cases = [
 
   backingCase(
     "C2",
-    "a release notifies those at the front who fit together, and nobody else",
+    "a release notifies the waiters at the front that fit together, and no others",
     ["queue", "push"],
     ({ listen, semaphore }) =>
       Effect.gen(function*() {
@@ -160,7 +160,7 @@ export const cases = [
 
   backingCase(
     "C2",
-    "a waiter that leaves lets those behind it be notified who fit now",
+    "when a waiter leaves, those behind it that fit now are notified",
     ["queue", "push"],
     ({ listen, semaphore }) =>
       Effect.gen(function*() {
@@ -177,7 +177,7 @@ export const cases = [
 
   backingCase(
     "C2",
-    "of a hundred waiters, a release notifies as many as fit",
+    "a release notifies as many of a hundred waiters as fit",
     ["queue", "push"],
     ({ listen, semaphore }) =>
       Effect.gen(function*() {

@@ -45,7 +45,7 @@ export const cases = [
 
   backingCase(
     "B5",
-    "creates nothing: false for one that never held, or has released",
+    "creates nothing: it answers false for a holder that never held, or has released",
     [],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -61,7 +61,7 @@ export const cases = [
 
   leaseCase(
     "B5",
-    "resurrects nothing: false for a hold that has expired",
+    "resurrects nothing: it answers false for a hold that has expired",
     [],
     ({ expire, semaphore, short }) =>
       Effect.gen(function*() {
@@ -101,7 +101,7 @@ export const cases = [
 
   backingCase(
     "B5",
-    "leaves the number that a waiter wants alone",
+    "does not change the number of permits that a waiter wants",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -117,7 +117,7 @@ export const cases = [
 
   leaseCase(
     "B5",
-    "resurrects no place: false for one that has expired, or was given up",
+    "resurrects no place: it answers false for one that has expired or was given up",
     ["queue"],
     ({ expire, semaphore, short }) =>
       Effect.gen(function*() {

@@ -89,7 +89,7 @@ export const cases = [
 
   backingCase(
     "B4",
-    "with an old token, touches no newer place, nor one that was granted",
+    "with an old token, touches no newer place, not even a granted one",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {

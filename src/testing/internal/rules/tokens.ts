@@ -69,7 +69,7 @@ export const cases = [
 
   backingCase(
     "S3",
-    "tokens rise with each acquisition, in whatever process",
+    "tokens rise with each acquisition, whichever process asks",
     ["tokens"],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -85,7 +85,7 @@ export const cases = [
 
   backingCase(
     "S3",
-    "tokens rise along the line, with those who wait and leave, too",
+    "tokens rise along the line, also past waiters that leave it",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
