@@ -70,13 +70,17 @@ export const run = <A>(
     })
   )
 
-/** Repeats an attempt that fails, as a policy says, within a time. Without a failure neither costs anything. */
+/**
+ * Repeats an attempt that fails, as a policy says, within a time. Without a failure neither costs anything. The first may have been
+ * made already.
+ */
 export const repeat = <A>(
   attempt: Effect.Effect<A, SemaphoreBackingError>,
   policy: Schedule.Schedule<unknown, SemaphoreBackingError>,
-  within = Duration.infinity
+  within = Duration.infinity,
+  made: Effect.Effect<A, SemaphoreBackingError> = attempt
 ): Effect.Effect<A, SemaphoreBackingError> =>
-  Effect.catch(attempt, (error) => {
+  Effect.catch(made, (error) => {
     let first = true
     const replayed = Effect.suspend(() => {
       if (!first) return attempt
