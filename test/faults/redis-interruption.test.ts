@@ -78,7 +78,7 @@ describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push
         expect(yield* semaphore.currentCount).toBe(0)
         // The last token is kept until the key expires.
         expect(yield* keys(observer)).toEqual(["semaphore:{key}"])
-        expect(yield* Effect.promise(() => observer.zrange("semaphore:{key}", 0, -1))).toEqual(["last"])
+        expect(yield* Effect.promise(() => observer.zrange("semaphore:{key}", "0", "-1"))).toEqual(["last"])
       }).pipe(Effect.provide(RedisBacking.layer(redis, { pushBasedAcquireEnabled: push })))
     }))
 })

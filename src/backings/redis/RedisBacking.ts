@@ -102,13 +102,14 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     operation: string,
     semaphore: string,
     call: Calls.Call,
-    answer: (reply: R) => A
+    answer: (reply: R) => A | SemaphoreBackingError
   ): Effect.Effect<A, SemaphoreBackingError> =>
     Effect.callback((resume) => {
       const sent = ServerTime.localTime()
       const abandon = send<R>(call, (reply) => {
         serverTime.learn(nodeOf(semaphore), sent, Number(reply[0]))
-        resume(Effect.succeed(answer(reply)))
+        const result = answer(reply)
+        resume(result instanceof SemaphoreBackingError ? Effect.fail(result) : Effect.succeed(result))
       }, (cause) => resume(Effect.fail(new SemaphoreBackingError({ operation, cause }))))
       return Effect.sync(abandon)
     })
@@ -156,16 +157,14 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     const latest = within === undefined ? "" : String(time! + micros(within))
     const stood = canNotify(key)
     const args = [publish, listener, latest, escape(holderId), micros(ttl), limit, permits, queue ? 1 : 0]
-    return Effect.flatten(
-      call<readonly [string, ContenderReply], Effect.Effect<Answer, SemaphoreBackingError>>(
-        "tryAcquire",
-        key,
-        { script: Scripts.tryAcquire, keys: [keyOf(keyPrefix, key)], args },
-        ([, reply]) =>
-          reply[0] === "late"
-            ? Effect.fail(new SemaphoreBackingError({ operation: "tryAcquire", cause: new Error(lateMessage) }))
-            : Effect.succeed(answerOf(reply, stood && canNotify(key)))
-      )
+    return call<readonly [string, ContenderReply], Answer>(
+      "tryAcquire",
+      key,
+      { script: Scripts.tryAcquire, keys: [keyOf(keyPrefix, key)], args },
+      ([, reply]) =>
+        reply[0] === "late"
+          ? new SemaphoreBackingError({ operation: "tryAcquire", cause: new Error(lateMessage) })
+          : answerOf(reply, stood && canNotify(key))
     )
   }
 
@@ -198,6 +197,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     call<R, A>(operation, key, { script, keys: [keyOf(keyPrefix, key)], args: [] }, answer)
 
   return DistributedSemaphoreBacking.of({
+    // An attempt begins when it runs.
     tryAcquire: (key, holderId, ttl, limit, permits, options) =>
       Effect.suspend(() => tryAcquire(key, holderId, ttl, limit, permits, options)),
 
