@@ -81,7 +81,7 @@ describe("a cluster of three masters", () => {
           const slots = yield* Effect.forEach(Array.from({ length: 4000 }, (_, index) => `key ${index}`), (key) =>
             Effect.map(
               Effect.promise(() =>
-                client.cluster("KEYSLOT", `app:semaphore:{${key}}:line`)
+                client.cluster("KEYSLOT", `app:semaphore:{${key}}`)
               ),
               (slot) => [Number(slot), key] as const
             ), { concurrency: 100 })

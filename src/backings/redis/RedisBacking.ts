@@ -16,7 +16,8 @@ import type { Cluster, Redis } from "ioredis"
 import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
-import { channelOf, escape, keysOf, unescape } from "./names.ts"
+import * as Calls from "./calls.ts"
+import { channelOf, escape, keyOf, unescape } from "./names.ts"
 import * as Notifications from "./notifications.ts"
 import { callsOf, micros } from "./refreshes.ts"
 import * as Scripts from "./scripts.ts"
@@ -80,7 +81,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
   const clientPrefix = Subscriber.keyPrefixOf(redis)
   const cluster = Subscriber.isCluster(redis) ? redis : undefined
   const publish = cluster ? "SPUBLISH" : "PUBLISH"
-  const slotOf = (key: string) => cluster ? Slots.slotOf(clientPrefix + keysOf(keyPrefix, key)[0]) : 0
+  const slotOf = (key: string) => cluster ? Slots.slotOf(clientPrefix + keyOf(keyPrefix, key)) : 0
   const nodeOf = (key: string) => cluster ? Slots.nodeOf(cluster, slotOf(key)) : ""
   const serverTime = ServerTime.make()
 
@@ -94,33 +95,24 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
   const canNotify = (key: string) =>
     notifications !== undefined && !notifications.isIdle() && notifications.stands(channel(key))
 
-  const run = <A extends Reply>(
-    operation: string,
-    script: Scripts.Script,
-    semaphore: string,
-    keys: ReadonlyArray<string>,
-    args: ReadonlyArray<string | number>
-  ) =>
-    Effect.suspend(() => {
-      const sent = ServerTime.localTime()
-      return Effect.map(
-        Effect.tryPromise({
-          try: (signal) => Scripts.run(redis, script, keys, args, signal) as Promise<A>,
-          catch: (cause) => new SemaphoreBackingError({ operation, cause })
-        }),
-        (reply) => {
-          serverTime.learn(nodeOf(semaphore), sent, Number(reply[0]))
-          return reply
-        }
-      )
-    })
+  const send = Calls.make(redis)
 
-  const runOne = <A extends Reply>(
+  /** Calls a script for one semaphore, or for several of one slot. */
+  const call = <R extends Reply, A>(
     operation: string,
-    script: Scripts.Script,
-    key: string,
-    ...args: ReadonlyArray<string | number>
-  ) => run<A>(operation, script, key, keysOf(keyPrefix, key), args)
+    semaphore: string,
+    call: Calls.Call,
+    answer: (reply: R) => A | SemaphoreBackingError
+  ): Effect.Effect<A, SemaphoreBackingError> =>
+    Effect.callback((resume) => {
+      const sent = ServerTime.localTime()
+      const abandon = send<R>(call, (reply) => {
+        serverTime.learn(nodeOf(semaphore), sent, Number(reply[0]))
+        const result = answer(reply)
+        resume(result instanceof SemaphoreBackingError ? Effect.fail(result) : Effect.succeed(result))
+      }, (cause) => resume(Effect.fail(new SemaphoreBackingError({ operation, cause }))))
+      return Effect.sync(abandon)
+    })
 
   /** By node. All that need the time wait for the same reply, so that none overtakes another. */
   const questions = new Map<string, { readonly reply: Promise<void>; readonly until: number }>()
@@ -134,8 +126,9 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
         const asked = questions.get(node)
         if (asked !== undefined && sent < asked.until) return asked.reply
         const until = sent + micros(within)
-        const reply = Scripts.run(redis, Scripts.tryAcquire, keysOf(keyPrefix, key), [publish, listener, 0])
-          .then((reply) => serverTime.learn(nodeOf(key), sent, Number((reply as Reply)[0])))
+        const late = { script: Scripts.tryAcquire, keys: [keyOf(keyPrefix, key)], args: [publish, listener, 0] }
+        const reply = new Promise<Reply>((resolve, reject) => send(late, resolve, reject))
+          .then(([time]) => serverTime.learn(nodeOf(key), sent, Number(time)))
           .finally(() => {
             if (questions.get(node)?.until === until) questions.delete(node)
           })
@@ -145,19 +138,35 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       catch: (cause) => new SemaphoreBackingError({ operation: "tryAcquire", cause })
     })
 
-  /** The latest time of the server at which a request of now may take effect, or empty if it always may. */
-  const latest = (key: string, within: Duration.Duration | undefined) =>
-    Effect.suspend(() => {
-      if (within === undefined) return Effect.succeed("")
-      const start = ServerTime.localTime()
-      const bound: Effect.Effect<string, SemaphoreBackingError> = Effect.suspend(() => {
-        const time = serverTime.at(nodeOf(key), start)
-        return time === undefined
-          ? Effect.andThen(askTime(key, within), bound)
-          : Effect.succeed(String(time + micros(within)))
-      })
-      return bound
-    })
+  const tryAcquire = (
+    key: string,
+    holderId: string,
+    ttl: Duration.Duration,
+    limit: number,
+    permits: number,
+    { queue, within }: { readonly queue?: boolean | undefined; readonly within?: Duration.Duration | undefined } = {},
+    start = ServerTime.localTime()
+  ): Effect.Effect<Answer, SemaphoreBackingError> => {
+    const time = within && serverTime.at(nodeOf(key), start)
+    if (within !== undefined && time === undefined) {
+      return Effect.flatMap(
+        askTime(key, within),
+        () => tryAcquire(key, holderId, ttl, limit, permits, { queue, within }, start)
+      )
+    }
+    const latest = within === undefined ? "" : String(time! + micros(within))
+    const stood = canNotify(key)
+    const args = [publish, listener, latest, escape(holderId), micros(ttl), limit, permits, queue ? 1 : 0]
+    return call<readonly [string, ContenderReply], Answer>(
+      "tryAcquire",
+      key,
+      { script: Scripts.tryAcquire, keys: [keyOf(keyPrefix, key)], args },
+      ([, reply]) =>
+        reply[0] === "late"
+          ? new SemaphoreBackingError({ operation: "tryAcquire", cause: new Error(lateMessage) })
+          : answerOf(reply, stood && canNotify(key))
+    )
+  }
 
   const refreshAll = (requests: ReadonlyArray<RefreshRequest>) =>
     Effect.suspend(() => {
@@ -165,14 +174,12 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       const results: Array<Answer> = []
       return Effect.as(
         Effect.forEach(
-          callsOf(requests, (key) => keysOf(keyPrefix, key), slotOf),
+          callsOf(requests, (key) => keyOf(keyPrefix, key), slotOf),
           ({ args, indices, keys, semaphore }) =>
-            Effect.map(
-              run<readonly [string, ...ReadonlyArray<ContenderReply>]>("refresh", Scripts.refreshAll, semaphore, keys, [
-                publish,
-                listener,
-                ...args
-              ]),
+            call<readonly [string, ...ReadonlyArray<ContenderReply>], void>(
+              "refresh",
+              semaphore,
+              { script: Scripts.refreshAll, keys, args: [publish, listener, ...args] },
               ([, ...replies]) => {
                 for (const [position, index] of indices.entries()) {
                   const { key } = requests[index]!
@@ -186,43 +193,23 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       )
     })
 
+  const look = <R extends Reply, A>(operation: string, script: Scripts.Script, key: string, answer: (reply: R) => A) =>
+    call<R, A>(operation, key, { script, keys: [keyOf(keyPrefix, key)], args: [] }, answer)
+
   return DistributedSemaphoreBacking.of({
+    // An attempt begins when it runs.
     tryAcquire: (key, holderId, ttl, limit, permits, options) =>
-      Effect.flatMap(latest(key, options?.within), (latest) => {
-        const stood = canNotify(key)
-        return Effect.flatMap(
-          runOne<readonly [string, ContenderReply]>(
-            "tryAcquire",
-            Scripts.tryAcquire,
-            key,
-            publish,
-            listener,
-            latest,
-            escape(holderId),
-            micros(ttl),
-            limit,
-            permits,
-            options?.queue ? 1 : 0
-          ),
-          ([, reply]) =>
-            reply[0] === "late"
-              ? Effect.fail(new SemaphoreBackingError({ operation: "tryAcquire", cause: new Error(lateMessage) }))
-              : Effect.succeed(answerOf(reply, stood && canNotify(key)))
-        )
-      }),
+      Effect.suspend(() => tryAcquire(key, holderId, ttl, limit, permits, options)),
 
     release: (key, holderId, permits, options) =>
-      Effect.map(
-        runOne<readonly [string, string]>(
-          "release",
-          Scripts.release,
-          key,
-          publish,
-          listener,
-          escape(holderId),
-          permits,
-          String(options?.fencingToken ?? "")
-        ),
+      call<readonly [string, string], number>(
+        "release",
+        key,
+        {
+          script: Scripts.release,
+          keys: [keyOf(keyPrefix, key)],
+          args: [publish, listener, escape(holderId), permits, String(options?.fencingToken ?? "")]
+        },
         ([, freed]) => Number(freed)
       ),
 
@@ -232,14 +219,11 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     refreshAll,
 
     getCount: (key) =>
-      Effect.map(
-        runOne<readonly [string, string]>("getCount", Scripts.getCount, key),
-        ([, count]) => Number(count)
-      ),
+      look<readonly [string, string], number>("getCount", Scripts.getCount, key, ([, count]) => Number(count)),
 
     onPermitsReleased: notifications && ((key) => notifications.listen(channel(key))),
 
-    inspect: (key) => Effect.map(runOne<InspectReply>("inspect", Scripts.inspect, key), stateOf)
+    inspect: (key) => look<InspectReply, SemaphoreState>("inspect", Scripts.inspect, key, stateOf)
   })
 })
 

@@ -1,63 +1,79 @@
 /** What the scripts have in common; `scripts.ts` says how a semaphore is kept. */
 
-/** What every script starts with. */
-export const prelude = `
-local time = redis.call('TIME')
+/** What every script starts with: the time, and one look that finds what has expired, and all numbers. */
+export const look = `
+local call = redis.call
+local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 
--- Lua and Redis would write large numbers in scientific notation, which commands that want an integer refuse.
+-- Where the ranges of scores begin and end, and the latest expiry.
+local SHIFT = 2 ^ 52
+
+-- A number in full: Lua and Redis would write large ones in scientific notation.
+local texts = {}
 local function int(number)
-  return string.format('%.0f', number)
+  local text = texts[number] or string.format('%.0f', number)
+  texts[number] = text
+  return text
 end
 
--- The semaphore at hand. While counted is false, its sums are not valid.
-local LINE, EXPIRIES, STATE
-local border, last, held, waiting, holders, limits, counted
+local function lookAt(key)
+  return call('ZRANGEBYSCORE', key, '-' .. int(now), '(' .. int(SHIFT), 'WITHSCORES')
+end
+`
 
-local function find(id)
-  local record = redis.call('HGET', STATE, 'c:' .. id)
-  if not record then return nil end
-  local token, permits, limit, listener = string.match(record, '^(%d+) (%d+) (%d+) (.*)$')
-  return { token = tonumber(token), permits = tonumber(permits), limit = tonumber(limit), listener = listener }
+/** What a script goes on with unless its case is the simplest. */
+export const prelude = `
+-- The semaphore at hand.
+local KEY, expired, border, last, held, waiting, holders, limits, counted
+
+local function parse(entry)
+  local name, permits, limit, listener = string.match(entry, '^(%d+):(%d+):(%d+):(.*)$')
+  return {
+    entry = entry, name = name, token = tonumber(name), permits = tonumber(permits), limit = tonumber(limit), listener = listener
+  }
 end
 
 local function holds(contender)
   return contender.token <= border
 end
 
-local function countLimit(limit, change)
-  local count = (limits[limit] or 0) + change
-  limits[limit] = count > 0 and count or nil
+local function countHolder(limit, change)
+  limits[limit] = (limits[limit] or 0) + change
   holders = holders + change
 end
 
-local function everybody(key)
-  return redis.call('ZRANGE', key, 0, -1)
+local function everybody()
+  return call('ZRANGEBYSCORE', KEY, int(SHIFT), '+inf')
 end
 
-local function expired()
-  return redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', int(now))
+-- What has a score.
+local function at(score)
+  return call('ZRANGEBYSCORE', KEY, int(score), int(score))[1]
 end
 
--- Turns to the semaphore of three keys.
-local function open(first)
-  LINE, EXPIRIES, STATE = KEYS[first], KEYS[first + 1], KEYS[first + 2]
-  local sums = redis.call('HMGET', STATE, 'border', 'last', 'held', 'waiting', 'limits')
-  counted = sums[3] and true
-  for i = 1, 4 do sums[i] = tonumber(sums[i] or 0) end
-  border, last, held, waiting = sums[1], sums[2], sums[3], sums[4]
-  holders, limits = 0, {}
-  if counted then
-    for limit, count in string.gmatch(sums[5] or '', '(%d+):(%d+)') do countLimit(tonumber(limit), tonumber(count)) end
-    return
+-- Turns to a semaphore.
+local function open(key, found)
+  local numbers = {}
+  KEY, expired, holders, limits = key, {}, 0, {}
+  for i = 1, #found, 2 do
+    local name, number = found[i], tonumber(found[i + 1])
+    local limit = tonumber(name)
+    if number < 0 then table.insert(expired, tonumber(string.sub(name, 3)))
+    elseif limit then countHolder(limit, number)
+    else numbers[name] = number end
   end
-  held, waiting = 0, 0
-  for _, id in ipairs(everybody(LINE)) do
-    local contender = find(id)
-    if contender and holds(contender) then
+  border, last, held, waiting = numbers.border or 0, numbers.last or 0, numbers.held or 0, numbers.waiting or 0
+  counted = numbers.held or not numbers.border
+  if counted then return end
+  held, waiting, holders = 0, 0, 0
+  for limit in pairs(limits) do limits[limit] = 0 end
+  for _, entry in ipairs(everybody()) do
+    local contender = parse(entry)
+    if holds(contender) then
       held = held + contender.permits
-      countLimit(contender.limit, 1)
-    elseif contender then
+      countHolder(contender.limit, 1)
+    else
       waiting = waiting + 1
     end
   end
@@ -71,126 +87,141 @@ end
  */
 export const mutation = prelude + `
 local PUBLISH, LISTENER = ARGV[1], ARGV[2]
-local changed = false
+-- Whether the numbers must be saved.
+local changed
 local channels, messages = {}, {}
 
-local function smallestLimit()
-  local smallest = math.huge
-  for limit in pairs(limits) do smallest = math.min(smallest, limit) end
-  return smallest
+local function find(id)
+  local score = holders + waiting > 0 and call('ZSCORE', KEY, 'i:' .. id)
+  local entry = score and at(-score)
+  local contender = entry and parse(entry)
+  if contender then contender.id = 'i:' .. id end
+  return contender
 end
 
--- Must precede every other change of sums.
-local function invalidate(...)
-  redis.call('HDEL', STATE, 'held', ...)
-  changed = true
+local function smallestLimit(limit)
+  for other, count in pairs(limits) do
+    if count > 0 then limit = math.min(limit, other) end
+  end
+  return limit
 end
 
-local function remove(id, contender)
-  invalidate('c:' .. id)
-  redis.call('ZREM', LINE, id)
-  redis.call('ZREM', EXPIRIES, id)
-  if not contender then return end
+-- B6: all that a contender has, in one step. Without 'held' the numbers are not valid until they are saved.
+local function remove(contender)
   if holds(contender) then
     held = held - contender.permits
-    countLimit(contender.limit, -1)
+    countHolder(contender.limit, -1)
   else
     waiting = waiting - 1
   end
+  local names = { 'held', contender.entry, contender.id or at(-SHIFT - contender.token), 'x:' .. contender.name }
+  changed = holders + waiting > 0
+  if not changed then
+    names[5], names[6] = 'border', 'waiting'
+    for limit in pairs(limits) do table.insert(names, int(limit)) end
+    border, limits = 0, {}
+  end
+  call('ZREM', KEY, unpack(names))
 end
 
 local function admit(contender)
   border = contender.token
   held = held + contender.permits
-  countLimit(contender.limit, 1)
+  countHolder(contender.limit, 1)
 end
 
--- Moves the border, and remembers whom to notify.
+-- B2: moves the border, and remembers whom to notify.
 local function grant()
-  while waiting > 0 and held < smallestLimit() do
-    local id = redis.call('ZRANGEBYSCORE', LINE, '(' .. int(border), '+inf', 'LIMIT', 0, 1)[1]
-    local waiter = id and find(id)
-    if waiter then
-      if held + waiter.permits > math.min(smallestLimit(), waiter.limit) then return end
-      waiting = waiting - 1
-      admit(waiter)
-      if waiter.listener ~= '' then
-        local channel = LINE .. ':' .. waiter.listener
-        if not messages[channel] then
-          messages[channel] = {}
-          table.insert(channels, channel)
-        end
-        table.insert(messages[channel], int(waiter.token))
+  while waiting > 0 and held < smallestLimit(math.huge) do
+    local entry = call('ZRANGEBYSCORE', KEY, '(' .. int(SHIFT + border), '+inf', 'LIMIT', 0, 1)[1]
+    local waiter = entry and parse(entry)
+    if not waiter or held + waiter.permits > smallestLimit(waiter.limit) then return end
+    waiting = waiting - 1
+    admit(waiter)
+    if waiter.listener ~= '' then
+      local channel = KEY .. ':' .. waiter.listener
+      if not messages[channel] then
+        messages[channel] = {}
+        table.insert(channels, channel)
       end
-    elseif id then
-      remove(id)
-    else
-      waiting = 0
+      table.insert(messages[channel], waiter.name)
     end
   end
 end
 
 -- Turns to a semaphore. B6: from here on, what has expired is gone, and what it leaves is granted.
-local function enter(first)
-  open(first)
-  changed = false
-  local cleared = false
-  if not counted then
-    for _, key in ipairs({ EXPIRIES, LINE }) do
-      for _, id in ipairs(everybody(key)) do
-        if not find(id) then remove(id) end
-        cleared = true
-      end
-    end
-    if cleared then invalidate() end
-  end
-  if holders + waiting > 0 then
-    for _, id in ipairs(expired()) do
-      remove(id, find(id))
-      cleared = true
-    end
-  end
-  if cleared then grant() end
+local function enter(key, found)
+  open(key, found)
+  -- The numbers of one who found nobody are not worth to be saved.
+  changed = not counted and holders + waiting > 1
+  for _, token in ipairs(expired) do remove(parse(at(SHIFT + token))) end
+  if changed then grant() end
 end
 
--- Writes the sums, and more fields. Never the first write.
+-- Writes the numbers, and more.
 local function save(...)
-  local counts = {}
-  for limit, count in pairs(limits) do table.insert(counts, int(limit) .. ':' .. int(count)) end
-  redis.call('HSET', STATE, 'border', int(border), 'last', int(last), 'held', int(held), 'waiting', int(waiting),
-    'limits', table.concat(counts, ' '), ...)
+  local entries = { int(border), 'border', int(last), 'last', int(held), 'held', int(waiting), 'waiting', ... }
+  for limit, count in pairs(limits) do
+    if count > 0 then
+      table.insert(entries, int(count))
+      table.insert(entries, int(limit))
+    else
+      call('ZREM', KEY, int(limit))
+    end
+  end
+  call('ZADD', KEY, unpack(entries))
+  changed = false
 end
 
-local function record(id, contender)
-  return 'c:' .. id, int(contender.token) .. ' ' .. int(contender.permits) .. ' ' .. int(contender.limit) .. ' ' ..
-    contender.listener
+local function entryOf(contender)
+  return contender.name .. ':' .. int(contender.permits) .. ':' .. int(contender.limit) .. ':' .. contender.listener
 end
 
--- When the last contender expires, if one does at the given time.
-local function lastExpiry(expiry)
-  return math.max(expiry, tonumber(redis.call('ZRANGE', EXPIRIES, -1, -1, 'WITHSCORES')[2] or 0))
+-- Changes the entry of a contender. Nothing is lost if the first ZREM or the first ZADD is refused; then none is.
+local function amend(contender)
+  local entry = entryOf(contender)
+  if entry == contender.entry then return end
+  changed = true
+  call('ZREM', KEY, 'held')
+  call('ZADD', KEY, int(SHIFT + contender.token), entry)
+  call('ZREM', KEY, contender.entry)
+  contender.entry = entry
 end
 
-local function keepKeys(expiry)
-  for _, key in ipairs({ STATE, LINE, EXPIRIES }) do redis.call('PEXPIREAT', key, int(math.ceil(expiry / 1000))) end
+-- Keeps the key until the last contender expires, if one does at the given time.
+local function keepKey(expiry)
+  if holders + waiting > 1 then
+    expiry = math.max(expiry, -call('ZRANGEBYSCORE', KEY, '(' .. int(-SHIFT), '(0', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+  end
+  call('PEXPIREAT', KEY, int(math.ceil(expiry / 1000)))
 end
 
--- The reply about a contender: 'acquired', token; or 'waiting', token, position, retryAfter (µs).
-local function answer(id, contender, ttl)
-  if holds(contender) then return { 'acquired', int(contender.token) } end
-  local rank = redis.call('ZRANK', LINE, id) or holders
-  local position = math.max(0, rank - holders)
+local function expiryIn(ttl)
+  return math.min(now + ttl, SHIFT - 1)
+end
+
+-- Of the contenders with lower or higher scores, the nearest.
+local function nearest(score, least)
+  return call('ZREVRANGEBYSCORE', KEY, '(' .. int(score), int(least), 'WITHSCORES', 'LIMIT', 0, 1)
+end
+
+-- B3. The reply about a contender: 'acquired', token; or 'waiting', token, position, retryAfter (µs).
+local function answer(contender, ttl)
+  if holds(contender) then return { 'acquired', contender.name } end
+  local place = SHIFT + contender.token
+  local position = call('ZCOUNT', KEY, '(' .. int(SHIFT + border), '(' .. int(place))
   local wait = position == 0 and math.min(ttl / 3, 1000000) or ttl / 3
   local expiry
   if position + contender.permits <= contender.limit then
     -- Near the head, any expiry may free the way.
-    expiry = redis.call('ZRANGE', EXPIRIES, 0, 0, 'WITHSCORES')[2]
+    expiry = nearest(0, -SHIFT)[2]
   else
     -- Whoever stands directly ahead looks too, and any look grants to all, unless it is gone.
-    expiry = redis.call('ZSCORE', EXPIRIES, redis.call('ZRANGE', LINE, rank - 1, rank - 1)[1] or '')
+    local ahead = nearest(place, SHIFT)[1]
+    expiry = ahead and call('ZSCORE', KEY, 'x:' .. string.match(ahead, '^%d+'))
   end
-  if expiry then wait = math.min(wait, expiry - now) end
-  return { 'waiting', int(contender.token), int(position), int(math.max(1000, wait)) }
+  if expiry then wait = math.min(wait, -expiry - now) end
+  return { 'waiting', contender.name, int(position), int(math.max(1000, wait)) }
 end
 
 local function publish()

@@ -15,12 +15,9 @@ export const escape = (text: string): string =>
 export const unescape = (text: string): string =>
   text.replace(/%([0-9a-f]+);/g, (_, hex) => String.fromCodePoint(Number.parseInt(hex, 16)))
 
-/** The KEYS of a semaphore. */
-export const keysOf = (keyPrefix: string, key: string): ReadonlyArray<string> => {
-  const name = `${keyPrefix}{${escape(key)}}`
-  return [`${name}:line`, `${name}:expiries`, `${name}:state`]
-}
+/** The Redis key of a semaphore. */
+export const keyOf = (keyPrefix: string, key: string): string => `${keyPrefix}{${escape(key)}}`
 
-/** Where a listener hears of its waiters: below the key of the line, and so in the same slot of a cluster. */
+/** Where a listener hears of its waiters: below the Redis key, and so in the same slot of a Cluster. */
 export const channelOf = (keyPrefix: string, key: string, listener: string): string =>
-  `${keysOf(keyPrefix, key)[0]}:${listener}`
+  `${keyOf(keyPrefix, key)}:${listener}`

@@ -22,7 +22,7 @@ export const micros = (duration: Duration.Duration): number =>
 /** What shares a call must be of one slot. */
 export const callsOf = (
   requests: ReadonlyArray<RefreshRequest>,
-  keysOf: (semaphore: string) => ReadonlyArray<string>,
+  keyOf: (semaphore: string) => string,
   slotOf: (semaphore: string) => number
 ): ReadonlyArray<Call> => {
   const bySemaphore = new Map<string, Array<number>>()
@@ -45,7 +45,7 @@ export const callsOf = (
         calls.push(call)
       }
       end = Math.min(indices.length, start + mostPerCall - call.indices.length)
-      call.keys.push(...keysOf(semaphore))
+      call.keys.push(keyOf(semaphore))
       call.args.push(end - start)
       for (const index of indices.slice(start, end)) {
         const { fencingToken = "", holderId, ttl } = requests[index]!

@@ -70,13 +70,17 @@ export const run = <A>(
     })
   )
 
-/** Repeats a failed attempt by a policy, for at most a given time. An attempt that succeeds costs nothing extra. */
+/**
+ * Repeats a failed attempt by a policy, for at most a given time. An attempt that succeeds costs nothing extra. `first` is the exit of
+ * the first attempt, if that has been made already.
+ */
 export const repeat = <A>(
   attempt: Effect.Effect<A, SemaphoreBackingError>,
   policy: Schedule.Schedule<unknown, SemaphoreBackingError>,
-  within = Duration.infinity
+  within = Duration.infinity,
+  made: Effect.Effect<A, SemaphoreBackingError> = attempt
 ): Effect.Effect<A, SemaphoreBackingError> =>
-  Effect.catch(attempt, (error) => {
+  Effect.catch(made, (error) => {
     let first = true
     const replayed = Effect.suspend(() => {
       if (!first) return attempt

@@ -92,7 +92,7 @@ export class Held {
   get close(): Effect.Effect<void> {
     return Effect.suspend(() => {
       const { contender } = this
-      if (contender.loss !== undefined) return Effect.sync(() => void giveBack(contender))
+      if (contender.loss !== undefined) return Effect.sync(() => giveBack(contender, () => {}))
       contender.end(Exit.interrupt())
       return giveBackBriefly(contender)
     })

@@ -32,7 +32,7 @@ export class Keeper {
   readonly backing: DistributedSemaphoreBacking
   readonly now: LocalTime
   readonly subscriptions = new Map<string, Subscription>()
-  private readonly context: Context.Context<never>
+  readonly context: Context.Context<never>
   private readonly contenders = new Set<Contender>()
   private readonly alarms = new Set<Alarm>()
   private sleep: { readonly until: number; readonly fiber: Fiber.Fiber<void> } | undefined

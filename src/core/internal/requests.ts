@@ -1,5 +1,5 @@
 /** The requests of a contender: it asks for permits, confirms a hold, and in the end gives everything back. */
-import { Duration, Effect, Fiber } from "effect"
+import { Duration, Effect, Exit, Fiber } from "effect"
 import type { SemaphoreBackingError } from "../Errors.ts"
 import { LockNotAcquiredError } from "../Errors.ts"
 import * as Attempt from "./attempt.ts"
@@ -102,46 +102,69 @@ export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreB
 
 /** Gives back what the store may have given, and waits for at most half a second. */
 export const giveBackBriefly = (contender: Contender): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    const fiber = giveBack(contender)
-    if (fiber.pollUnsafe() !== undefined) return Effect.void
-    return Effect.callback<void>((resume) => {
-      const sleepAgain = stayAwake()
-      const done = () => {
-        sleepAgain()
-        contender.keeper.cancel(alarm)
-        resume(Effect.void)
-      }
-      const alarm = contender.keeper.setAlarm(patienceMillis, done)
-      fiber.addObserver(done)
+  Effect.callback<void>((resume) => {
+    let ended = false
+    let stopWaiting = () => {}
+    giveBack(contender, () => {
+      ended = true
+      stopWaiting()
+      resume(Effect.void)
     })
+    if (ended) return
+    const sleepAgain = stayAwake()
+    const alarm = contender.keeper.setAlarm(patienceMillis, () => {
+      sleepAgain()
+      resume(Effect.void)
+    })
+    stopWaiting = () => {
+      sleepAgain()
+      contender.keeper.cancel(alarm)
+    }
   })
 
 /**
  * Starts to give back, in the background, what the store may have given. A hold that another acquisition has taken over, or whose
  * lease is over, is not released.
  */
-export const giveBack = (contender: Contender): Fiber.Fiber<void> => {
-  const { keeper, mayHave, name } = contender
+export const giveBack = (contender: Contender, done: () => void): void => {
+  const { keeper, late, mayHave, name, renewing } = contender
   keeper.drop(contender)
   name.giveBack()
-  const fiber = keeper.run(mayHave && name.isOwn ? settleAndRelease(contender) : Effect.void)
-  fiber.addObserver(() => name.leave())
-  return fiber
+  const end = () => {
+    name.leave()
+    done()
+  }
+  if (!mayHave || !name.isOwn || millisLeft(contender) <= 0 && !late?.size) return end()
+  if (late?.size || renewing !== undefined) return void keeper.run(settleAndRelease(contender)).addObserver(end)
+  // The usual case needs no fiber but that of the attempt.
+  Attempt.start(keeper, keeper.context, releaseAttempt(contender), (exit, fiber) => {
+    if (Exit.isSuccess(exit)) return end()
+    abandon(contender, fiber)
+    keeper.run(settled(contender, release(contender, millisLeft(contender), exit))).addObserver(end)
+  })
 }
+
+/** How long the lease may still last, by the store's clock. */
+const millisLeft = ({ config: { ttl }, keeper, sent }: Contender) => sent + Duration.toMillis(ttl) - keeper.now()
 
 /** Waits until the requests under way have ended, for as long as an attempt may last, and then releases. */
 const settleAndRelease = (contender: Contender): Effect.Effect<void> => {
-  const { config: { attemptLimit, key, ttl }, keeper, late = [], renewing } = contender
-  const released = Effect.exit(
-    Effect.suspend(() => release(contender, contender.sent + Duration.toMillis(ttl) - keeper.now()))
-  )
+  const { config: { attemptLimit }, late = [], renewing } = contender
   const underWay = renewing === undefined ? Array.from(late) : [...late, renewing]
-  const settled = underWay.length === 0
-    ? released
-    : Effect.andThen(Effect.timeoutOption(Fiber.awaitAll(underWay), attemptLimit), released)
+  return settled(
+    contender,
+    Effect.andThen(
+      Effect.timeoutOption(Fiber.awaitAll(underWay), attemptLimit),
+      Effect.suspend(() => release(contender, millisLeft(contender)))
+    )
+  )
+}
+
+/** Releases what may take effect after the release, too. */
+const settled = (contender: Contender, released: Effect.Effect<void, SemaphoreBackingError>): Effect.Effect<void> => {
+  const { config: { key, ttl } } = contender
   return Effect.flatMap(
-    settled,
+    Effect.exit(released),
     (exit) => contender.late?.size ? Effect.timeout(releaseLate(contender), Duration.times(ttl, 2)) : exit
   ).pipe(
     Effect.ignoreCause({
@@ -158,16 +181,24 @@ const releaseLate = (contender: Contender): Effect.Effect<void, SemaphoreBacking
     Effect.flatMap((exit) => contender.late!.size > 0 ? releaseLate(contender) : exit)
   )
 
-/** Releases, repeatedly until the lease is over: then there is nothing left to release. */
-const release = (contender: Contender, millisLeft: number): Effect.Effect<void, SemaphoreBackingError> => {
+const releaseAttempt = (contender: Contender): Attempt.Attempt<number> => {
+  const { config: { attemptLimit: limit, key }, keeper: { backing }, request: { identifier, permits }, token } =
+    contender
+  return {
+    name: "release",
+    operation: () => backing.release(key, identifier, permits, { fencingToken: token }),
+    limit
+  }
+}
+
+/** Releases, repeatedly until the lease is over: then there is nothing left to release. `first` is the exit of the first attempt. */
+const release = (
+  contender: Contender,
+  millisLeft: number,
+  first?: Exit.Exit<number, SemaphoreBackingError>
+): Effect.Effect<void, SemaphoreBackingError> => {
   if (millisLeft <= 0) return Effect.void
-  const { config, keeper, request: { identifier, permits }, token } = contender
-  const operation = () => keeper.backing.release(config.key, identifier, permits, { fencingToken: token })
-  const attempt = Attempt.run(
-    keeper,
-    { name: "release", operation, limit: config.attemptLimit },
-    (fiber) => abandon(contender, fiber),
-    true
-  )
-  return Effect.asVoid(Attempt.repeat(attempt, config.backingFailureRetryPolicy, Duration.millis(millisLeft)))
+  const { config: { backingFailureRetryPolicy }, keeper } = contender
+  const attempt = Attempt.run(keeper, releaseAttempt(contender), (fiber) => abandon(contender, fiber), true)
+  return Effect.asVoid(Attempt.repeat(attempt, backingFailureRetryPolicy, Duration.millis(millisLeft), first))
 }

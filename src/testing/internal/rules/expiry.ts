@@ -82,6 +82,7 @@ export const cases = [
         const ttl = yield* inTime((ttl) =>
           Effect.gen(function*() {
             yield* releases("b", 1)
+            yield* releases("c", 1)
             yield* acquires("b", 1, ttl)
             yield* isRefused("c", 1, ttl)
             equal(yield* processes[0]!.getCount(key, short), 2, "permits held, asked for with a short ttl")

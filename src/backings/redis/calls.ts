@@ -1,0 +1,58 @@
+/** Calls of scripts, through the user's client. */
+import type { Cluster, Redis } from "ioredis"
+import type { Script } from "./scripts.ts"
+
+export interface Call {
+  readonly script: Script
+  readonly keys: ReadonlyArray<string>
+  readonly args: ReadonlyArray<string | number>
+}
+
+/**
+ * Sends a call; returns how to abandon it, which takes nothing back that was sent.
+ *
+ * A server that does not have the script (any more) gets its text, unless the call was abandoned. That is not left to ioredis: its own
+ * scripts send the text even when nobody waits any longer, and it could land after a later release.
+ */
+export type Send = <Reply>(
+  call: Call,
+  succeed: (reply: Reply) => void,
+  fail: (error: unknown) => void
+) => () => void
+
+export const make = (redis: Redis | Cluster): Send => {
+  const write = oneWritePerTurn(redis)
+  return ({ args, keys, script: { lua, sha } }, succeed, fail) => {
+    let abandoned = false
+    write()
+    redis.evalsha(sha, keys.length, ...keys, ...args).then(succeed as (reply: unknown) => void, (error) => {
+      if (abandoned || !(error instanceof Error && error.message.startsWith("NOSCRIPT"))) return fail(error)
+      write()
+      redis.eval(lua, keys.length, ...keys, ...args).then(succeed as (reply: unknown) => void, fail)
+    })
+    return () => {
+      abandoned = true
+    }
+  }
+}
+
+/**
+ * What is sent in one turn of the event loop goes to each server in one write: a system call costs as much as all else about a
+ * command. The client's sockets hold back what it writes until the turn ends. So the client treats each command as ever: it keeps
+ * their order, and repeats what a Cluster redirects.
+ */
+const oneWritePerTurn = (redis: Redis | Cluster): () => void => {
+  let held: Array<Redis["stream"]> | undefined
+  const write = () => {
+    for (const stream of held!) stream.uncork()
+    held = undefined
+  }
+  return () => {
+    if (held !== undefined) return
+    // A client that is not connected has no socket yet.
+    held = (redis.isCluster ? (redis as Cluster).nodes() : [redis as Redis])
+      .flatMap(({ stream }) => stream ? [stream] : [])
+    for (const stream of held) stream.cork()
+    process.nextTick(write)
+  }
+}
