@@ -277,7 +277,7 @@ export class Checker {
     for (const use of this.uses) {
       if (use.process.state !== "runs") continue
       if (now > use.mustEndBy) return this.fail("L4", `${use.key}/${use.id} has nothing left to do, but does not end`)
-      if (use.phase === "asks" && !use.interrupted && !use.shared && waitsOn(use)) this.checkWaiting(use)
+      if (use.phase === "asks" && !use.interrupted && !use.shared && waitsOn(use) && now < use.mayEndFrom) this.checkWaiting(use)
     }
     for (const [name, { id, key, until }] of this.leftUntil) {
       if (now <= until) continue

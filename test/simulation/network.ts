@@ -130,7 +130,10 @@ export class Network {
           return fail("refused", "the connection broke")
         }
         if (this.cut.has(process)) return checker.touch(subjects, "the process is cut off")
-        if (this.frozen) return void this.waiting.push(() => arrive(isLast))
+        if (this.frozen) {
+          checker.touch(subjects, "the store is frozen")
+          return void this.waiting.push(() => arrive(isLast))
+        }
         if (this.down !== undefined || subjects.some(({ key }) => this.broken.has(key))) {
           checker.touch(this.down ? subjects : subjects.filter(({ key }) => this.broken.has(key)), "the store is down")
           if (this.down !== "hangs") fail("refused", "the store is down")
