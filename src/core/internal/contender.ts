@@ -180,6 +180,13 @@ export class Contender {
     return () => listeners.delete(listener)
   }
 
+  /** Once the lease is over, the name is free, whatever the owner does and whatever became of its release. */
+  leaveName(): void {
+    const left = this.mayHave ? this.sent + Duration.toMillis(this.config.ttl) - this.keeper.now() : 0
+    if (left <= 0) this.name.leave()
+    else this.keeper.setAlarm(left, () => this.name.leave())
+  }
+
   millisLeft(): number {
     return this.loss === undefined ? Math.max(0, this.deadline - this.keeper.now()) : 0
   }
@@ -251,11 +258,8 @@ export class Contender {
     onTurn(turn)
   }
 
-  /** Once the lease is over, the name is free, whatever the owner does. */
   private lost(loss: Loss): void {
-    const left = this.mayHave ? this.sent + Duration.toMillis(this.config.ttl) - this.keeper.now() : 0
-    if (left <= 0) this.name.leave()
-    else this.keeper.setAlarm(left, () => this.name.leave())
+    this.leaveName()
     this.end(loss)
   }
 

@@ -126,7 +126,7 @@ export const giveBack = (contender: Contender): Fiber.Fiber<void> => {
   keeper.drop(contender)
   name.giveBack()
   const fiber = keeper.run(mayHave && name.isOwn ? settleAndRelease(contender) : Effect.void)
-  fiber.addObserver(() => name.leave())
+  fiber.addObserver(() => contender.leaveName())
   return fiber
 }
 
@@ -169,5 +169,7 @@ const release = (contender: Contender, millisLeft: number): Effect.Effect<void, 
     (fiber) => abandon(contender, fiber),
     true
   )
-  return Effect.asVoid(Attempt.repeat(attempt, config.backingFailureRetryPolicy, Duration.millis(millisLeft)))
+  return Effect.map(Attempt.repeat(attempt, config.backingFailureRetryPolicy, Duration.millis(millisLeft)), () => {
+    contender.mayHave = false
+  })
 }
