@@ -128,6 +128,22 @@ describe("a hold that was taken over", () => {
       expect(Option.isSome(yield* semaphore.tryTake(2))).toBe(true)
     }))
 
+  test("is lost to all earlier acquisitions when the last one gives it back", (semaphore) =>
+    Effect.gen(function*() {
+      const first = yield* start(Effect.flip(semaphore.withPermits(2, named)(Effect.never)))
+      const second = yield* start(Effect.flip(semaphore.withPermits(2, resume)(Effect.never)))
+      yield* semaphore.withPermits(2, resume)(Effect.void)
+      const lost = { _tag: "LockLostError", reason: "revoked" }
+      expect(yield* Fiber.joinAll([first, second])).toMatchObject([lost, lost])
+    }))
+
+  test("is lost, too, if the first acquisition itself runs the second, and works on", (semaphore) =>
+    Effect.gen(function*() {
+      const inner = semaphore.withPermits(1, resume)(Effect.void)
+      const outer = semaphore.withPermits(1, named)(Effect.andThen(inner, Effect.never))
+      expect(yield* Effect.flip(outer)).toMatchObject({ _tag: "LockLostError", reason: "revoked" })
+    }))
+
   test("counts once for the fiber that holds it twice", (semaphore) =>
     Effect.gen(function*() {
       const nested = semaphore.currentCount.pipe(

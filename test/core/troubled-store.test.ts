@@ -88,6 +88,29 @@ describe("a release that can't be interrupted", () => {
   )
 })
 
+describe("a release that failed, and lands late", () => {
+  let releases = 0
+  test(
+    "does not free a new hold of its identifier: until its lease is over, the identifier is in use",
+    (real) => ({
+      release: (...args) => {
+        if (++releases > 1) return real.release(...args)
+        const landsLate = Effect.forkDetach(Effect.delay(real.release(...args), "2 seconds"))
+        return Effect.andThen(landsLate, Effect.fail(FakeBacking.failure("release")))
+      }
+    }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { backingFailureRetryPolicy: Schedule.recurs(0) })
+        yield* start(semaphore.withPermits(1, { identifier: "cron" })(Effect.void))
+        const next = yield* start(semaphore.withPermits(1, { identifier: "cron" })(Effect.never))
+        yield* TestClock.adjust("31 seconds")
+        expect(yield* semaphore.currentCount).toBe(1)
+        expect(next.pollUnsafe()).toBeUndefined()
+      })
+  )
+})
+
 describe("a refresh that can't be interrupted and never ends", () => {
   let refreshes = 0
   test(

@@ -71,7 +71,7 @@ export const run = <A>(
   )
 
 /**
- * Repeats a failed attempt by a policy, for at most a given time. An attempt that succeeds costs nothing extra. `first` is the exit of
+ * Repeats a failed attempt by a policy, for at most a given time. An attempt that succeeds costs nothing extra. `made` is the exit of
  * the first attempt, if that has been made already.
  */
 export const repeat = <A>(

@@ -180,6 +180,13 @@ export class Contender {
     return () => listeners.delete(listener)
   }
 
+  /** Frees the name: at once if nothing can be held any more, otherwise when the lease is over, whatever became of the release. */
+  leaveName(): void {
+    const left = this.mayHave ? this.sent + Duration.toMillis(this.config.ttl) - this.keeper.now() : 0
+    if (left <= 0) this.name.leave()
+    else this.keeper.setAlarm(left, () => this.name.leave())
+  }
+
   millisLeft(): number {
     return this.loss === undefined ? Math.max(0, this.deadline - this.keeper.now()) : 0
   }
@@ -254,11 +261,8 @@ export class Contender {
     onTurn(turn)
   }
 
-  /** Ends the hold, and frees its name once the lease is over, even if the owner never gives back. */
   private lost(loss: Loss): void {
-    const left = this.mayHave ? this.sent + Duration.toMillis(this.config.ttl) - this.keeper.now() : 0
-    if (left <= 0) this.name.leave()
-    else this.keeper.setAlarm(left, () => this.name.leave())
+    this.leaveName()
     this.end(loss)
   }
 

@@ -70,14 +70,16 @@ export class Held {
         const exit = child.pollUnsafe()
         const { loss } = this.contender
         if (exit !== undefined) return resume(loss === undefined ? exit : withDefects(loss, exit))
-        const forget = this.contender.listen((end) => {
-          forgetChild()
-          child.addObserver((exit) => resume(withDefects(end, exit)))
-          child.interruptUnsafe(owner.id)
-        })
+        let forget = () => {}
         const forgetChild = child.addObserver((exit) => {
           forget()
           resume(exit)
+        })
+        // The hold may be lost already, by what the effect has done so far.
+        forget = this.contender.listen((end) => {
+          forgetChild()
+          child.addObserver((exit) => resume(withDefects(end, exit)))
+          child.interruptUnsafe(owner.id)
         })
         return Effect.suspend(() => {
           forget()

@@ -18,6 +18,9 @@ import * as Time from "./time.ts"
 /** A suspended machine stops timers too. After it wakes up, a loss is noticed within this time. */
 const longestSleepMillis = 1000
 
+/** A sleep that has not ended so long after its time never will in time: its timer stood still with the machine. */
+const lateMillis = 50
+
 /** Timers and clocks do not agree to the microsecond. */
 const epsilonMillis = 0.01
 
@@ -86,10 +89,11 @@ export class Keeper {
   }
 
   private wakeBy(due: number): void {
-    if (this.sleep !== undefined && this.sleep.until <= due) return
-    this.sleep?.fiber.interruptUnsafe()
     const now = this.now()
-    const until = Math.min(due, now + longestSleepMillis)
+    const first = Math.min(due, this.sleep?.until ?? Number.POSITIVE_INFINITY)
+    if (this.sleep?.until === first && now < first + lateMillis) return
+    this.sleep?.fiber.interruptUnsafe()
+    const until = Math.min(first, now + longestSleepMillis)
     const sleep = until > now ? Effect.sleep(Math.ceil(until - now)) : Effect.yieldNow
     const fiber = this.run(Effect.andThen(sleep, Effect.sync(() => this.wake())))
     this.sleep = { until, fiber }

@@ -15,8 +15,8 @@ export class Name {
   private readonly uses: Map<string, Name>
   private readonly name: string
   private readonly lost: () => void
-  /** The use that this one has taken the hold over from. */
-  private takenFrom: Name | undefined
+  /** All uses of the hold, if one has taken it over from another. */
+  private sharing: Set<Name> | undefined
   private givingBack = false
   /** Acquisitions that wait for the end of this use. */
   private waiting: Set<() => void> | undefined
@@ -61,7 +61,7 @@ export class Name {
   takeOver(from: Name | undefined): boolean {
     if (this.other !== from || from?.givingBack) return false
     this.uses.set(this.name, this)
-    this.takenFrom = from
+    if (from !== undefined) this.sharing = (from.sharing ??= new Set([from])).add(this)
     // Those that wait for the other acquisition must wait for this one now.
     from?.wake()
     return true
@@ -69,10 +69,11 @@ export class Name {
 
   giveBack(): void {
     this.givingBack = true
-    if (this.isOwn) this.takenFrom?.lost()
+    if (this.isOwn) this.sharing?.forEach((use) => use !== this && use.lost())
   }
 
   leave(): void {
+    this.sharing?.delete(this)
     if (this.isOwn) this.uses.delete(this.name)
     this.wake()
   }

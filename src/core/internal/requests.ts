@@ -131,14 +131,17 @@ export const giveBack = (contender: Contender, done: () => void): void => {
   keeper.drop(contender)
   name.giveBack()
   const end = () => {
-    name.leave()
+    contender.leaveName()
     done()
   }
   if (!mayHave || !name.isOwn || millisLeft(contender) <= 0 && !late?.size) return end()
   if (late?.size || renewing !== undefined) return void keeper.run(settleAndRelease(contender)).addObserver(end)
   // The usual case needs no fiber but that of the attempt.
   Attempt.start(keeper, keeper.context, releaseAttempt(contender), (exit, fiber) => {
-    if (Exit.isSuccess(exit)) return end()
+    if (Exit.isSuccess(exit)) {
+      contender.mayHave = false
+      return end()
+    }
     abandon(contender, fiber)
     keeper.run(settled(contender, release(contender, millisLeft(contender), exit))).addObserver(end)
   })
@@ -200,5 +203,7 @@ const release = (
   if (millisLeft <= 0) return Effect.void
   const { config: { backingFailureRetryPolicy }, keeper } = contender
   const attempt = Attempt.run(keeper, releaseAttempt(contender), (fiber) => abandon(contender, fiber), true)
-  return Effect.asVoid(Attempt.repeat(attempt, backingFailureRetryPolicy, Duration.millis(millisLeft), first))
+  return Effect.map(Attempt.repeat(attempt, backingFailureRetryPolicy, Duration.millis(millisLeft), first), () => {
+    contender.mayHave = false
+  })
 }

@@ -1,0 +1,408 @@
+/**
+ * Watches every step from outside: what the store has, what users believe, and what each promise says about the two.
+ *
+ * An identifier is *touched* when something went wrong with one of its requests, or with its process. What is promised for good days
+ * only is asked for where nothing has touched; safety is asked for always.
+ */
+import { Duration, Effect, Exit } from "effect"
+import type { Fiber } from "effect"
+import type { FencingToken } from "../../src/core/Backing.ts"
+import type { Lease } from "../../src/core/Lease.ts"
+import type { Answer, Contender } from "../../src/testing/internal/model/model.ts"
+import type { Request, Subject } from "./network.ts"
+import type { Moment, UserPlan } from "./plan.ts"
+import type { Process } from "./process.ts"
+import type { Gone, Store } from "./store.ts"
+import type { World } from "./world.ts"
+
+/** A promise that was broken, and how. */
+export interface Violation {
+  readonly promise: string
+  readonly message: string
+}
+
+/** One acquisition by a user, from its question to its end. */
+export interface Use {
+  readonly user: UserPlan
+  readonly process: Process
+  readonly key: string
+  readonly id: string
+  readonly permits: number
+  readonly ttl: number
+  /** Whether other uses may have had or may get the same hold. */
+  readonly shared: boolean
+  readonly external: boolean
+  /** The use that it works under. */
+  readonly outer: Use | undefined
+  /** How many leases it works under, itself included. */
+  readonly depth: number
+  phase: "asks" | "holds" | "ended"
+  lease: Lease["Service"] | undefined
+  token: bigint | undefined
+  /** The fiber of its work, if that would be interrupted when the lease is lost. */
+  work: Fiber.Fiber<unknown, unknown> | undefined
+  interrupted: boolean
+  /** From when on it may end by itself, because its time is over. */
+  readonly mayEndFrom: number
+  /** When it must have ended, because nothing is left to do. */
+  mustEndBy: number
+  /** The place that it knows of, how many were ahead, and when it asked for it or renewed it last. */
+  place: bigint | undefined
+  position: number
+  renewed: number
+  granted: number
+  /** The store has forgotten what it had. */
+  forgotten: boolean
+}
+
+/** An end waits for a store that may not answer, but not for longer (milliseconds); timers and clocks may be late. */
+const patience = 520
+/** A suspended machine notices within a second of waking up that a lease was over. */
+const wakingUp = 1020
+const slack = 30
+
+export class Checker {
+  readonly uses = new Set<Use>()
+  /** Why what is promised for good days is not asked for. */
+  private readonly touched = new Map<string, string>()
+  private readonly forgottenTokens = new Set<bigint>()
+  private readonly tokens = new Map<string, Map<bigint, string>>()
+  /** Until when something may be left of an identifier that nobody uses. */
+  private readonly leftUntil = new Map<string, { readonly key: string; readonly id: string; until: number }>()
+  private readonly heardTokens = new Map<string, Set<bigint>>()
+  /** The first promise that was broken. */
+  violation: Violation | undefined
+  private readonly world: World
+  private readonly store: () => Store
+  /** Users that want to be interrupted at a moment. */
+  onMoment: (use: Use, moment: Moment) => void = () => {}
+
+  constructor(world: World, store: () => Store) {
+    this.world = world
+    this.store = store
+  }
+
+  fail(promise: string, message: string): void {
+    this.violation ??= { promise, message }
+  }
+
+  // What happens.
+
+  begin(use: Use): void {
+    if (use.process.hasDied) return
+    this.uses.add(use)
+    if (use.shared) this.touch([use], "its identifier is shared")
+    if (use.user.stopsKeepAlive) this.touch([use], "its user stops the refreshes")
+  }
+
+  /** Without a lease, its user knows only that its work goes on. */
+  believe(use: Use, lease: Lease["Service"] | undefined, work: Use["work"]): void {
+    const { key } = use
+    const store = this.store()
+    const token = lease === undefined ? undefined : tokenOf(lease)
+    use.phase = "holds"
+    use.lease = lease
+    use.token = token
+    use.work = work
+    use.mustEndBy = Number.POSITIVE_INFINITY
+    if (token === undefined) return
+    if (!store.grants) return this.fail("S3", `${use.id} has token ${token}, of a store that has none`)
+    const known = this.tokens.get(key) ?? new Map<bigint, string>()
+    this.tokens.set(key, known)
+    const other = known.get(token)
+    if (other !== undefined && other !== use.id) return this.fail("S3", `${use.id} has token ${token}, as ${other} had`)
+    known.set(token, use.id)
+  }
+
+  /** Its work is over: what is left is to give back. */
+  doneWorking(use: Use): void {
+    use.work = undefined
+    this.mustEnd(use)
+  }
+
+  interrupt(use: Use): void {
+    use.interrupted = true
+    this.mustEnd(use)
+  }
+
+  end(use: Use, exit: Exit.Exit<unknown, unknown>): void {
+    const { id, key, ttl } = use
+    // Its process had died: nobody asks it any more.
+    if (!this.uses.has(use)) return
+    const before = use.phase
+    use.phase = "ended"
+    use.work = undefined
+    this.uses.delete(use)
+    this.judge(use, exit, before)
+    const { now } = this.world
+    const name = nameOf(use)
+    if (Array.from(this.uses).some((other) => other.key === key && other.id === id)) return
+    const untouched = !this.touched.has(name)
+    if (untouched && this.store().find(key, id) !== undefined) {
+      return this.fail("L4", `${key}/${id} has ended, without any trouble, and something of it is left in the store`)
+    }
+    const left = this.leftUntil.get(name) ?? { key, id, until: 0 }
+    left.until = Math.max(left.until, now + ttl * 1.25 + slack)
+    this.leftUntil.set(name, left)
+  }
+
+  /** A process has died: what it believed counts no more. */
+  bury(process: Process): void {
+    for (const use of this.uses) {
+      if (use.process !== process) continue
+      this.touch([use], "its process died")
+      this.uses.delete(use)
+      this.leftUntil.set(nameOf(use), { key: use.key, id: use.id, until: this.world.now + use.ttl * 1.25 + slack })
+    }
+  }
+
+  touch(subjects: ReadonlyArray<Subject>, why: string): void {
+    for (const subject of subjects) if (!this.touched.has(nameOf(subject))) this.touched.set(nameOf(subject), why)
+  }
+
+  touchAll(why: string, which: (use: Use) => boolean = () => true): void {
+    for (const use of this.uses) if (which(use)) this.touch([use], why)
+  }
+
+  isTouched(subject: Subject): boolean {
+    return this.touched.has(nameOf(subject))
+  }
+
+  /** A process goes on after a pause: it had no chance to end anything. */
+  resumed(process: Process): void {
+    for (const use of this.uses) {
+      if (use.process === process && Number.isFinite(use.mustEndBy)) this.mustEnd(use)
+    }
+  }
+
+  sent(request: Request<unknown>): void {
+    this.tellMoment(request, "sent")
+  }
+
+  landed({ operation, process, subjects }: Request<unknown>, open: boolean): void {
+    for (const subject of subjects) {
+      const own = this.usesOf(subject)
+      if (own.length > 0) {
+        if (operation === "tryAcquire" && !open) this.touch([subject], "an acquire landed after it was given up")
+        continue
+      }
+      // Nothing stops a refresh of what nobody has any more from being late.
+      const left = this.leftUntil.get(nameOf(subject))
+      const contender = this.store().find(subject.key, subject.id)
+      if (left === undefined || contender === undefined) continue
+      if (operation === "refresh" || operation === "refreshAll") {
+        left.until = Math.max(left.until, Number(contender.expiry.latest) / 1e6 + slack)
+      }
+    }
+    this.tellMoment({ process, subjects }, "landed")
+  }
+
+  answered(request: Request<unknown>, exit: Exit.Exit<unknown, unknown>): void {
+    if (Exit.isSuccess(exit)) {
+      const answers = request.operation === "refreshAll" ? exit.value as ReadonlyArray<Answer> : [exit.value as Answer]
+      for (const [index, subject] of request.subjects.entries()) {
+        const answer = answers[index]
+        for (const use of this.usesOf(subject)) {
+          if (use.process !== request.process || use.phase !== "asks") continue
+          if (typeof answer !== "object" || !("_tag" in answer)) continue
+          use.place = answer.fencingToken
+          use.position = answer._tag === "Waiting" ? answer.position : -1
+          use.renewed = this.world.now
+        }
+      }
+    }
+    this.tellMoment(request, "answered")
+  }
+
+  stood(process: Process, key: string): void {
+    this.heardTokens.set(`${process.name} ${key}`, new Set())
+  }
+
+  heard(process: Process, key: string, token: bigint): void {
+    this.heardTokens.get(`${process.name} ${key}`)?.add(token)
+    for (const use of this.uses) {
+      if (use.process === process && use.key === key && use.place === token) this.onMoment(use, "heard")
+    }
+  }
+
+  granted(key: string, contender: Contender): void {
+    for (const use of this.usesOf({ key, id: contender.id })) use.granted = this.world.now
+  }
+
+  gone(key: string, { holds, id, token }: Contender, why: Gone): void {
+    const { coverage, now } = this.world
+    coverage.count(`store: a ${holds ? "hold" : "place"} is ${why}`)
+    this.world.tell(() => `the ${holds ? "hold" : "place"} ${token} of ${key}/${id} is ${why}`)
+    if (why === "forgotten") {
+      if (token !== undefined) this.forgottenTokens.add(token)
+      for (const use of this.usesOf({ key, id })) use.forgotten = true
+      return this.touch([{ key, id }], "the store has forgotten it")
+    }
+    if (this.isTouched({ key, id })) return
+    for (const use of this.usesOf({ key, id })) {
+      if (use.outer !== undefined && this.isTouched(use.outer)) continue
+      if (use.interrupted || now >= use.mayEndFrom || now >= use.mustEndBy - patience * use.depth - slack) continue
+      if (use.phase === "asks" && use.place === token && (waitsOn(use) || why === "expired")) {
+        return this.fail("L1", `${key}/${id} waits, and its ${holds ? "hold" : "place"} is ${why} without any trouble`)
+      }
+      if (use.phase === "holds" && why === "expired") {
+        return this.fail("L2", `${key}/${id} holds, and its hold is expired without any trouble`)
+      }
+    }
+  }
+
+  // What must be so.
+
+  /** At any instant: what is believed is so. */
+  checkBeliefs(): void {
+    for (const use of this.uses) {
+      if (use.phase !== "holds" || use.process.state !== "runs" || !this.believes(use)) continue
+      const { external, forgotten, id, key, permits, token } = use
+      if (token === undefined ? forgotten : this.forgottenTokens.has(token)) continue
+      const has = this.store().find(key, id)
+      if (has?.holds && (external || has.permits >= permits) && (token === undefined || has.token === token)) continue
+      const instead = has === undefined
+        ? "nothing"
+        : `${has.holds ? "a hold" : "a place"} of ${has.permits} with token ${has.token}`
+      return this.fail(
+        "S2",
+        `${key}/${id} believes that it holds ${permits} with token ${token}, but the store has ${instead} of it`
+      )
+    }
+  }
+
+  /** After all that comes of an event: what is due has happened. */
+  checkDue(): void {
+    const { now } = this.world
+    for (const use of this.uses) {
+      if (use.process.state !== "runs") continue
+      if (now > use.mustEndBy) return this.fail("L4", `${use.key}/${use.id} has nothing left to do, but does not end`)
+      if (use.phase === "asks" && !use.interrupted && !use.shared && waitsOn(use) && now < use.mayEndFrom) {
+        this.checkWaiting(use)
+      }
+    }
+    for (const [name, { id, key, until }] of this.leftUntil) {
+      if (now <= until) continue
+      this.leftUntil.delete(name)
+      if (this.usesOf({ key, id }).length === 0 && this.store().find(key, id) !== undefined) {
+        return this.fail("L4", `${key}/${id} ended long ago, and something of it is still in the store`)
+      }
+    }
+  }
+
+  private checkWaiting(use: Use): void {
+    const { id, key, place, position, process, renewed, ttl } = use
+    const { now } = this.world
+    if (place === undefined || position < 0 || !this.store().grants) return
+    const has = this.store().find(key, id)
+    if (has?.holds !== true || has.token !== place) return
+    // By its own clock, its lease may be over.
+    const fresh = now < renewed + ttl * 0.85 - slack
+    if (fresh && process.disturbedUntil < renewed && this.heardTokens.get(`${process.name} ${key}`)?.has(place)) {
+      return this.fail("L3", `${key}/${id} has heard that its place ${place} is granted, and waits on`)
+    }
+    if (this.isTouched(use)) return
+    const bound = position === 0 ? Math.min(1000, ttl / 3) : ttl / 3
+    if (now > use.granted + bound * 1.02 + slack) {
+      return this.fail("L3", `${key}/${id} was granted ${(now - use.granted).toFixed(1)} ms ago, and waits on`)
+    }
+  }
+
+  private believes({ lease, process, work }: Use): boolean {
+    // Timers are late after a suspension, but not the clock.
+    const isLate = this.world.now < process.suspendedUntil + wakingUp
+    return !isLate && work !== undefined && !isInterrupted(work) ||
+      lease !== undefined && Duration.toMillis(Effect.runSync(lease.remaining)) > 0
+  }
+
+  /** Only documented errors, and only with a reason. */
+  private judge(use: Use, exit: Exit.Exit<unknown, unknown>, phase: Use["phase"]): void {
+    const { coverage } = this.world
+    if (Exit.isSuccess(exit)) return coverage.count(`end: success while it ${phase}`)
+    for (const reason of exit.cause.reasons) {
+      if (reason._tag === "Interrupt") {
+        coverage.count(`end: interrupted while it ${phase}`)
+        if (!this.mayBeInterrupted(use)) {
+          return this.fail("errors", `${use.id} is interrupted, but nobody did`)
+        }
+      } else if (reason._tag === "Die") this.judgeDefect(use, reason.defect)
+      else this.judgeError(use, reason.error)
+    }
+  }
+
+  private mayBeInterrupted({ interrupted, outer, user }: Use): boolean {
+    // Who joins a fiber that it has interrupted is interrupted, too.
+    return interrupted || user.timeout !== undefined || outer !== undefined || user.stopsKeepAlive && user.joins
+  }
+
+  private judgeDefect(use: Use, defect: unknown): void {
+    const message = defect instanceof Error ? defect.message : String(defect)
+    const known = ["defect of the work", "defect of the driver", "defect of the policy"].find((one) => one === message)
+      ?? (use.depth > 1 && message.includes("it would wait for itself") ? "it would wait for itself" : undefined)
+    if (known === undefined) {
+      return this.fail("errors", `${use.id} dies: ${defect instanceof Error ? defect.stack : message}`)
+    }
+    this.world.coverage.count(`end: ${known}`)
+  }
+
+  private judgeError(use: Use, error: unknown): void {
+    const { id, key, user } = use
+    const tag = (error as { readonly _tag?: string })._tag ?? String(error)
+    const { reason } = error as { readonly reason?: string }
+    this.world.coverage.count(`end: ${tag}${reason === undefined ? "" : ` ${reason}`}`)
+    const isTouched = this.isTouched(use)
+    switch (tag) {
+      case "failure of the work":
+        return
+      case "LockLostError": {
+        if (!isTouched && !user.stopsKeepAlive) {
+          return this.fail("errors", `${key}/${id} lost its hold without any trouble`)
+        }
+        const has = this.store().find(key, id)
+        if (
+          reason !== "unreachable" && !use.shared && has?.holds && has.token === use.token && use.token !== undefined
+        ) {
+          return this.fail("errors", `${key}/${id} lost its hold as ${reason}, but the store has it`)
+        }
+        return
+      }
+      case "LockNotAcquiredError":
+        if (use.external || user.waitingPolicy === "none" || user.waitingPolicy === "ends") return
+        return this.fail("errors", `${key}/${id} was not acquired, though its policy does not end`)
+      case "SemaphoreBackingError":
+        if (isTouched) return
+        return this.fail(
+          "errors",
+          `${key}/${id} has an error of the store, which had none: ${(error as Error).message}`
+        )
+      default:
+        return this.fail("errors", `${key}/${id} fails with ${tag}`)
+    }
+  }
+
+  private usesOf({ id, key }: Subject): ReadonlyArray<Use> {
+    return Array.from(this.uses).filter((use) => use.key === key && use.id === id)
+  }
+
+  private mustEnd(use: Use): void {
+    use.mustEndBy = this.world.now + patience * use.depth + slack
+  }
+
+  private tellMoment({ process, subjects }: Pick<Request<unknown>, "process" | "subjects">, moment: Moment): void {
+    for (const subject of subjects) {
+      for (const use of this.usesOf(subject)) if (use.process === process) this.onMoment(use, moment)
+    }
+  }
+}
+
+/** Whether its policy lets it wait for as long as it takes. */
+const waitsOn = ({ user: { waitingPolicy } }: Use) => waitingPolicy === "default" || waitingPolicy === "spaced"
+
+const nameOf = ({ id, key }: Subject) => `${key.length}:${key}${id}`
+
+/** Work that is interrupted may have finalizers that take their time. Nothing but the fiber itself knows so soon. */
+const isInterrupted = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
+  (fiber as unknown as { readonly _interruptedCause: unknown })._interruptedCause !== undefined
+
+const tokenOf = (lease: Lease["Service"]): FencingToken | undefined =>
+  lease.fencingToken._tag === "Some" ? lease.fencingToken.value : undefined
