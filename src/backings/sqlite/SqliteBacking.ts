@@ -1,0 +1,82 @@
+/**
+ * Semaphores in a SQLite file, for the processes of one machine, through Node's own `node:sqlite`.
+ *
+ * **When to use**
+ *
+ * Use it where all processes run on one machine, and no server is wanted: cron jobs, command lines, CI runners, desktop apps.
+ *
+ * **Gotchas**
+ *
+ * It needs Node 22.13 or later. The file must be on a disk of the machine: a network file system does not share what WAL mode needs.
+ *
+ * @since 0.1.0
+ */
+import { Config, Effect, Layer } from "effect"
+import { DistributedSemaphoreBacking } from "../../core/Backing.ts"
+import type { SemaphoreBackingError } from "../../core/Errors.ts"
+import * as Backing from "./backing.ts"
+import { thisMachine } from "./machine.ts"
+
+/**
+ * @category options
+ * @since 0.1.0
+ */
+export interface SqliteBackingOptions {
+  /**
+   * The path of the file, which is created if need be, in a folder that exists. SQLite keeps two more files beside it while it is in
+   * use, and the processes that wait a folder, to wake each other.
+   */
+  readonly filename: string
+  /** Whether waiters are woken when they are granted, `true` by default. Otherwise they poll. */
+  readonly pushBasedAcquireEnabled?: boolean | undefined
+}
+
+/**
+ * Keeps semaphores in a file of its own, shared by all processes of the machine that open it.
+ *
+ * **Details**
+ *
+ * Building the layer fails if the file can't be opened or is something else, if it is on a network file system, and on a Node without
+ * `node:sqlite`. Whatever is asked for together shares a transaction; a file that is busy is asked again, without blocking the process.
+ *
+ * **Example** (One job at a time on this machine)
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { DistributedSemaphore } from "effect-distributed-lock"
+ * import { SqliteBacking } from "effect-distributed-lock/sqlite"
+ * import { tmpdir } from "node:os"
+ * import { join } from "node:path"
+ *
+ * const program = Effect.gen(function*() {
+ *   const mutex = yield* DistributedSemaphore.make("nightly-report")
+ *   yield* Effect.log("running the report").pipe(mutex.withPermit)
+ * })
+ *
+ * await program.pipe(
+ *   Effect.provide(SqliteBacking.layer({ filename: join(tmpdir(), "semaphores.sqlite") })),
+ *   Effect.runPromise
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: SqliteBackingOptions
+): Layer.Layer<DistributedSemaphoreBacking, SemaphoreBackingError> =>
+  Layer.effect(DistributedSemaphoreBacking, Backing.make(options, thisMachine()))
+
+/**
+ * Like `layer`, with options that are read from the configuration.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<SqliteBackingOptions>
+): Layer.Layer<DistributedSemaphoreBacking, Config.ConfigError | SemaphoreBackingError> =>
+  Layer.effect(
+    DistributedSemaphoreBacking,
+    Effect.flatMap(Config.unwrap(config), (options) => Backing.make(options, thisMachine()))
+  )

@@ -1,0 +1,237 @@
+/** The members of the backing: each operation is a function of a transaction. */
+import { Duration, Effect, Exit } from "effect"
+import * as Path from "node:path"
+import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
+import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
+import { SemaphoreBackingError } from "../../core/Errors.ts"
+import { refuse } from "../../core/internal/options.ts"
+import * as Batches from "./batches.ts"
+import type { Sqlite } from "./connection.ts"
+import { doubtfulFileSystems } from "./fileSystems.ts"
+import type { Machine } from "./machine.ts"
+import type { Contender } from "./semaphore.ts"
+import type { SqliteBackingOptions } from "./SqliteBacking.ts"
+import type { Reader } from "./store.ts"
+import { Store } from "./store.ts"
+import type { Transaction } from "./transaction.ts"
+import { Wakes } from "./wakes.ts"
+
+const sweepMillis = 3000
+
+/** So long may another process be busy with the file while the layer is built. */
+const openMillis = 5000
+
+interface Write<A> {
+  readonly size: number
+  readonly name: string
+  readonly body: (transaction: Transaction) => A
+  /** The latest time of the monotonic clock at which it may take effect (B12). */
+  readonly latest: number
+}
+
+interface Read<A> {
+  readonly size: number
+  readonly name: string
+  readonly body: (reader: Reader) => A
+}
+
+export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, machine: Machine) {
+  const filename = pathOf(options.filename)
+  const sqlite = yield* loadSqlite
+  const store = yield* Effect.acquireRelease(
+    Effect.sync(() => new Store(sqlite, filename, machine, () => wakes?.tellAll())),
+    (store) => Effect.sync(() => store.close())
+  )
+  const wakes = options.pushBasedAcquireEnabled === false ? undefined : yield* Effect.acquireRelease(
+    Effect.sync(() => new Wakes(filename, () => hear())),
+    (wakes) => Effect.sync(() => wakes.close())
+  )
+
+  const writes = Batches.make<Write<unknown>, unknown, SemaphoreBackingError>((operations) => {
+    try {
+      const done = store.write(wakes?.listener, (transaction) => {
+        const now = machine.monotonic()
+        return operations.map(({ body, latest, name }) =>
+          now > latest ? failure(name, new Error(lateMessage)) : Exit.succeed(body(transaction))
+        )
+      })
+      if (done === undefined) return undefined
+      const [exits, { granted, listeners }] = done
+      for (const { key, token } of granted) wakes?.tell(key, token)
+      wakes?.wake(listeners)
+      return exits
+    } catch (error) {
+      return operations.map(({ name }) => failure(name, error))
+    }
+  })
+
+  const reads = Batches.make<Read<unknown>, unknown, SemaphoreBackingError>((operations) => {
+    try {
+      return store.read((reader) => operations.map(({ body }) => Exit.succeed(body(reader))))
+    } catch (error) {
+      return operations.map(({ name }) => failure(name, error))
+    }
+  })
+
+  const write = <A>(
+    name: string,
+    body: (transaction: Transaction) => A,
+    { size = 1, within }: { readonly size?: number; readonly within?: Duration.Duration | undefined } = {}
+  ) =>
+    Effect.suspend(() => {
+      const latest = within === undefined ? Number.POSITIVE_INFINITY : machine.monotonic() + micros(within)
+      return writes({ name, size, body, latest }) as Effect.Effect<A, SemaphoreBackingError>
+    })
+  const read = <A>(name: string, body: (reader: Reader) => A) =>
+    reads({ name, size: 1, body }) as Effect.Effect<A, SemaphoreBackingError>
+
+  /** The number of the last grant that this process has looked at. */
+  let heard = 0
+  /** Somebody has granted a waiter of this process, or of one that shares its file. */
+  const hear = () => {
+    const { name } = wakes!.listener
+    try {
+      const grants = store.read(({ connection }) => connection.all<Grant>("grantsOf", name, heard))
+      if (grants === undefined) return wakes!.tellAll()
+      for (const { granted, key, token } of grants) {
+        heard = granted
+        wakes!.tell(key, token)
+      }
+    } catch {
+      wakes!.tellAll()
+    }
+  }
+
+  /** Removes what has expired of keys that nobody asks for any more, and notices a file that was replaced. */
+  const sweep = () => {
+    try {
+      const keys = store.read(({ connection, now }) => connection.all<{ readonly key: string }>("expiredKeys", now))
+      if (keys === undefined || keys.length === 0) return
+      Effect.runFork(Effect.ignore(write("sweep", (transaction) => {
+        for (const { key } of keys) transaction.semaphore(key)
+      })))
+    } catch {}
+  }
+
+  yield* Effect.timeoutOrElse(write("open", () => {}), {
+    duration: openMillis,
+    orElse: () =>
+      failure("open", new Error(`${filename}: another process has been busy with the file for ${openMillis} ms`))
+  })
+  const doubtful = doubtfulFileSystems.get(machine.fileSystem(filename))
+  if (doubtful !== undefined) {
+    yield* Effect.logWarning(
+      `${filename} is on a file system (${doubtful}) that may be shared by several machines: semaphores in it must not be`
+    )
+  }
+  sweep()
+  yield* Effect.acquireRelease(
+    Effect.sync(() => setInterval(sweep, sweepMillis).unref()),
+    (timer) => Effect.sync(() => clearInterval(timer))
+  )
+
+  const refreshAll = (requests: ReadonlyArray<RefreshRequest>) =>
+    write("refresh", (transaction) =>
+      requests.map(({ fencingToken, holderId, key, ttl }) => {
+        const semaphore = transaction.semaphore(encode(key))
+        const own = semaphore.refresh(encode(holderId), micros(ttl), numberOf(fencingToken))
+        return own !== undefined && answer(transaction, key, own, ttl)
+      }), { size: requests.length })
+
+  return DistributedSemaphoreBacking.of({
+    tryAcquire: (key, holderId, ttl, limit, permits, { queue = false, within } = {}) =>
+      write("tryAcquire", (transaction) => {
+        const request = { id: encode(holderId), ttl: micros(ttl), limit, permits }
+        const own = transaction.semaphore(encode(key)).ask(request, queue)
+        return own !== undefined && answer(transaction, key, own, ttl)
+      }, { within }),
+
+    release: (key, holderId, permits, options) =>
+      write(
+        "release",
+        (transaction) =>
+          transaction.semaphore(encode(key)).release(encode(holderId), permits, numberOf(options?.fencingToken))
+      ),
+
+    refresh: (key, holderId, ttl, limit, permits, options) =>
+      Effect.map(refreshAll([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
+
+    refreshAll: (requests) =>
+      Effect.map(
+        Effect.forEach(chunks(requests), refreshAll, { concurrency: "unbounded" }),
+        (answers) => answers.flat()
+      ),
+
+    getCount: (key) =>
+      read("getCount", ({ connection, now }) => connection.get<{ count: number }>("count", encode(key), now)!.count),
+
+    onPermitsReleased: wakes && ((key) => wakes.listen(encode(key))),
+
+    inspect: (key) =>
+      read("inspect", ({ connection, now }): SemaphoreState => {
+        const contenders = connection.all<Contender>("inspect", encode(key), now)
+        const describe = ({ expiry, id, permits, token }: Contender) => ({
+          identifier: decode(id),
+          permits,
+          fencingToken: FencingToken(BigInt(token)),
+          remaining: Duration.micros(BigInt(expiry - now))
+        })
+        return {
+          holders: contenders.filter(({ granted }) => granted > 0).map(describe),
+          line: contenders.filter(({ granted }) => granted === 0).map(describe)
+        }
+      })
+  })
+})
+
+interface Grant {
+  readonly key: string
+  readonly token: number
+  readonly granted: number
+}
+
+const answer = (transaction: Transaction, key: string, own: Contender, ttl: Duration.Duration): Acquired | Waiting => {
+  const fencingToken = FencingToken(BigInt(own.token))
+  if (own.granted > 0) return { _tag: "Acquired", fencingToken }
+  const { position, retryAfter } = transaction.semaphore(encode(key)).place(own, micros(ttl))
+  return {
+    _tag: "Waiting",
+    fencingToken,
+    position,
+    retryAfter: transaction.hears ? Duration.micros(BigInt(Math.ceil(retryAfter))) : undefined
+  }
+}
+
+const failure = (operation: string, cause: unknown) => Exit.fail(new SemaphoreBackingError({ operation, cause }))
+
+const lateMessage = "The file was busy for longer than the request may take: it had no effect"
+
+const loadSqlite: Effect.Effect<Sqlite, SemaphoreBackingError> = Effect.catch(
+  Effect.tryPromise(() => import("node:sqlite")),
+  () => failure("open", new Error(`SqliteBacking needs Node 22.13 or later, this is ${process.version}`))
+)
+
+/** SQLite knows other names than paths. */
+const pathOf = (filename: unknown): string => {
+  const isPath = typeof filename === "string" && filename !== "" && filename !== ":memory:" &&
+    !filename.startsWith("file:") && !filename.includes("\0")
+  if (!isPath) refuse("filename", filename, "the path of a file: what is in memory no other process shares")
+  return Path.resolve(filename as string)
+}
+
+/** SQLite's text can't hold every string of JavaScript. JSON can, and is different for different strings (B8). */
+const encode = (name: string): string => JSON.stringify(name)
+
+const decode = (text: string): string => JSON.parse(text) as string
+
+/** More than a century is for ever, and still exact. */
+const micros = (duration: Duration.Duration): number => Math.min(Math.ceil(Duration.toMillis(duration) * 1000), 2 ** 52)
+
+const numberOf = (token: FencingToken | undefined): number | undefined =>
+  token === undefined ? undefined : Number(token)
+
+const chunks = <A>(all: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
+  Array.from(
+    { length: Math.ceil(all.length / Batches.most) },
+    (_, index) => all.slice(index * Batches.most, (index + 1) * Batches.most)
+  )

@@ -1,0 +1,55 @@
+/**
+ * The store's clock: the monotonic clock of the machine, which all its processes share. So leases survive a wall clock that jumps.
+ *
+ * The file keeps how far the store's time is ahead of it. After a reboot the store's time goes on from the wall clock, or, if that is
+ * behind, from the last time that the file has seen: it never goes back.
+ */
+import type { Machine } from "./machine.ts"
+
+/** What the file knows of time, in microseconds. */
+export interface ClockRow {
+  readonly boot: string
+  /** The store's time when the monotonic clock was 0. */
+  readonly start: number
+  /** The last time or number that was written. */
+  readonly last: number
+}
+
+/** Numbers run ahead of the time if several are issued in a microsecond. */
+const tolerance = 1_000_000
+
+export class Clock {
+  readonly machine: Machine
+  /** Whether this process has seen the time of its own machine in the file. The machine can't restart while it lives. */
+  private isOurs = false
+  private refusal: Error | undefined
+
+  constructor(machine: Machine) {
+    this.machine = machine
+  }
+
+  /** Of a new file: the store's time is the wall clock's. */
+  get first(): ClockRow {
+    const { boot, monotonic, wall } = this.machine
+    const now = wall()
+    return { boot, start: now - monotonic(), last: now }
+  }
+
+  /** The store's time, and where it starts: elsewhere than the row says if the machine has restarted. */
+  read({ boot, last, start }: ClockRow): { readonly now: number; readonly start: number } {
+    if (this.refusal !== undefined) throw this.refusal
+    const { machine } = this
+    const now = machine.monotonic() + start
+    const isBehind = now < last - tolerance
+    if (boot === machine.boot && !isBehind) {
+      this.isOurs = true
+      return { now: Math.max(now, last), start }
+    }
+    // Only a machine that does not name its starts is noticed to have restarted by a clock that is behind.
+    if (this.isOurs || boot === machine.boot && boot !== "") throw this.refusal = new Error(foreign)
+    const begin = Math.max(last, machine.wall())
+    return { now: begin, start: begin - machine.monotonic() }
+  }
+}
+
+const foreign = "Another machine, or a process with another monotonic clock, uses the file too, which it can't bear"

@@ -1,0 +1,86 @@
+/** The file, as one process sees it: opened, and opened anew after trouble. */
+import { Clock } from "./clock.ts"
+import type { ClockRow } from "./clock.ts"
+import type { Sqlite } from "./connection.ts"
+import { Connection, isBusy, Replaced } from "./connection.ts"
+import type { Machine } from "./machine.ts"
+import type { Listener } from "./transaction.ts"
+import { Transaction } from "./transaction.ts"
+
+export interface Reader {
+  readonly connection: Connection
+  /** The store's time in microseconds. */
+  readonly now: number
+}
+
+export class Store {
+  readonly filename: string
+  readonly machine: Machine
+  private readonly sqlite: Sqlite
+  private clock: Clock
+  private connection: Connection | undefined
+  private readonly openedAnew: () => void
+  private hasFailed = false
+  private isClosed = false
+
+  /** `openedAnew` is called when the file works again after trouble: something may have been missed. */
+  constructor(sqlite: Sqlite, filename: string, machine: Machine, openedAnew: () => void) {
+    this.sqlite = sqlite
+    this.filename = filename
+    this.machine = machine
+    this.clock = new Clock(machine)
+    this.openedAnew = openedAnew
+  }
+
+  /** Runs a transaction that has the file to itself; `undefined` if another process has. */
+  write<A>(
+    listener: Listener | undefined,
+    body: (transaction: Transaction) => A
+  ): readonly [A, Transaction] | undefined {
+    return this.use((connection) =>
+      connection.transaction(() => {
+        const transaction = new Transaction(connection, this.clock, listener)
+        const result = body(transaction)
+        transaction.end()
+        return [result, transaction] as const
+      })
+    )
+  }
+
+  /** Reads the last committed state; `undefined` if another process is opening or closing the file. */
+  read<A>(body: (reader: Reader) => A): A | undefined {
+    return this.use((connection) => {
+      const { now } = this.clock.read(connection.get<ClockRow>("clock") ?? this.clock.first)
+      return body({ connection, now })
+    })
+  }
+
+  close(): void {
+    this.isClosed = true
+    this.connection?.close()
+    this.connection = undefined
+  }
+
+  /** After any failure the file is opened anew: it may be another one, or work again. */
+  private use<A>(body: (connection: Connection) => A): A | undefined {
+    try {
+      this.connection?.check()
+      return body(this.connection ??= this.open())
+    } catch (error) {
+      if (isBusy(error)) return undefined
+      this.hasFailed = true
+      this.connection?.close()
+      this.connection = undefined
+      if (error instanceof Replaced) this.clock = new Clock(this.machine)
+      throw new Error(`${this.filename}: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+
+  private open(): Connection {
+    if (this.isClosed) throw new Error("The layer is closed")
+    const connection = new Connection(this.sqlite, this.filename, this.clock)
+    if (this.hasFailed) queueMicrotask(this.openedAnew)
+    this.hasFailed = false
+    return connection
+  }
+}

@@ -1,0 +1,92 @@
+/** What happens to the file in one step: the operations of a batch, their numbers, and whom they have granted. */
+import type { SQLInputValue } from "node:sqlite"
+import type { Clock, ClockRow } from "./clock.ts"
+import type { Connection } from "./connection.ts"
+import type { StatementName } from "./schema.ts"
+import { Semaphore } from "./semaphore.ts"
+
+/** The listener of a process: its name, and whether it can hear. */
+export interface Listener {
+  readonly name: string
+  readonly hears: boolean
+}
+
+export interface Granted {
+  /** Encoded. */
+  readonly key: string
+  readonly token: number
+}
+
+export class Transaction {
+  /** The store's time in microseconds, while nobody else can write. */
+  readonly now: number
+  /** Who looks for the grants of this process; null if its waiters poll. */
+  readonly listener: string | null
+  /** Whether it would hear of one. */
+  readonly hears: boolean
+  /** Those of this process who were granted. */
+  readonly granted: Array<Granted> = []
+  /** The other processes in which somebody was granted. */
+  readonly listeners = new Set<string>()
+  private readonly connection: Connection
+  private readonly semaphores = new Map<string, Semaphore>()
+  private last: number
+  private changed = false
+
+  constructor(connection: Connection, clock: Clock, own: Listener | undefined) {
+    this.connection = connection
+    this.listener = own?.name ?? null
+    this.hears = own?.hears ?? false
+    const stored = connection.get<ClockRow>("clock")
+    const row = stored ?? clock.first
+    const { now, start } = clock.read(row)
+    this.now = now
+    this.last = row.last
+    if (start !== stored?.start) this.run("startClock", clock.machine.boot, start, row.last)
+  }
+
+  get<A>(name: StatementName, ...inputs: ReadonlyArray<SQLInputValue>): A | undefined {
+    return this.connection.get<A>(name, ...inputs)
+  }
+
+  all<A>(name: StatementName, ...inputs: ReadonlyArray<SQLInputValue>): ReadonlyArray<A> {
+    return this.connection.all<A>(name, ...inputs)
+  }
+
+  run(name: StatementName, ...inputs: ReadonlyArray<SQLInputValue>): void {
+    this.changed = true
+    this.connection.run(name, ...inputs)
+  }
+
+  /** A semaphore, without what has expired. */
+  semaphore(key: string): Semaphore {
+    let semaphore = this.semaphores.get(key)
+    if (semaphore === undefined) {
+      semaphore = new Semaphore(this, key)
+      this.semaphores.set(key, semaphore)
+    }
+    return semaphore
+  }
+
+  /** The next number: larger than all before it, and not below the time. */
+  issue(): number {
+    return this.last = Math.max(this.last + 1, this.now)
+  }
+
+  /** Remembers whom to tell of a grant. Returns the listener that must look for it in the file. */
+  notify(key: string, token: number, listener: string | null): string | null {
+    if (listener === null) return null
+    if (listener !== this.listener) {
+      this.listeners.add(listener)
+      return listener
+    }
+    this.granted.push({ key, token })
+    return null
+  }
+
+  /** Writes what is left to write. */
+  end(): void {
+    for (const semaphore of this.semaphores.values()) semaphore.save()
+    if (this.changed) this.run("advance", Math.max(this.last, this.now))
+  }
+}

@@ -1,0 +1,146 @@
+/** Trouble with the file: it is deleted, replaced, or can't be written; and with the files that wake. */
+import { describe, expect, it } from "@effect/vitest"
+import { Context, Duration, Effect, Fiber, Layer } from "effect"
+import { execFileSync } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
+import { DistributedSemaphore, DistributedSemaphoreBacking } from "../../src/index.ts"
+import { filename, folder, rows } from "../utils/sqlite.ts"
+import { until } from "../utils/until.ts"
+
+const isRoot = process.getuid?.() === 0 && process.platform === "linux"
+
+const mutex = DistributedSemaphore.make("key", { ttl: "1 second" })
+
+/** A file system of 256 kB in memory. */
+const tinyDisk = Effect.gen(function*() {
+  const path = yield* folder
+  return yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=256k", "tmpfs", path])
+      return path
+    }),
+    () => Effect.sync(() => execFileSync("umount", ["-l", path]))
+  )
+})
+
+/** Writes until nothing more fits. */
+const fill = (path: string) => {
+  const file = Fs.openSync(Path.join(path, "ballast"), "w")
+  try {
+    for (const size of [4096, 1]) {
+      try {
+        while (true) Fs.writeSync(file, Buffer.alloc(size))
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error
+      }
+    }
+  } finally {
+    Fs.closeSync(file)
+  }
+}
+
+const remove = (file: string) => ["", "-wal", "-shm"].forEach((suffix) => Fs.rmSync(file + suffix))
+
+describe("a file that is", () => {
+  it.live.each(["deleted", "replaced"])(
+    "%s: the next operation fails and says so, the one after it finds nothing",
+    (how) =>
+      Effect.gen(function*() {
+        const file = yield* filename
+        const layer = SqliteBacking.layer({ filename: file })
+        const backing = Context.get(yield* Layer.build(layer), DistributedSemaphoreBacking)
+        const minute = Duration.minutes(1)
+        yield* backing.tryAcquire("key", "holder", minute, 1, 1)
+        remove(file)
+        if (how === "replaced") yield* Effect.scoped(Layer.build(Layer.fresh(layer)))
+        yield* Effect.sleep("20 millis")
+        const error = yield* Effect.flip(backing.refresh("key", "holder", minute, 1, 1))
+        expect(error).toMatchObject({ _tag: "SemaphoreBackingError", operation: "refresh" })
+        expect(error.message).toContain(`${file}: The file was deleted or replaced`)
+        expect(yield* backing.refresh("key", "holder", minute, 1, 1)).toBe(false)
+        expect(yield* backing.tryAcquire("key", "other", minute, 1, 1)).toMatchObject({ _tag: "Acquired" })
+      })
+  )
+
+  it.live.each(["deleted", "replaced"])(
+    "%s: its holders lose their leases in time, and its waiters begin anew",
+    (how) =>
+      Effect.gen(function*() {
+        const file = yield* filename
+        const layer = SqliteBacking.layer({ filename: file })
+        yield* Effect.gen(function*() {
+          const semaphore = yield* mutex
+          const held = yield* Effect.forkScoped(Effect.flip(Effect.never.pipe(semaphore.withPermit)))
+          yield* until(Effect.map(semaphore.currentCount, (count) => count === 1))
+          const waits = yield* Effect.forkScoped(Effect.never.pipe(semaphore.withPermit))
+          yield* until(Effect.map(semaphore.inspect, ({ line }) => line.length === 1))
+          remove(file)
+          if (how === "replaced") yield* Effect.scoped(Layer.build(Layer.fresh(layer)))
+          expect(yield* Effect.timeout(Fiber.join(held), "2 seconds")).toMatchObject({ _tag: "LockLostError" })
+          yield* until(Effect.map(semaphore.currentCount, (count) => count === 1))
+          yield* Fiber.interrupt(waits)
+        }).pipe(Effect.provide(layer))
+        expect(rows(file)).toBe(0)
+      })
+  )
+
+  it.live.skipIf(!isRoot)(
+    "on a full disk (needs root, to mount one): fails and says so, nothing hangs, and goes on when there is room",
+    () =>
+      Effect.gen(function*() {
+        const disk = yield* tinyDisk
+        const file = Path.join(disk, "semaphores.sqlite")
+        yield* Effect.gen(function*() {
+          const semaphore = yield* mutex
+          const held = yield* Effect.forkScoped(Effect.flip(Effect.never.pipe(semaphore.withPermit)))
+          yield* until(Effect.map(semaphore.currentCount, (count) => count === 1))
+          fill(disk)
+          const lost = yield* Effect.timeout(Fiber.join(held), "5 seconds")
+          expect(lost).toMatchObject({ _tag: "LockLostError", reason: "unreachable" })
+          expect((lost as Error).message).toMatch(/full|disk/)
+          const error = yield* Effect.timeout(Effect.flip(semaphore.withPermit(Effect.void)), "5 seconds")
+          expect(error).toMatchObject({ _tag: "SemaphoreBackingError" })
+          expect((error as Error).message).toMatch(/full|disk/)
+          Fs.rmSync(Path.join(disk, "ballast"))
+          yield* Effect.timeout(semaphore.withPermit(Effect.void), "5 seconds")
+        }).pipe(Effect.provide(SqliteBacking.layer({ filename: file })))
+        expect(rows(file)).toBe(0)
+      })
+  )
+
+  it.live.skipIf(!isRoot)("in a folder that can't be written (needs root, to mount one)", () =>
+    Effect.gen(function*() {
+      const disk = yield* tinyDisk
+      execFileSync("mount", ["-o", "remount,ro", disk])
+      const layer = SqliteBacking.layer({ filename: Path.join(disk, "semaphores.sqlite") })
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(layer)))
+      expect(error).toMatchObject({ _tag: "SemaphoreBackingError" })
+      expect(error.message).toContain("EROFS")
+    }))
+})
+
+describe("the files that wake", () => {
+  it.live("may be deleted: they are made anew, and meanwhile waiters look by themselves", () =>
+    Effect.gen(function*() {
+      const file = yield* filename
+      const layer = SqliteBacking.layer({ filename: file })
+      const semaphore = yield* Effect.provide(DistributedSemaphore.make("key"), yield* Layer.build(layer))
+      const other = yield* Effect.provide(DistributedSemaphore.make("key"), yield* Layer.build(Layer.fresh(layer)))
+      const wakeFiles = () => Fs.existsSync(`${file}-wake`) ? Fs.readdirSync(`${file}-wake`) : []
+      for (const deleted of [true, false]) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          let acquired = false
+          yield* Effect.gen(function*() {
+            yield* Effect.forkScoped(other.withPermit(Effect.sync(() => acquired = true)))
+            yield* until(Effect.map(semaphore.inspect, ({ line }) => line.length === 1))
+            yield* until(Effect.sync(() => wakeFiles().length === 1))
+            if (deleted) Fs.rmSync(`${file}-wake`, { recursive: true })
+          }).pipe(semaphore.withPermit)
+          yield* until(Effect.sync(() => acquired), "3 seconds")
+        }))
+        yield* until(Effect.sync(() => wakeFiles().length === 1))
+      }
+    }))
+})

@@ -1,0 +1,89 @@
+/** Eight processes share three permits through a file. `FAULTS_SECONDS=60` lets them do so for a minute. */
+import { expect, it } from "@effect/vitest"
+import { Effect, Fiber, Schedule } from "effect"
+import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
+import { DistributedSemaphore } from "../../src/index.ts"
+import { filename, rows, start } from "../utils/sqlite.ts"
+import { until } from "../utils/until.ts"
+
+const seconds = Number(process.env.FAULTS_SECONDS ?? 4)
+
+interface Hold {
+  readonly permits: number
+  readonly token: string
+  /** By the clock that the processes share. */
+  readonly from: number
+  readonly to: number
+}
+
+/** The most permits that were held at once. */
+const most = (holds: ReadonlyArray<Hold>): number => {
+  const changes = holds.flatMap(({ from, permits, to }) => [[from, permits], [to, -permits]] as const)
+  let [held, max] = [0, 0]
+  // At one instant, what ends comes first.
+  for (const [, change] of changes.toSorted(([a, x], [b, y]) => a - b || x - y)) max = Math.max(max, held += change)
+  return max
+}
+
+it.live(
+  "eight processes, one of them killed: the limit is kept, the holders are the front of the line, nothing is left",
+  () =>
+    Effect.gen(function*() {
+      const file = yield* filename
+      yield* Effect.gen(function*() {
+        const { inspect } = yield* DistributedSemaphore.make("key", { limit: 3, ttl: "2 seconds" })
+        const workers = yield* Effect.forEach(
+          Array.from({ length: 8 }),
+          () => start("work", file, seconds * 1000),
+          { concurrency: "unbounded" }
+        )
+        let [looks, waiting] = [0, 0]
+        const overtaken: Array<unknown> = []
+        const look = Effect.map(inspect, (state) => {
+          looks++
+          waiting = Math.max(waiting, state.line.length)
+          const last = state.holders.at(-1)?.fencingToken ?? 0n
+          if (state.line.some(({ fencingToken }) => fencingToken! < last)) overtaken.push(state)
+        })
+        const watching = yield* Effect.forkChild(Effect.repeat(look, Schedule.spaced("5 millis")))
+
+        const [victim, ...others] = workers
+        yield* until(Effect.sync(() => workers.every(({ messages }) => messages.length > 5)), "30 seconds")
+        victim!.child.kill("SIGKILL")
+        const ended = yield* Effect.promise(() => Promise.all(others.map(({ ended }) => ended)))
+        yield* Fiber.interrupt(watching)
+
+        expect(ended).toEqual(others.map(() => 0))
+        const holds = workers.flatMap(({ messages }) => messages as ReadonlyArray<Hold>)
+        expect(most(holds)).toBe(3)
+        expect(new Set(holds.map(({ token }) => token)).size).toBe(holds.length)
+        expect([looks > 10, waiting > 2, overtaken]).toEqual([true, true, []])
+        // What the killed process had is over by now, or when its ttl is.
+        yield* Effect.flatMap(
+          DistributedSemaphore.make("key", { limit: 3, ttl: "2 seconds" }),
+          ({ withPermits }) => withPermits(3)(Effect.void)
+        )
+      }).pipe(Effect.provide(SqliteBacking.layer({ filename: file })))
+      expect(rows(file)).toBe(0)
+    }),
+  (seconds + 60) * 1000
+)
+
+it.live("a hand-off between processes takes a few milliseconds, not a look", () =>
+  Effect.gen(function*() {
+    const file = yield* filename
+    const rounds = 100
+    const processes = yield* Effect.forEach([1, 2], () => start("pass", file, rounds), { concurrency: "unbounded" })
+    yield* Effect.promise(() => Promise.all(processes.map(({ ended }) => ended)))
+    const times = processes.flatMap(({ messages }, index) =>
+      messages.slice(1).map(({ acquired, released }) => ({ index, acquired, released }))
+    ).toSorted((a, b) => a.acquired - b.acquired)
+    expect(times.length).toBe(2 * rounds)
+    const took = times.flatMap((next, index) => {
+      const previous = times[index - 1]
+      return previous && previous.index !== next.index ? [(next.acquired - previous.released) / 1000] : []
+    }).toSorted((a, b) => a - b)
+    expect(took.length).toBeGreaterThan(rounds)
+    // 0.5 ms on a machine that does nothing else; the first in line would look after a second.
+    expect(took[Math.floor(took.length / 2)]!).toBeLessThan(50)
+  }))

@@ -1,0 +1,70 @@
+/** Files of semaphores for tests, and processes that use them. */
+import { Effect } from "effect"
+import type { ChildProcess } from "node:child_process"
+import { fork } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { DatabaseSync } from "node:sqlite"
+
+/** A folder that is removed when the scope closes. */
+export const folder = Effect.acquireRelease(
+  Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "edl-sqlite-"))),
+  (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true, force: true }))
+)
+
+/** The path of a file that does not exist yet. */
+export const filename = Effect.map(folder, (path) => Path.join(path, "semaphores.sqlite"))
+
+/** How many rows there are of semaphores and contenders. */
+export const rows = (filename: string): number => {
+  const database = new DatabaseSync(filename)
+  try {
+    const { count } = database.prepare(
+      "select (select count(*) from semaphores) + (select count(*) from contenders) as count"
+    ).get()!
+    return count as number
+  } finally {
+    database.close()
+  }
+}
+
+export interface Process {
+  readonly child: ChildProcess
+  /** What it has sent so far. */
+  readonly messages: Array<any>
+  /** The next message that it sends, or sent before and that nobody has taken. */
+  readonly hears: Effect.Effect<any>
+  readonly ended: Promise<number | NodeJS.Signals>
+}
+
+/** Starts `sqliteProcess.ts`: what it does, the file, and more arguments. It is killed when the scope closes. */
+export const start = (what: string, filename: string, ...args: ReadonlyArray<string | number>) =>
+  Effect.acquireRelease(
+    Effect.sync((): Process => {
+      const child = fork(new URL("sqliteProcess.ts", import.meta.url), [what, filename, ...args.map(String)], {
+        execArgv: ["--disable-warning=ExperimentalWarning"]
+      })
+      const messages: Array<unknown> = []
+      let taken = 0
+      child.on("message", (message) => messages.push(message))
+      return {
+        child,
+        messages,
+        hears: Effect.promise(async () => {
+          const deadline = performance.now() + 30_000
+          while (messages.length <= taken) {
+            if (!child.connected || performance.now() > deadline) throw new Error(`${what} says nothing more`)
+            await new Promise((resolve) => setTimeout(resolve, 2))
+          }
+          return messages[taken++]
+        }),
+        ended: new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal!)))
+      }
+    }),
+    ({ child, ended }) =>
+      Effect.promise(() => {
+        child.kill("SIGKILL")
+        return ended
+      })
+  )
