@@ -2,8 +2,8 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { expect, it } from "vitest"
 
-/** They still tell their waiters to ask again, instead of granting. */
-const telling = ["etcd", "postgres"]
+/** It still tells its waiters to ask again, instead of granting. */
+const telling = ["etcd"]
 
 const backings = Path.resolve(import.meta.dirname, "../../src/backings")
 
