@@ -263,6 +263,435 @@ insert into "effect_distributed_lock".migrations (id, name) values (1, 'initial'
 
 end $migration$;
 
+-- Migration 2: grants.
+
+do $migration$ begin
+if exists (select from "effect_distributed_lock".migrations where id = 2) then return; end if;
+
+lock table "effect_distributed_lock".holds, "effect_distributed_lock".places in access exclusive mode;
+
+drop function "effect_distributed_lock".try_acquire(text, text, bigint, bigint, bigint, boolean), "effect_distributed_lock".release(text, text, bigint, bigint),
+  "effect_distributed_lock".refresh(text[], text[], bigint[], bigint[]), "effect_distributed_lock".get_count(text), "effect_distributed_lock".inspect(text), "effect_distributed_lock".sweep(interval), "effect_distributed_lock".version(),
+  "effect_distributed_lock".wake(bytea, timestamptz), "effect_distributed_lock".enter(bytea, boolean), "effect_distributed_lock".lock_of(bytea);
+
+create table "effect_distributed_lock".semaphores (
+  -- The digest of the name.
+  key bytea primary key,
+  id bigint not null generated always as identity,
+  name text not null,
+  -- The permits of the holders.
+  held bigint not null default 0,
+  holders bigint not null default 0,
+  waiting bigint not null default 0,
+  -- The token of the last holder: whoever has a larger one waits.
+  border bigint not null default 0,
+  -- The smallest limit of the holders, and how many of them asked with it.
+  smallest bigint,
+  smallest_holders bigint not null default 0,
+  -- No contender expires earlier.
+  earliest timestamptz not null default 'infinity',
+  used timestamptz not null default clock_timestamp()
+) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.1);
+
+create table "effect_distributed_lock".contenders (
+  semaphore bigint not null,
+  -- The digest of the name.
+  holder bytea not null,
+  token bigint not null,
+  permits bigint not null,
+  "limit" bigint not null,
+  expires timestamptz not null,
+  -- Whether it had to wait. This stays as it is when it is granted.
+  queued boolean not null,
+  -- The channel of the process that waits, if that listens.
+  listener text,
+  name text not null,
+  primary key (semaphore, holder)
+) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+
+create index contenders_in_line on "effect_distributed_lock".contenders (semaphore, token) where queued;
+
+insert into "effect_distributed_lock".semaphores (key, name, border, earliest)
+select h.key, min(h.key_name), max(h.token), '-infinity' from "effect_distributed_lock".holds h where h.expires > clock_timestamp() group by h.key;
+
+insert into "effect_distributed_lock".contenders (semaphore, holder, token, permits, "limit", expires, queued, name)
+select s.id, h.holder, h.token, h.permits, 9223372036854775807, h.expires, false, h.holder_name
+from "effect_distributed_lock".holds h join "effect_distributed_lock".semaphores s using (key) where h.expires > clock_timestamp();
+
+drop table "effect_distributed_lock".holds, "effect_distributed_lock".places;
+
+drop sequence "effect_distributed_lock".tickets;
+
+create function "effect_distributed_lock".try_acquire(text, text, bigint, bigint, bigint, boolean, out answer text, out number bigint, out retry_after bigint)  language plpgsql as $earlier$
+begin
+  raise exception 'the schema of the semaphores has version 2, and this process runs a package that needs version 1: update it'
+    using errcode = 'feature_not_supported';
+end $earlier$;
+
+create function "effect_distributed_lock".release(text, text, bigint, bigint) returns bigint language plpgsql as $earlier$
+begin
+  raise exception 'the schema of the semaphores has version 2, and this process runs a package that needs version 1: update it'
+    using errcode = 'feature_not_supported';
+end $earlier$;
+
+create function "effect_distributed_lock".refresh(text[], text[], bigint[], bigint[]) returns table (index bigint, token bigint) language plpgsql as $earlier$
+begin
+  raise exception 'the schema of the semaphores has version 2, and this process runs a package that needs version 1: update it'
+    using errcode = 'feature_not_supported';
+end $earlier$;
+
+create function "effect_distributed_lock".check_isolation() returns void language plpgsql as $semaphore$
+begin
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception 'semaphores need the isolation level READ COMMITTED, not %',
+      upper(current_setting('transaction_isolation')) using errcode = 'feature_not_supported';
+  end if;
+end $semaphore$;
+
+create function "effect_distributed_lock".count_limit(inout s "effect_distributed_lock".semaphores, "limit" bigint) language plpgsql as $semaphore$
+begin
+  if "limit" = s.smallest then
+    s.smallest_holders := s.smallest_holders + 1;
+  elsif s.smallest is null or "limit" < s.smallest then
+    s.smallest := "limit";
+    s.smallest_holders := 1;
+  end if;
+end $semaphore$;
+
+create function "effect_distributed_lock".advance(inout s "effect_distributed_lock".semaphores) language plpgsql as $semaphore$
+declare
+  waiter record;
+  listeners text[] := '{}';
+  tokens bigint[] := '{}';
+begin
+  if s.waiting = 0 or s.held >= s.smallest then return; end if;
+  for waiter in
+    select c.token, c.permits, c."limit", c.listener from contenders c
+    where c.semaphore = s.id and c.queued and c.token > s.border order by c.token
+  loop
+    exit when s.held + waiter.permits > least(s.smallest, waiter."limit");
+    s.border := waiter.token;
+    s.held := s.held + waiter.permits;
+    s.holders := s.holders + 1;
+    s.waiting := s.waiting - 1;
+    s := count_limit(s, waiter."limit");
+    if waiter.listener is not null then
+      listeners := listeners || waiter.listener;
+      tokens := tokens || waiter.token;
+    end if;
+  end loop;
+  -- Where the queue of notifications is full, a commit that notifies fails. Waiters look by themselves, too.
+  if cardinality(tokens) > 0 and pg_notification_queue_usage() < 0.9 then
+    -- A payload has less than 8000 bytes.
+    perform pg_notify(g.listener, encode(substr(s.key, 1, 16), 'hex') || ':' || string_agg(g.token::text, ','))
+      from unnest(listeners, tokens) with ordinality as g (listener, token, n) group by g.listener, n / 300;
+  end if;
+end $semaphore$;
+
+create function "effect_distributed_lock".leave(inout s "effect_distributed_lock".semaphores, gone "effect_distributed_lock".contenders) language plpgsql as $semaphore$
+begin
+  if gone.token > s.border then
+    s.waiting := s.waiting - 1;
+    return;
+  end if;
+  s.held := s.held - gone.permits;
+  s.holders := s.holders - 1;
+  if gone."limit" = s.smallest then s.smallest_holders := s.smallest_holders - 1; end if;
+  if s.smallest_holders = 0 then
+    s.smallest := null;
+    -- Only if holders asked with different limits.
+    if s.holders > 0 then
+      select c."limit", count(*) into s.smallest, s.smallest_holders from contenders c
+        where c.semaphore = s.id and c.token <= s.border group by c."limit" order by c."limit" limit 1;
+    end if;
+  end if;
+end $semaphore$;
+
+create function "effect_distributed_lock".expire(inout s "effect_distributed_lock".semaphores, t timestamptz) language plpgsql as $semaphore$
+begin
+  delete from contenders c where c.semaphore = s.id and c.expires <= t;
+  select coalesce(sum(c.permits) filter (where c.token <= s.border), 0), count(*) filter (where c.token <= s.border),
+      count(*) filter (where c.token > s.border), min(c."limit") filter (where c.token <= s.border),
+      coalesce(min(c.expires), 'infinity')
+    into s.held, s.holders, s.waiting, s.smallest, s.earliest
+    from contenders c where c.semaphore = s.id;
+  s.smallest_holders := (
+    select count(*) from contenders c where c.semaphore = s.id and c.token <= s.border and c."limit" = s.smallest
+  );
+  s := advance(s);
+end $semaphore$;
+
+create function "effect_distributed_lock".place(
+  s "effect_distributed_lock".semaphores, own "effect_distributed_lock".contenders, ttl bigint, t timestamptz, inout "position" bigint, out retry_after bigint
+) language plpgsql as $semaphore$
+declare
+  until timestamptz := t + ttl / 3 * interval '1 millisecond';
+begin
+  if "position" is null then
+    "position" := (
+      select count(*) from (
+        select from contenders c where c.semaphore = s.id and c.queued and c.token > s.border and c.token < own.token limit 1000
+      ) ahead
+    );
+  end if;
+  if "position" = 0 then until := least(until, t + interval '1 second'); end if;
+  if "position" + own.permits <= own."limit" then
+    -- Near the head, any expiry may free the way.
+    until := least(until, s.earliest);
+  else
+    -- Whoever stands directly ahead looks too, and any look grants to all, unless it is gone.
+    until := least(until, (
+      select c.expires from contenders c
+      where c.semaphore = s.id and c.queued and c.token > s.border and c.token < own.token order by c.token desc limit 1
+    ));
+  end if;
+  retry_after := greatest(1, ceil(extract(epoch from until - t) * 1000));
+end $semaphore$;
+
+create function "effect_distributed_lock".look(p_key text) returns timestamptz language plpgsql as $semaphore$
+declare
+  t constant timestamptz := clock_timestamp();
+begin
+  perform check_isolation();
+  if exists (select from semaphores x where x.key = digest(p_key) and x.earliest <= t) then
+    perform from semaphores x where x.key = digest(p_key) for share;
+    return clock_timestamp();
+  end if;
+  return t;
+end $semaphore$;
+
+create function "effect_distributed_lock".operate(
+  p_operations text[], p_keys text[], p_holders text[], p_permits bigint[], p_limits bigint[], p_ttls bigint[],
+  p_tokens bigint[], p_latest bigint[], p_listener text, p_wait boolean
+) returns table (answer text, number bigint, "position" bigint, retry_after bigint, micros bigint)
+language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
+declare
+  s semaphores;
+  own contenders;
+  digest_of_key bytea;
+  digest_of_holder bytea;
+  t timestamptz;
+  until timestamptz;
+  is_free boolean;
+  is_changed boolean := false;
+  is_known boolean;
+  is_gone boolean;
+  asks boolean;
+begin
+  perform check_isolation();
+  for i in 1 .. cardinality(p_keys) loop
+    if i = 1 or p_keys[i] <> p_keys[i - 1] then
+      digest_of_key := sha256(convert_to(p_keys[i], 'UTF8'));
+      loop
+        if p_wait then
+          select x.* into s from semaphores x where x.key = digest_of_key for update;
+        else
+          select x.* into s from semaphores x where x.key = digest_of_key for update skip locked;
+        end if;
+        exit when found;
+        insert into semaphores as x (key, name) values (digest_of_key, p_keys[i]) on conflict do nothing returning x.* into s;
+        exit when found or not p_wait;
+      end loop;
+      is_free := found;
+      t := clock_timestamp();
+      micros := extract(epoch from t) * 1000000;
+      if is_free and t >= s.earliest then
+        s := expire(s, t);
+        is_changed := true;
+      end if;
+    end if;
+
+    answer := null;
+    number := null;
+    "position" := null;
+    retry_after := null;
+    is_gone := false;
+    asks := p_operations[i] in ('acquire', 'queue');
+    digest_of_holder := sha256(convert_to(p_holders[i], 'UTF8'));
+    until := t + p_ttls[i] * interval '1 millisecond';
+
+    if not is_free then
+      answer := 'busy';
+
+    elsif p_operations[i] = 'release' then
+      answer := 'released';
+      number := 0;
+      delete from contenders c
+        where c.semaphore = s.id and c.holder = digest_of_holder and p_tokens[i] in (0, c.token)
+          and (c.permits <= p_permits[i] or c.token > s.border)
+        returning c.* into own;
+      if found then
+        is_gone := true;
+        if own.token <= s.border then number := own.permits; end if;
+      elsif s.holders > 0 then
+        update contenders c set permits = c.permits - p_permits[i]
+          where c.semaphore = s.id and c.holder = digest_of_holder and p_tokens[i] in (0, c.token);
+        if found then
+          number := p_permits[i];
+          s.held := s.held - number;
+          s := advance(s);
+          is_changed := true;
+        end if;
+      end if;
+
+    elsif p_operations[i] = 'refresh' then
+      answer := 'none';
+      -- A place may be taken over by another process.
+      update contenders c set expires = until, listener = p_listener
+        where c.semaphore = s.id and c.holder = digest_of_holder and p_tokens[i] in (0, c.token)
+        returning c.* into own;
+      if found then answer := 'waiting'; end if;
+
+    elsif p_latest[i] > 0 and micros > p_latest[i] then
+      answer := 'late';
+
+    else
+      is_known := false;
+      if s.holders + s.waiting > 0 then
+        select c.* into own from contenders c where c.semaphore = s.id and c.holder = digest_of_holder;
+        is_known := found;
+      end if;
+      if is_known and own.permits = p_permits[i] then
+        if p_operations[i] = 'acquire' and own.token > s.border then
+          answer := 'refused';
+        else
+          answer := 'waiting';
+          if own.token <= s.border and p_limits[i] < own."limit" then
+            s := count_limit(s, p_limits[i]);
+            is_changed := true;
+          end if;
+          update contenders c set expires = until, "limit" = least(c."limit", p_limits[i]), listener = p_listener
+            where c.semaphore = s.id and c.holder = digest_of_holder
+            returning c.* into own;
+        end if;
+      elsif p_operations[i] = 'acquire' then
+        if not is_known then
+          -- The first waiter does not fit, so nobody behind it does.
+          if s.waiting > 0 or s.held + p_permits[i] > least(s.smallest, p_limits[i]) then answer := 'refused'; end if;
+        -- Of those who fit, each has a permit at least.
+        elsif s.holders + s.waiting - 1 + p_permits[i] > p_limits[i] or (
+          select sum(c.permits) + p_permits[i] > least(min(c."limit"), p_limits[i])
+          from contenders c where c.semaphore = s.id and c.holder <> digest_of_holder
+        ) then
+          answer := 'refused';
+        end if;
+      end if;
+      if is_known and answer is null then
+        -- Asked with another number, it starts over.
+        delete from contenders c where c.semaphore = s.id and c.holder = digest_of_holder;
+        is_gone := true;
+      end if;
+    end if;
+
+    if is_gone then
+      s := leave(s, own);
+      if s.waiting > 0 then s := advance(s); end if;
+      if s.holders + s.waiting = 0 then s.earliest := 'infinity'; end if;
+      is_changed := true;
+    end if;
+
+    if asks and answer is null then
+      answer := 'waiting';
+      insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, listener, name)
+        values (
+          s.id, digest_of_holder, nextval('tokens'), p_permits[i], p_limits[i], until,
+          s.waiting > 0 or s.held + p_permits[i] > least(s.smallest, p_limits[i]), p_listener, p_holders[i]
+        )
+        returning c.* into own;
+      if own.queued then
+        "position" := s.waiting;
+        s.waiting := s.waiting + 1;
+      else
+        s.border := own.token;
+        s.held := s.held + own.permits;
+        s.holders := s.holders + 1;
+        s := count_limit(s, own."limit");
+      end if;
+      is_changed := true;
+    end if;
+
+    if answer = 'waiting' then
+      number := own.token;
+      if until < s.earliest then
+        s.earliest := until;
+        is_changed := true;
+      end if;
+      if own.token <= s.border then
+        answer := 'acquired';
+      else
+        select * into "position", retry_after from place(s, own, p_ttls[i], t, "position");
+      end if;
+    end if;
+    return next;
+
+    if is_changed and p_keys[i + 1] is distinct from p_keys[i] then
+      update semaphores x set held = s.held, holders = s.holders, waiting = s.waiting, border = s.border,
+          smallest = s.smallest, smallest_holders = s.smallest_holders, earliest = s.earliest, used = t
+        where x.key = s.key;
+      is_changed := false;
+    end if;
+  end loop;
+end $semaphore$;
+
+create function "effect_distributed_lock".get_count(p_key text) returns bigint language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
+declare
+  t constant timestamptz := look(p_key);
+begin
+  return coalesce((
+    select case when x.earliest > t then x.held else (
+      select sum(c.permits) from contenders c where c.semaphore = x.id and c.token <= x.border and c.expires > t
+    ) end
+    from semaphores x where x.key = digest(p_key)
+  ), 0);
+end $semaphore$;
+
+create function "effect_distributed_lock".inspect(p_key text)
+returns table (holder text, permits bigint, token bigint, holds boolean, micros bigint) language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
+declare
+  t constant timestamptz := look(p_key);
+begin
+  return query
+    select c.name, c.permits, c.token, c.token <= x.border, (extract(epoch from c.expires - t) * 1000000)::bigint
+    from semaphores x join contenders c on c.semaphore = x.id
+    where x.key = digest(p_key) and c.expires > t order by c.token;
+end $semaphore$;
+
+create function "effect_distributed_lock".version() returns integer language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
+begin
+  perform check_isolation();
+  return (select max(m.id) from migrations m);
+end $semaphore$;
+
+create function "effect_distributed_lock".server_time() returns bigint language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
+begin
+  return extract(epoch from clock_timestamp()) * 1000000;
+end $semaphore$;
+
+create function "effect_distributed_lock".sweep(p_age interval) returns void language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
+declare
+  t constant timestamptz := clock_timestamp();
+  s semaphores;
+begin
+  for s in
+    select x.* from semaphores x
+    where x.earliest < t - p_age or x.holders + x.waiting = 0 and x.used < t - p_age
+    limit 1000 for update skip locked
+  loop
+    if s.earliest < t then s := expire(s, t); end if;
+    if s.holders + s.waiting = 0 then
+      delete from semaphores x where x.key = s.key;
+    else
+      update semaphores x set held = s.held, holders = s.holders, waiting = s.waiting, border = s.border,
+          smallest = s.smallest, smallest_holders = s.smallest_holders, earliest = s.earliest, used = t
+        where x.key = s.key;
+    end if;
+  end loop;
+end $semaphore$;
+
+insert into "effect_distributed_lock".migrations (id, name) values (2, 'grants');
+
+end $migration$;
+
 commit;
 
 -- An application needs no more than this:

@@ -3,7 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Layer } from "effect"
 import { inject } from "vitest"
 import { PostgresBacking } from "../../src/backings/postgres/index.ts"
-import { casesFor } from "../conformance/telling/index.ts"
+import { casesFor } from "../../src/testing/cases.ts"
 import { buildOn, client, connect, freshName } from "../utils/postgres.ts"
 
 const minute = Duration.minutes(1)

@@ -25,7 +25,7 @@ describe("the schema", () => {
       )
       expect(answers.filter((answer) => answer !== false)).toHaveLength(3)
       const rows = yield* backings[0]!.sql.unsafe(`select id from "${schema}".migrations`)
-      expect(rows).toEqual([{ id: 1 }])
+      expect(rows).toEqual([{ id: 1 }, { id: 2 }])
     }))
 
   it.live("that is missing, or too new, is one clear error when the layer is built", () =>
@@ -38,7 +38,7 @@ describe("the schema", () => {
       const { sql } = yield* build({ schema })
       yield* sql.unsafe(`insert into "${schema}".migrations (id, name) values (99, 'of the future')`)
       expect(String(yield* Effect.flip(build({ schema })))).toContain(
-        "has version 99, and this package needs version 1"
+        "has version 99, and this package needs version 2"
       )
     }))
 
@@ -49,15 +49,17 @@ describe("the schema", () => {
       const owner = yield* connect(url)
       yield* owner.unsafe(`create schema "${schema}"`)
       yield* owner.unsafe(`create table "${schema}".migrations (id integer primary key, name text not null)`)
-      for (const { id, name, statements } of PostgresBacking.migrations(schema)) {
-        for (const statement of statements) yield* owner.unsafe(statement)
-        yield* owner.unsafe(`insert into "${schema}".migrations (id, name) values ($1, $2)`, [id, name])
-      }
+      yield* owner.withTransaction(Effect.gen(function*() {
+        for (const { id, name, statements } of PostgresBacking.migrations(schema)) {
+          for (const statement of statements) yield* owner.unsafe(statement)
+          yield* owner.unsafe(`insert into "${schema}".migrations (id, name) values ($1, $2)`, [id, name])
+        }
+      }))
       yield* owner.unsafe(`create role ${role} login`)
       yield* owner.unsafe(`grant usage on schema "${schema}" to ${role}`)
 
       const { backing, sql } = yield* build({ schema, migrate: false }, { username: role })
-      yield* Effect.flip(sql.unsafe(`select * from "${schema}".holds`))
+      yield* Effect.flip(sql.unsafe(`select * from "${schema}".contenders`))
       expect(yield* backing.tryAcquire("key", "a", minute, 1, 1)).toMatchObject({ _tag: "Acquired" })
       expect(yield* backing.tryAcquire("key", "b", minute, 1, 1, { queue: true })).toMatchObject({ _tag: "Waiting" })
       expect(yield* backing.refresh("key", "a", minute, 1, 1)).toMatchObject({ _tag: "Acquired" })

@@ -29,10 +29,12 @@ describe("sessions of another kind", () => {
       const owner = yield* connect(url)
       const hostile = freshName()
       yield* owner.unsafe(`create schema ${hostile}`)
+      yield* owner.unsafe(`create table ${hostile}.semaphores (key bytea primary key)`)
+      yield* owner.unsafe(`create table ${hostile}.contenders (semaphore bigint, holder bytea)`)
+      yield* owner.unsafe(`create sequence ${hostile}.tokens minvalue -9 maxvalue -1 cycle`)
       yield* owner.unsafe(
-        `create table ${hostile}.holds (key bytea, holder bytea, permits bigint, expires timestamptz)`
+        `create function ${hostile}.check_isolation() returns void language sql as $$ select 1 / 0 $$`
       )
-      yield* owner.unsafe(`create table ${hostile}.places (key bytea)`)
       yield* owner.unsafe(
         `create function ${hostile}.clock_timestamp() returns timestamptz language sql as $$ select '-infinity'::timestamptz $$`
       )
@@ -138,6 +140,6 @@ describe("options", () => {
         )
       )
       expect(Context.get(context, DistributedSemaphoreBacking).onPermitsReleased).toBeUndefined()
-      expect(yield* sql.unsafe(`select id from "${schema}".migrations`)).toEqual([{ id: 1 }])
+      expect(yield* sql.unsafe(`select id from "${schema}".migrations`)).toEqual([{ id: 1 }, { id: 2 }])
     }))
 })

@@ -2,11 +2,11 @@ import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer } from "effect"
 import { afterAll } from "vitest"
 import { PostgresBacking } from "../../src/backings/postgres/index.ts"
+import { backingSuite } from "../../src/testing/index.ts"
 import { startOwn } from "../servers/find.ts"
 import { stores } from "../servers/stores.ts"
 import { client } from "../utils/postgres.ts"
 import { runs } from "./runs.ts"
-import { backingSuite } from "./telling/index.ts"
 
 const server = await startOwn(stores.postgres)
 afterAll(() => server.stop())
@@ -23,10 +23,7 @@ backingSuite("PostgresBacking", {
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient
       yield* sql`select effect_distributed_lock.sweep('0 seconds')`
-      const rows = yield* sql`
-        select 1 from effect_distributed_lock.holds where key_name = ${JSON.stringify(key)}
-        union all select 1 from effect_distributed_lock.places where key_name = ${JSON.stringify(key)}
-      `
+      const rows = yield* sql`select from effect_distributed_lock.semaphores where name = ${JSON.stringify(key)}`
       return rows.length
     }).pipe(Effect.provide(client(server.url))),
   ...runs

@@ -3,22 +3,24 @@
  *
  * **When to use**
  *
- * Use it where a database is the only thing that all processes share, for semaphores that change hands some hundreds of times
- * a second at most: every acquire and every release is a durable commit.
+ * Use it where a database is the only thing that all processes share. Each operation waits for a durable commit, which those
+ * that are pending at the same time share.
  *
  * @since 0.1.0
  */
 import { PgClient } from "@effect/sql-pg"
-import { Array as Arr, Config, Duration, Effect, Layer, Schedule } from "effect"
-import type { RefreshRequest, SemaphoreState } from "../../core/Backing.ts"
+import { Config, Duration, Effect, Layer, Schedule } from "effect"
+import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
+import * as ServerTime from "../internal/serverTime.ts"
 import { inBackground } from "./background.ts"
 import { serverError } from "./errors.ts"
 import * as Migrate from "./migrate.ts"
 import { quote } from "./migrations.ts"
 import { decode, encode } from "./names.ts"
 import * as Notifications from "./notifications.ts"
+import * as Operations from "./operations.ts"
 import { apart } from "./transactions.ts"
 
 export { type Migration, migrations } from "./migrations.ts"
@@ -82,21 +84,28 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   yield* Migrate.checkName(name)
   const schema = quote(name)
 
-  // A number binds as int4, int8 or float8, by its value, and an array by its elements': bind what is of one type always.
-  const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<Parameter>) =>
+  if (options.migrate ?? true) yield* Migrate.migrate(client, name)
+  yield* Migrate.verify(client, name)
+
+  const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<string>) =>
     client.unsafe<A>(statement, parameters).withoutTransform.pipe(
       apart(client),
       Effect.mapError((error) => new SemaphoreBackingError({ operation, cause: serverError(error) }))
     )
 
-  if (options.migrate ?? true) yield* Migrate.migrate(client, name)
-  yield* Migrate.verify(client, name)
+  const serverTime = ServerTime.make()
+  const sent = ServerTime.localTime()
+  const [time] = yield* run<{ micros: bigint }>("migrate", `select ${schema}.server_time() as micros`)
+  serverTime.learn("", sent, Number(time!.micros))
 
-  const notifications = options.pushBasedAcquireEnabled === false ? undefined : yield* Notifications.make(
+  /** The channel of this layer. */
+  const listener = options.pushBasedAcquireEnabled === false ? undefined : crypto.randomUUID()
+  const notifications = listener === undefined ? undefined : yield* Notifications.make(
     { listening: options.listenClient ?? client, notifying: client },
-    name,
+    listener,
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
   )
+  const operations = yield* Operations.make(client, schema, listener, serverTime)
 
   yield* inBackground(
     Effect.schedule(
@@ -105,79 +114,80 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
     )
   )
 
-  const refresh = (requests: ReadonlyArray<RefreshRequest>) =>
-    Effect.map(
-      run<{ index: bigint; token: bigint }>(
-        "refresh",
-        `select index, token from ${schema}.refresh($1::text[], $2::text[], $3::bigint[], $4::bigint[])`,
-        requests.map(({ key }) => encode(key)),
-        requests.map(({ holderId }) => encode(holderId)),
-        requests.map(({ ttl }) => BigInt(millis(ttl))),
-        requests.map(({ fencingToken }) => fencingToken ?? 0n)
-      ),
-      (rows) => {
-        const tokens = new Map(rows.map(({ index, token }) => [Number(index), token]))
-        return requests.map((_, index) => {
-          const token = tokens.get(index + 1)
-          return token !== undefined && { _tag: "Acquired" as const, fencingToken: FencingToken(BigInt(token)) }
-        })
-      }
+  const submit = (operation: string, requests: ReadonlyArray<Operations.Operation>) =>
+    Effect.mapError(
+      operations.submit(requests),
+      (cause) => new SemaphoreBackingError({ operation, cause })
     )
+
+  /** Translates answers about contenders, given whether notifications stood when they were asked for. */
+  const translate = (
+    { answer, number, position, retry_after }: Operations.Answer,
+    stood: boolean
+  ): false | Acquired | Waiting => {
+    switch (answer) {
+      case "acquired":
+        return { _tag: "Acquired", fencingToken: FencingToken(BigInt(number)) }
+      case "waiting":
+        return {
+          _tag: "Waiting",
+          fencingToken: FencingToken(BigInt(number)),
+          position: Number(position),
+          // A waiter that may miss its grant polls.
+          retryAfter: stood && stands() ? Duration.millis(Number(retry_after)) : undefined
+        }
+      default:
+        return false
+    }
+  }
+  const stands = () => notifications?.stands() ?? false
+
+  const refreshAll = (requests: ReadonlyArray<RefreshRequest>) =>
+    Effect.suspend(() => {
+      const stood = stands()
+      return Effect.map(
+        submit(
+          "refresh",
+          requests.map((request) => ({ fencingToken: undefined, ...request, kind: "refresh", latest: undefined }))
+        ),
+        (answers) => answers.map((answer) => translate(answer, stood))
+      )
+    })
 
   return DistributedSemaphoreBacking.of({
     tryAcquire: (key, holderId, ttl, limit, permits, options) =>
       Effect.suspend(() => {
-        const notified = notifications?.stands() ?? false
-        return Effect.map(
-          run<{ answer: "acquired" | "waiting" | "refused"; number: bigint; retry_after: bigint }>(
-            "tryAcquire",
-            `select answer, number, retry_after from ${schema}.try_acquire($1::text, $2::text, $3::bigint, $4::bigint, $5::bigint, $6::boolean)`,
-            encode(key),
-            encode(holderId),
-            BigInt(millis(ttl)),
-            BigInt(limit),
-            BigInt(permits),
-            options?.queue ?? false
-          ),
-          ([row]) => {
-            const { answer, number, retry_after } = row!
-            switch (answer) {
-              case "acquired":
-                return { _tag: "Acquired", fencingToken: FencingToken(BigInt(number)) }
-              case "waiting":
-                return {
-                  _tag: "Waiting",
-                  position: Number(number),
-                  retryAfter: notified ? Duration.millis(Number(retry_after)) : undefined
-                }
-              default:
-                return false
-            }
-          }
+        const stood = stands()
+        const kind = options?.queue ? "queue" : "acquire"
+        const latest = options?.within && serverTime.at("", ServerTime.localTime())! + Operations.micros(options.within)
+        return Effect.flatMap(
+          submit("tryAcquire", [{ kind, key, holderId, permits, limit, ttl, fencingToken: undefined, latest }]),
+          ([answer]) =>
+            answer!.answer === "late"
+              ? Effect.fail(new SemaphoreBackingError({ operation: "tryAcquire", cause: new Error(lateMessage) }))
+              : Effect.succeed(translate(answer!, stood))
         )
       }),
 
     release: (key, holderId, permits, options) =>
       Effect.map(
-        run<{ freed: bigint }>(
-          "release",
-          `select ${schema}.release($1::text, $2::text, $3::bigint, $4::bigint) as freed`,
-          encode(key),
-          encode(holderId),
-          BigInt(permits),
-          options?.fencingToken ?? null
-        ),
-        ([row]) => Number(row!.freed)
+        submit("release", [{
+          kind: "release",
+          key,
+          holderId,
+          permits,
+          limit: 0,
+          ttl: Duration.zero,
+          fencingToken: options?.fencingToken,
+          latest: undefined
+        }]),
+        ([answer]) => Number(answer!.number)
       ),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
-      Effect.map(refresh([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
+      Effect.map(refreshAll([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
 
-    refreshAll: (requests) =>
-      Effect.map(
-        Effect.forEach(Arr.chunksOf(requests, largestBatch), refresh, { concurrency: "unbounded" }),
-        (answers) => answers.flat()
-      ),
+    refreshAll,
 
     getCount: (key) =>
       Effect.map(
@@ -191,7 +201,7 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
       Effect.map(
         run<InspectRow>(
           "inspect",
-          `select holder, permits, token, ticket, micros from ${schema}.inspect($1::text)`,
+          `select holder, permits, token, holds, micros from ${schema}.inspect($1::text)`,
           encode(key)
         ),
         stateOf
@@ -199,32 +209,25 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   })
 })
 
-/** At most this many keys per statement: the server's lock table is limited. */
-const largestBatch = 200
-
-type Parameter = null | string | bigint | boolean | ReadonlyArray<string> | ReadonlyArray<bigint>
+const lateMessage = "The request reached the server later than it may take effect: it had no effect"
 
 interface InspectRow {
   readonly holder: string
   readonly permits: bigint
-  /** Absent for those who wait. */
-  readonly token: bigint | null
+  readonly token: bigint
+  readonly holds: boolean
   readonly micros: bigint
 }
 
 const stateOf = (rows: ReadonlyArray<InspectRow>): SemaphoreState => {
-  const describe = ({ holder, micros, permits }: InspectRow) => ({
+  const describe = ({ holder, micros, permits, token }: InspectRow) => ({
     identifier: decode(holder),
     permits: Number(permits),
+    fencingToken: FencingToken(BigInt(token)),
     remaining: Duration.micros(BigInt(micros))
   })
   return {
-    holders: rows.flatMap((row) =>
-      row.token === null ? [] : [{ ...describe(row), fencingToken: FencingToken(BigInt(row.token)) }]
-    ),
-    line: rows.filter(({ token }) => token === null).map(describe)
+    holders: rows.filter(({ holds }) => holds).map(describe),
+    line: rows.filter(({ holds }) => !holds).map(describe)
   }
 }
-
-/** Whole milliseconds; more than a century is for ever. */
-const millis = (ttl: Duration.Duration) => Math.min(Math.ceil(Duration.toMillis(ttl)), 4e12)

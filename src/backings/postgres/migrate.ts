@@ -1,4 +1,9 @@
-/** Brings the schema up to date, or finds that it is not. Apart from a transaction of the caller's, as operations are. */
+/**
+ * Brings the schema up to date, or finds that it is not. Apart from a transaction of the caller's, as operations are.
+ *
+ * The migrator of `effect/sql` looks for its table on the search path, needs a right to it even if nothing is missing, does not create
+ * the schema, waits for its lock without a limit, and joins a transaction that is open.
+ */
 import type { PgClient } from "@effect/sql-pg"
 import { Cause, Effect } from "effect"
 import * as SqlError from "effect/sql/SqlError"

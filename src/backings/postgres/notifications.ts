@@ -1,22 +1,20 @@
 /**
- * Hears which waiters may go: one LISTEN connection per layer, opened on the first wait, and one channel for all keys.
+ * Hears which waiters are granted: one LISTEN connection per layer, opened on the first wait, and one channel for all keys.
  *
  * The channel stands when a notification has been heard that operations' client has sent: behind a pooler a LISTEN can
- * succeed and hear nothing. What is notified while it is down is lost, so whoever listens is signalled whenever it stands again.
+ * succeed and hear nothing. What is notified while it is down is lost, so whoever listens is notified whenever it stands again.
  */
 import type { PgClient } from "@effect/sql-pg"
 import { Effect, Queue, Schedule, Scope, Stream } from "effect"
+import { FencingToken } from "../../core/Backing.ts"
 import { inBackground } from "./background.ts"
 import { shortName } from "./names.ts"
 
 export interface Notifications {
-  /** Emits when the channel stands, and for each message that names the holder, or any of the key if none is given. */
-  readonly listen: (key: string, holderId: string | undefined) => Stream.Stream<void>
+  /** Emits `undefined` when the channel stands, and the tokens that are granted of a key. */
+  readonly listen: (key: string) => Stream.Stream<void | FencingToken>
   readonly stands: () => boolean
 }
-
-/** Of a waiter, or of anyone who waits for a key. */
-const nameOf = (key: string, holder: string | undefined) => `${key}:${holder ?? ""}`
 
 /** A notification that is not heard within this time is not coming. */
 const longestDelay = "2 seconds"
@@ -27,15 +25,17 @@ export const make = Effect.fnUntraced(function*(
   retrySchedule: Schedule.Schedule<unknown>
 ): Effect.fn.Return<Notifications, never, Scope.Scope> {
   const scope = yield* Effect.scope
-  const listeners = new Map<string, Set<() => void>>()
+  const listeners = new Map<string, Set<(event: void | FencingToken) => void>>()
   let stands = false
 
-  const signal = (name: string) => listeners.get(name)?.forEach((listener) => listener())
-
   const hear = (payload: string) => {
-    const [key = "", holders = ""] = payload.split(":")
-    signal(nameOf(key, undefined))
-    for (const holder of holders.split(",")) signal(nameOf(key, holder))
+    const [key = "", tokens = ""] = payload.split(":")
+    const ofKey = listeners.get(key)
+    if (ofKey === undefined) return
+    for (const text of tokens.match(/\d+/g) ?? []) {
+      const token = FencingToken(BigInt(text))
+      for (const notify of ofKey) notify(token)
+    }
   }
 
   /** Ends when the connection does; fails if the channel has never stood. */
@@ -47,7 +47,7 @@ export const make = Effect.fnUntraced(function*(
       Effect.timeout(longestDelay)
     )
     stands = true
-    for (const name of listeners.keys()) signal(name)
+    for (const ofKey of listeners.values()) for (const notify of ofKey) notify()
     yield* Effect.ignoreCause(Effect.forever(Effect.map(Queue.take(messages), ({ payload }) => hear(payload))))
   })).pipe(Effect.ensuring(Effect.sync(() => void (stands = false))))
 
@@ -59,24 +59,21 @@ export const make = Effect.fnUntraced(function*(
   const start = yield* Effect.cached(Scope.provide(inBackground(keepListening), scope))
 
   return {
-    listen: (key, holderId) =>
-      Stream.callback<void>(
-        Effect.fnUntraced(function*(queue) {
-          const name = nameOf(shortName(key), holderId === undefined ? undefined : shortName(holderId))
-          const listener = () => Queue.offerUnsafe(queue, undefined)
-          yield* Effect.acquireRelease(
-            Effect.sync(() => listeners.set(name, (listeners.get(name) ?? new Set()).add(listener))),
-            () =>
-              Effect.sync(() => {
-                const ofName = listeners.get(name)
-                if (ofName?.delete(listener) && ofName.size === 0) listeners.delete(name)
-              })
-          )
-          if (stands) listener()
-          yield* start
-        }),
-        { bufferSize: 1, strategy: "sliding" }
-      ),
+    listen: (key) =>
+      Stream.callback<void | FencingToken>(Effect.fnUntraced(function*(queue) {
+        const name = shortName(key)
+        const notify = (event: void | FencingToken) => void Queue.offerUnsafe(queue, event)
+        yield* Effect.acquireRelease(
+          Effect.sync(() => listeners.set(name, (listeners.get(name) ?? new Set()).add(notify))),
+          () =>
+            Effect.sync(() => {
+              const ofKey = listeners.get(name)
+              if (ofKey?.delete(notify) && ofKey.size === 0) listeners.delete(name)
+            })
+        )
+        if (stands) notify()
+        yield* start
+      })),
     stands: () => stands
   }
 })

@@ -1,0 +1,271 @@
+/**
+ * The functions of schema version 2. `operate` does whatever a process has pending, in one statement and so in one commit.
+ *
+ * Operations on one key follow each other: each locks the row of the semaphore first, and takes the time after that. Under READ
+ * COMMITTED every statement behind the lock sees what the operation before it has committed; elsewhere it would not, so the
+ * functions refuse to run there. Names are compared by their SHA-256, because an index can't hold 10 kB.
+ *
+ * Whoever stands in the line up to the border holds. So a grant moves the border, and touches no row but the semaphore's. Sums are
+ * kept there too; they are counted anew when the earliest expiry that is known has passed, which refreshes put off without
+ * saying so.
+ *
+ * Functions that processes call run as their owner: whoever calls them needs no right but EXECUTE.
+ */
+
+import { internalFunctions } from "./internalFunctions.ts"
+
+/** For the schema `s`, an identifier. `body` stands around the body of each function. */
+export const functions = (s: string, body: string): ReadonlyArray<string> => {
+  // A session plans a statement once, maybe while the table is nearly empty: the plan must be as good for a long line. What is switched
+  // off is costed so high that plans which can't do without would be compiled.
+  const plans = "set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off"
+  const entry = `language plpgsql security definer set search_path = pg_catalog, ${s}, pg_temp ${plans}`
+  return [
+    ...internalFunctions(s, body),
+
+    // B1 to B6, B12: operations of a process, in the order of their keys, and those of one key in the order of the requests.
+    //
+    // In, one element for each operation: acquire, queue, release or refresh; key; holder; permits; limit; ttl in milliseconds; the
+    // token that is meant, or 0; the latest time at which it may take effect, in microseconds, or 0. Then the channel of the process,
+    // or null; and whether to wait for keys that somebody else has locked.
+    //
+    // Out, for each operation: acquired and the token; waiting, the token, the position and the milliseconds until the next look;
+    // refused; late; released and the permits that were freed; none, where there is nothing to refresh; or busy, if the key is locked:
+    // then nothing was done. And the time in microseconds.
+    `create function ${s}.operate(
+  p_operations text[], p_keys text[], p_holders text[], p_permits bigint[], p_limits bigint[], p_ttls bigint[],
+  p_tokens bigint[], p_latest bigint[], p_listener text, p_wait boolean
+) returns table (answer text, number bigint, "position" bigint, retry_after bigint, micros bigint)
+${entry} as ${body}
+declare
+  s semaphores;
+  own contenders;
+  digest_of_key bytea;
+  digest_of_holder bytea;
+  t timestamptz;
+  until timestamptz;
+  is_free boolean;
+  is_changed boolean := false;
+  is_known boolean;
+  is_gone boolean;
+  asks boolean;
+begin
+  perform check_isolation();
+  for i in 1 .. cardinality(p_keys) loop
+    if i = 1 or p_keys[i] <> p_keys[i - 1] then
+      digest_of_key := sha256(convert_to(p_keys[i], 'UTF8'));
+      loop
+        if p_wait then
+          select x.* into s from semaphores x where x.key = digest_of_key for update;
+        else
+          select x.* into s from semaphores x where x.key = digest_of_key for update skip locked;
+        end if;
+        exit when found;
+        insert into semaphores as x (key, name) values (digest_of_key, p_keys[i]) on conflict do nothing returning x.* into s;
+        exit when found or not p_wait;
+      end loop;
+      is_free := found;
+      t := clock_timestamp();
+      micros := extract(epoch from t) * 1000000;
+      if is_free and t >= s.earliest then
+        s := expire(s, t);
+        is_changed := true;
+      end if;
+    end if;
+
+    answer := null;
+    number := null;
+    "position" := null;
+    retry_after := null;
+    is_gone := false;
+    asks := p_operations[i] in ('acquire', 'queue');
+    digest_of_holder := sha256(convert_to(p_holders[i], 'UTF8'));
+    until := t + p_ttls[i] * interval '1 millisecond';
+
+    if not is_free then
+      answer := 'busy';
+
+    elsif p_operations[i] = 'release' then
+      answer := 'released';
+      number := 0;
+      delete from contenders c
+        where c.semaphore = s.id and c.holder = digest_of_holder and p_tokens[i] in (0, c.token)
+          and (c.permits <= p_permits[i] or c.token > s.border)
+        returning c.* into own;
+      if found then
+        is_gone := true;
+        if own.token <= s.border then number := own.permits; end if;
+      elsif s.holders > 0 then
+        update contenders c set permits = c.permits - p_permits[i]
+          where c.semaphore = s.id and c.holder = digest_of_holder and p_tokens[i] in (0, c.token);
+        if found then
+          number := p_permits[i];
+          s.held := s.held - number;
+          s := advance(s);
+          is_changed := true;
+        end if;
+      end if;
+
+    elsif p_operations[i] = 'refresh' then
+      answer := 'none';
+      -- A place may be taken over by another process.
+      update contenders c set expires = until, listener = p_listener
+        where c.semaphore = s.id and c.holder = digest_of_holder and p_tokens[i] in (0, c.token)
+        returning c.* into own;
+      if found then answer := 'waiting'; end if;
+
+    elsif p_latest[i] > 0 and micros > p_latest[i] then
+      answer := 'late';
+
+    else
+      is_known := false;
+      if s.holders + s.waiting > 0 then
+        select c.* into own from contenders c where c.semaphore = s.id and c.holder = digest_of_holder;
+        is_known := found;
+      end if;
+      if is_known and own.permits = p_permits[i] then
+        if p_operations[i] = 'acquire' and own.token > s.border then
+          answer := 'refused';
+        else
+          answer := 'waiting';
+          if own.token <= s.border and p_limits[i] < own."limit" then
+            s := count_limit(s, p_limits[i]);
+            is_changed := true;
+          end if;
+          update contenders c set expires = until, "limit" = least(c."limit", p_limits[i]), listener = p_listener
+            where c.semaphore = s.id and c.holder = digest_of_holder
+            returning c.* into own;
+        end if;
+      elsif p_operations[i] = 'acquire' then
+        if not is_known then
+          -- The first waiter does not fit, so nobody behind it does.
+          if s.waiting > 0 or s.held + p_permits[i] > least(s.smallest, p_limits[i]) then answer := 'refused'; end if;
+        -- Of those who fit, each has a permit at least.
+        elsif s.holders + s.waiting - 1 + p_permits[i] > p_limits[i] or (
+          select sum(c.permits) + p_permits[i] > least(min(c."limit"), p_limits[i])
+          from contenders c where c.semaphore = s.id and c.holder <> digest_of_holder
+        ) then
+          answer := 'refused';
+        end if;
+      end if;
+      if is_known and answer is null then
+        -- Asked with another number, it starts over.
+        delete from contenders c where c.semaphore = s.id and c.holder = digest_of_holder;
+        is_gone := true;
+      end if;
+    end if;
+
+    if is_gone then
+      s := leave(s, own);
+      if s.waiting > 0 then s := advance(s); end if;
+      if s.holders + s.waiting = 0 then s.earliest := 'infinity'; end if;
+      is_changed := true;
+    end if;
+
+    if asks and answer is null then
+      answer := 'waiting';
+      insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, listener, name)
+        values (
+          s.id, digest_of_holder, nextval('tokens'), p_permits[i], p_limits[i], until,
+          s.waiting > 0 or s.held + p_permits[i] > least(s.smallest, p_limits[i]), p_listener, p_holders[i]
+        )
+        returning c.* into own;
+      if own.queued then
+        "position" := s.waiting;
+        s.waiting := s.waiting + 1;
+      else
+        s.border := own.token;
+        s.held := s.held + own.permits;
+        s.holders := s.holders + 1;
+        s := count_limit(s, own."limit");
+      end if;
+      is_changed := true;
+    end if;
+
+    if answer = 'waiting' then
+      number := own.token;
+      if until < s.earliest then
+        s.earliest := until;
+        is_changed := true;
+      end if;
+      if own.token <= s.border then
+        answer := 'acquired';
+      else
+        select * into "position", retry_after from place(s, own, p_ttls[i], t, "position");
+      end if;
+    end if;
+    return next;
+
+    if is_changed and p_keys[i + 1] is distinct from p_keys[i] then
+      update semaphores x set held = s.held, holders = s.holders, waiting = s.waiting, border = s.border,
+          smallest = s.smallest, smallest_holders = s.smallest_holders, earliest = s.earliest, used = t
+        where x.key = s.key;
+      is_changed := false;
+    end if;
+  end loop;
+end ${body}`,
+
+    // B10. In: the key. Out: the permits that are held.
+    `create function ${s}.get_count(p_key text) returns bigint ${entry} as ${body}
+declare
+  t constant timestamptz := look(p_key);
+begin
+  return coalesce((
+    select case when x.earliest > t then x.held else (
+      select sum(c.permits) from contenders c where c.semaphore = x.id and c.token <= x.border and c.expires > t
+    ) end
+    from semaphores x where x.key = digest(p_key)
+  ), 0);
+end ${body}`,
+
+    // B10. In: the key. Out, in the order of the line: the name of each contender, its permits and its token, whether it holds, and the
+    // microseconds until it expires.
+    `create function ${s}.inspect(p_key text)
+returns table (holder text, permits bigint, token bigint, holds boolean, micros bigint) ${entry} as ${body}
+declare
+  t constant timestamptz := look(p_key);
+begin
+  return query
+    select c.name, c.permits, c.token, c.token <= x.border, (extract(epoch from c.expires - t) * 1000000)::bigint
+    from semaphores x join contenders c on c.semaphore = x.id
+    where x.key = digest(p_key) and c.expires > t order by c.token;
+end ${body}`,
+
+    `create function ${s}.version() returns integer ${entry} as ${body}
+begin
+  perform check_isolation();
+  return (select max(m.id) from migrations m);
+end ${body}`,
+
+    // Out: the time in microseconds.
+    `create function ${s}.server_time() returns bigint ${entry} as ${body}
+begin
+  return extract(epoch from clock_timestamp()) * 1000000;
+end ${body}`,
+
+    // C5: expires what has expired a while ago, and removes the rows of keys that nobody has used since. It waits for no operation:
+    // what is locked is left for the next time. At most a thousand keys, so that none is locked for long.
+    //
+    // In: for how long.
+    `create function ${s}.sweep(p_age interval) returns void ${entry} as ${body}
+declare
+  t constant timestamptz := clock_timestamp();
+  s semaphores;
+begin
+  for s in
+    select x.* from semaphores x
+    where x.earliest < t - p_age or x.holders + x.waiting = 0 and x.used < t - p_age
+    limit 1000 for update skip locked
+  loop
+    if s.earliest < t then s := expire(s, t); end if;
+    if s.holders + s.waiting = 0 then
+      delete from semaphores x where x.key = s.key;
+    else
+      update semaphores x set held = s.held, holders = s.holders, waiting = s.waiting, border = s.border,
+          smallest = s.smallest, smallest_holders = s.smallest_holders, earliest = s.earliest, used = t
+        where x.key = s.key;
+    end if;
+  end loop;
+end ${body}`
+  ]
+}

@@ -1,0 +1,85 @@
+/**
+ * Migration 2: holders and waiters stand in one line, and the store grants.
+ *
+ * It carries holds over, until they expire: their holders run an earlier version of this package, which can neither refresh nor
+ * release them any more. Places are not carried over: nobody could use what is granted to them. Where the earlier functions were
+ * are now functions of the same names that say what to do.
+ */
+
+/** The functions of migration 1 that a process calls, by their arguments and what they return. */
+const earlierFunctions = [
+  [
+    "try_acquire(text, text, bigint, bigint, bigint, boolean, out answer text, out number bigint, out retry_after bigint)",
+    ""
+  ],
+  ["release(text, text, bigint, bigint)", "returns bigint"],
+  ["refresh(text[], text[], bigint[], bigint[])", "returns table (index bigint, token bigint)"]
+] as const
+
+/** For the schema `s`, an identifier. */
+export const grants = (s: string): ReadonlyArray<string> => [
+  // Waits for the operations that are under way.
+  `lock table ${s}.holds, ${s}.places in access exclusive mode`,
+
+  `drop function ${s}.try_acquire(text, text, bigint, bigint, bigint, boolean), ${s}.release(text, text, bigint, bigint),
+  ${s}.refresh(text[], text[], bigint[], bigint[]), ${s}.get_count(text), ${s}.inspect(text), ${s}.sweep(interval), ${s}.version(),
+  ${s}.wake(bytea, timestamptz), ${s}.enter(bytea, boolean), ${s}.lock_of(bytea)`,
+
+  // A row of a key that is in use. All that the usual operation must know is here, and is updated in place: no index holds it.
+  `create table ${s}.semaphores (
+  -- The digest of the name.
+  key bytea primary key,
+  id bigint not null generated always as identity,
+  name text not null,
+  -- The permits of the holders.
+  held bigint not null default 0,
+  holders bigint not null default 0,
+  waiting bigint not null default 0,
+  -- The token of the last holder: whoever has a larger one waits.
+  border bigint not null default 0,
+  -- The smallest limit of the holders, and how many of them asked with it.
+  smallest bigint,
+  smallest_holders bigint not null default 0,
+  -- No contender expires earlier.
+  earliest timestamptz not null default 'infinity',
+  used timestamptz not null default clock_timestamp()
+) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.1)`,
+
+  // A row of each holder and each waiter. Extending a lease and granting a place change no indexed column. Half of a page is free, so
+  // that one transaction can extend all leases of a page in place.
+  `create table ${s}.contenders (
+  semaphore bigint not null,
+  -- The digest of the name.
+  holder bytea not null,
+  token bigint not null,
+  permits bigint not null,
+  "limit" bigint not null,
+  expires timestamptz not null,
+  -- Whether it had to wait. This stays as it is when it is granted.
+  queued boolean not null,
+  -- The channel of the process that waits, if that listens.
+  listener text,
+  name text not null,
+  primary key (semaphore, holder)
+) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000)`,
+  `create index contenders_in_line on ${s}.contenders (semaphore, token) where queued`,
+
+  // The sums are counted by the first operation on the key, because the earliest expiry has passed.
+  `insert into ${s}.semaphores (key, name, border, earliest)
+select h.key, min(h.key_name), max(h.token), '-infinity' from ${s}.holds h where h.expires > clock_timestamp() group by h.key`,
+  // The limit that a holder asked with was not kept.
+  `insert into ${s}.contenders (semaphore, holder, token, permits, "limit", expires, queued, name)
+select s.id, h.holder, h.token, h.permits, 9223372036854775807, h.expires, false, h.holder_name
+from ${s}.holds h join ${s}.semaphores s using (key) where h.expires > clock_timestamp()`,
+
+  `drop table ${s}.holds, ${s}.places`,
+  `drop sequence ${s}.tickets`,
+
+  ...earlierFunctions.map(([name, returns]) =>
+    `create function ${s}.${name} ${returns} language plpgsql as $earlier$
+begin
+  raise exception 'the schema of the semaphores has version 2, and this process runs a package that needs version 1: update it'
+    using errcode = 'feature_not_supported';
+end $earlier$`
+  )
+]

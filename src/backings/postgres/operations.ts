@@ -1,0 +1,156 @@
+/** Sends operations to PostgreSQL: what is pending in this process goes in one statement, and so in one commit. */
+import type { PgClient } from "@effect/sql-pg"
+import { Cause, Duration, Effect, Option } from "effect"
+import type { FencingToken } from "../../core/Backing.ts"
+import { inBackground } from "../../core/internal/background.ts"
+import * as Batches from "../internal/batches.ts"
+import * as ServerTime from "../internal/serverTime.ts"
+import { serverError } from "./errors.ts"
+import { encode } from "./names.ts"
+import { apart } from "./transactions.ts"
+
+/** What the function `operate` takes. */
+export interface Operation {
+  readonly kind: "acquire" | "queue" | "release" | "refresh"
+  readonly key: string
+  readonly holderId: string
+  readonly permits: number
+  readonly limit: number
+  readonly ttl: Duration.Duration
+  readonly fencingToken: FencingToken | undefined
+  /** The latest time of the server at which it may take effect, in microseconds; `undefined` if it always may. */
+  readonly latest: number | undefined
+}
+
+/** What the function `operate` answers. */
+export interface Answer {
+  readonly answer: "acquired" | "waiting" | "refused" | "late" | "released" | "none" | "busy"
+  /** A token, or how many permits were freed. */
+  readonly number: bigint
+  readonly position: bigint
+  /** Milliseconds. */
+  readonly retry_after: bigint
+  readonly micros: bigint
+}
+
+/** They take the server some milliseconds, during which it keeps their keys locked. */
+const mostPerBatch = 200
+
+/** Whole milliseconds; more than a century is for ever. */
+const millis = (ttl: Duration.Duration) => BigInt(Math.min(Math.ceil(Duration.toMillis(ttl)), 4e12))
+
+/** Microseconds; more than a century is for ever. */
+export const micros = (duration: Duration.Duration): number =>
+  Math.min(Math.ceil(Duration.toMillis(duration) * 1000), 4e15)
+
+/** SQLSTATEs that say nothing about an operation: of the connection, of rights, of a schema that is missing, of resources. */
+const ofServer = /^(08|25|28|3D|3F|42|53|57P|58)/
+
+const mayBeOfOne = (cause: Cause.Cause<Error>) => {
+  const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+  return error !== undefined && "code" in error && typeof error.code === "string" && !ofServer.test(error.code)
+}
+
+export const make = Effect.fnUntraced(function*(
+  client: PgClient.PgClient,
+  schema: string,
+  listener: string | undefined,
+  serverTime: ServerTime.ServerTime
+) {
+  const context = inBackground(yield* Effect.context<never>())
+
+  // A number binds as int4, int8 or float8, by its value, and an array by its elements': bind what is of one type always.
+  const statement = `select answer, number, "position", retry_after, micros from ${schema}.operate(
+    $1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text, $10::boolean
+  )`
+
+  /** In the order of their keys, which is the same everywhere: so no two statements wait for each other in a circle. */
+  const run = (unordered: ReadonlyArray<Operation>, wait: boolean): Effect.Effect<ReadonlyArray<Answer>, Error> => {
+    const entries = unordered.map((operation, index) => ({ operation, index, key: encode(operation.key) }))
+    if (entries.length > 1) entries.sort((a, b) => a.key < b.key ? -1 : a.key > b.key ? 1 : 0)
+    const sent = ServerTime.localTime()
+    return client.unsafe<Answer>(statement, [
+      entries.map(({ operation }) => operation.kind),
+      entries.map(({ key }) => key),
+      entries.map(({ operation }) => encode(operation.holderId)),
+      entries.map(({ operation }) => BigInt(operation.permits)),
+      entries.map(({ operation }) => BigInt(operation.limit)),
+      entries.map(({ operation }) => millis(operation.ttl)),
+      entries.map(({ operation }) => operation.fencingToken ?? 0n),
+      entries.map(({ operation }) => BigInt(operation.latest ?? 0)),
+      listener ?? null,
+      wait
+    ]).withoutTransform.pipe(
+      apart(client),
+      Effect.mapError(serverError),
+      Effect.map((rows) => {
+        serverTime.learn("", sent, Number(rows[0]!.micros))
+        const answers: Array<Answer> = []
+        for (const [position, { index }] of entries.entries()) answers[index] = rows[position]!
+        return answers
+      })
+    )
+  }
+
+  const makeBatches = (wait: boolean) =>
+    Batches.make({
+      run: (operations: ReadonlyArray<Operation>) => run(operations, wait),
+      mayBeOfOne,
+      mostPerBatch,
+      mostUnderWay: 1,
+      context
+    })
+
+  const batches = makeBatches(false)
+  /** Renewals are many at once: nothing else stands behind them. */
+  const refreshes = makeBatches(false)
+
+  /** Of keys that somebody else has locked, each by itself: so no key waits for another. */
+  const locked = new Map<string, { readonly batches: Batches.Batches<Operation, Answer, Error>; users: number }>()
+
+  const submitLocked = (key: string, operations: ReadonlyArray<Operation>) =>
+    Effect.suspend(() => {
+      const own = locked.get(key) ?? { batches: makeBatches(true), users: 0 }
+      locked.set(key, own)
+      own.users++
+      return Effect.ensuring(
+        own.batches.submit(operations),
+        Effect.sync(() => {
+          if (--own.users === 0) locked.delete(key)
+        })
+      )
+    })
+
+  /** Answers are never `busy`. */
+  const submit = (operations: ReadonlyArray<Operation>): Effect.Effect<ReadonlyArray<Answer>, Error> =>
+    Effect.suspend(() => {
+      const [first] = operations
+      if (first === undefined) return Effect.succeed([])
+      if (operations.length === 1 && locked.has(first.key)) return submitLocked(first.key, operations)
+      return Effect.flatMap((first.kind === "refresh" ? refreshes : batches).submit(operations), (answers) => {
+        const busy = new Map<string, Array<number>>()
+        for (const [index, { answer }] of answers.entries()) {
+          if (answer !== "busy") continue
+          const { key } = operations[index]!
+          const indices = busy.get(key)
+          if (indices === undefined) busy.set(key, [index])
+          else indices.push(index)
+        }
+        if (busy.size === 0) return Effect.succeed(answers)
+        const all = Array.from(answers)
+        return Effect.as(
+          Effect.forEach(
+            busy,
+            ([key, indices]) =>
+              Effect.map(submitLocked(key, indices.map((index) => operations[index]!)), (answers) => {
+                for (const [position, index] of indices.entries()) all[index] = answers[position]!
+              }),
+            { concurrency: "unbounded", discard: true }
+          ),
+          all
+        )
+      })
+    })
+
+  return { submit }
+})

@@ -1,0 +1,109 @@
+/** Smart batching, without a store. */
+import { describe, expect, it } from "@effect/vitest"
+import { Context, Deferred, Effect, Exit, Fiber } from "effect"
+import * as Batches from "../../src/backings/internal/batches.ts"
+import { until } from "../utils/until.ts"
+
+/** Batches whose requests end when the test says so. */
+const controlled = (options: { readonly mayBeOfOne?: boolean } = {}) => {
+  const sent: Array<{ readonly operations: ReadonlyArray<number>; readonly end: Deferred.Deferred<void, string> }> = []
+  let interrupted = 0
+  const batches = Batches.make<number, string, string>({
+    run: (operations) =>
+      Effect.suspend(() => {
+        const end = Deferred.makeUnsafe<void, string>()
+        sent.push({ operations, end })
+        return Effect.as(Deferred.await(end), operations.map(String))
+      }).pipe(Effect.onInterrupt(() => Effect.sync(() => void interrupted++))),
+    mayBeOfOne: () => options.mayBeOfOne ?? false,
+    mostPerBatch: 3,
+    mostUnderWay: 1,
+    context: Context.empty()
+  })
+  const submit = (...operations: ReadonlyArray<number>) =>
+    Effect.forkChild(batches.submit(operations), { startImmediately: true })
+  const sentAre = (...expected: ReadonlyArray<ReadonlyArray<number>>) =>
+    Effect.andThen(
+      until(Effect.sync(() => sent.length >= expected.length)),
+      Effect.sync(() => expect(sent.map(({ operations }) => operations)).toEqual(expected))
+    )
+  const succeed = (index: number) => Deferred.succeed(sent[index]!.end, undefined)
+  return { submit, sent, sentAre, succeed, interrupted: () => interrupted }
+}
+
+describe("batches", () => {
+  it.live("what arrives together goes at once, what arrives meanwhile goes in the next ones, and each gets its answers", () =>
+    Effect.gen(function*() {
+      const { sentAre, submit, succeed } = controlled()
+      const first = [yield* submit(1), yield* submit(2)]
+      yield* sentAre([1, 2])
+      const second = [yield* submit(3), yield* submit(4, 5, 6), yield* submit(7)]
+      yield* succeed(0)
+      expect(yield* Effect.forEach(first, Fiber.join)).toEqual([["1"], ["2"]])
+      yield* sentAre([1, 2], [3, 4, 5])
+      yield* succeed(1)
+      yield* sentAre([1, 2], [3, 4, 5], [6, 7])
+      yield* succeed(2)
+      expect(yield* Effect.forEach(second, Fiber.join)).toEqual([["3"], ["4", "5", "6"], ["7"]])
+    }))
+
+  it.live("what is given up before it is sent is not sent", () =>
+    Effect.gen(function*() {
+      const { sentAre, submit, succeed } = controlled()
+      yield* submit(1)
+      yield* sentAre([1])
+      const given = yield* submit(2)
+      const kept = yield* submit(3)
+      yield* Fiber.interrupt(given)
+      yield* succeed(0)
+      yield* sentAre([1], [3])
+      yield* succeed(1)
+      expect(yield* Fiber.join(kept)).toEqual(["3"])
+    }))
+
+  it.live("a request is interrupted when nobody waits for it any more, and an interruption ends with the request", () =>
+    Effect.gen(function*() {
+      const { interrupted, sentAre, submit, succeed } = controlled()
+      const fibers = [yield* submit(1), yield* submit(2)]
+      yield* sentAre([1, 2])
+      const interruption = yield* Effect.forkChild(Fiber.interrupt(fibers[0]!), { startImmediately: true })
+      yield* Effect.sleep("20 millis")
+      expect([interruption.pollUnsafe(), interrupted()]).toEqual([undefined, 0])
+      yield* Fiber.interrupt(fibers[1]!)
+      yield* Fiber.join(interruption)
+      expect(interrupted()).toBe(1)
+      const next = yield* submit(3)
+      yield* sentAre([1, 2], [3])
+      yield* succeed(1)
+      expect(yield* Fiber.join(next)).toEqual(["3"])
+    }))
+
+  it.live("a request that is not answered does not keep the next one for ever", () =>
+    Effect.gen(function*() {
+      const { sentAre, submit, succeed } = controlled()
+      yield* submit(1)
+      yield* sentAre([1])
+      const next = yield* submit(2)
+      yield* sentAre([1], [2])
+      yield* succeed(1)
+      expect(yield* Fiber.join(next)).toEqual(["2"])
+    }))
+
+  it.live("a failure that may be of one operation is of that one alone, and any other is of all", () =>
+    Effect.gen(function*() {
+      for (const mayBeOfOne of [true, false]) {
+        const { sent, submit } = controlled({ mayBeOfOne })
+        const fibers = [yield* submit(1), yield* submit(2), yield* submit(3)]
+        let ended = 0
+        yield* until(Effect.sync(() => {
+          for (; ended < sent.length; ended++) {
+            const { end, operations } = sent[ended]!
+            Deferred.doneUnsafe(end, operations.includes(2) ? Exit.fail("refused") : Exit.void)
+          }
+          return fibers.every((fiber) => fiber.pollUnsafe() !== undefined)
+        }))
+        const exits = yield* Effect.forEach(fibers, Fiber.await)
+        expect(exits.map(Exit.isSuccess)).toEqual(mayBeOfOne ? [true, false, true] : [false, false, false])
+      }
+    }))
+})

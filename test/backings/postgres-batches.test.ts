@@ -1,0 +1,94 @@
+/** What shares a statement with others neither waits for them nor fails with them. */
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Duration, Effect, Fiber } from "effect"
+import { inject } from "vitest"
+import { buildOn, connect, freshName } from "../utils/postgres.ts"
+import { until } from "../utils/until.ts"
+
+const url = inject("postgresUrl")
+const minute = Duration.minutes(1)
+
+/** A schema of its own, and somebody who keeps the key locked until the end of a scope. */
+const withLockedKey = Effect.gen(function*() {
+  const schema = freshName()
+  const { backing } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false })
+  yield* backing.tryAcquire("locked", "a", minute, 1, 1)
+  const other = yield* connect(url, { maxConnections: 1 })
+  const isLocked = yield* Deferred.make<void>()
+  const unlock = yield* Deferred.make<void>()
+  const transaction = yield* Effect.forkScoped(other.withTransaction(Effect.gen(function*() {
+    yield* other.unsafe(`select from "${schema}".semaphores where name = '"locked"' for update`)
+    yield* Deferred.succeed(isLocked, undefined)
+    yield* Deferred.await(unlock)
+  })))
+  yield* Deferred.await(isLocked)
+  return { backing, unlock: Effect.andThen(Deferred.succeed(unlock, undefined), Fiber.join(transaction)) }
+})
+
+describe("a key that somebody else has locked", () => {
+  it.live("delays no operation on another key, which was sent before it, with it, or after it", () =>
+    Effect.gen(function*() {
+      const { backing, unlock } = yield* withLockedKey
+      const ask = (key: string) => backing.tryAcquire(key, "b", minute, 1, 1)
+      const waits = yield* Effect.forkScoped(ask("locked"), { startImmediately: true })
+      const together = yield* Effect.forEach(
+        ["before", "locked", "with", "locked"],
+        (key) => Effect.forkScoped(ask(key), { startImmediately: true })
+      )
+      expect(yield* Effect.timeout(Fiber.join(together[0]!), "5 seconds")).toMatchObject({ _tag: "Acquired" })
+      expect(yield* Effect.timeout(Fiber.join(together[2]!), "5 seconds")).toMatchObject({ _tag: "Acquired" })
+      expect(yield* Effect.timeout(ask("after"), "5 seconds")).toMatchObject({ _tag: "Acquired" })
+      const locked = [waits, together[1]!, together[3]!]
+      expect(locked.map((fiber) => fiber.pollUnsafe())).toEqual([undefined, undefined, undefined])
+      yield* unlock
+      expect(yield* Effect.forEach(locked, (fiber) => Fiber.join(fiber))).toEqual([false, false, false])
+    }))
+
+  it.live("delays the refresh of no other key, and an operation that is given up lets its connection go", () =>
+    Effect.gen(function*() {
+      const { backing, unlock } = yield* withLockedKey
+      const keys = Array.from({ length: 50 }, (_, index) => `key ${index}`)
+      const short = Duration.seconds(4)
+      yield* Effect.forEach(keys, (key) => backing.tryAcquire(key, "a", short, 1, 1), { concurrency: "unbounded" })
+      const request = { holderId: "a", ttl: minute, limit: 1, permits: 1 }
+      const refreshed = yield* Effect.forkScoped(
+        backing.refreshAll!(["locked", ...keys].map((key) => ({ key, ...request }))),
+        { startImmediately: true }
+      )
+      yield* until(
+        Effect.map(
+          Effect.forEach(keys, (key) => backing.inspect!(key)),
+          (states) => states.every(({ holders: [holder] }) => Duration.toSeconds(holder!.remaining) > 10)
+        )
+      )
+      expect(refreshed.pollUnsafe()).toBeUndefined()
+      // More than the pool has connections.
+      for (let times = 0; times < 15; times++) {
+        yield* Effect.timeoutOption(backing.tryAcquire("locked", "b", minute, 1, 1), "20 millis")
+      }
+      expect(yield* Effect.timeout(backing.tryAcquire("free", "b", minute, 1, 1), "5 seconds")).toMatchObject({
+        _tag: "Acquired"
+      })
+      yield* unlock
+      expect((yield* Fiber.join(refreshed)).filter((answer) => answer !== false)).toHaveLength(51)
+    }))
+})
+
+describe("an operation that PostgreSQL refuses", () => {
+  it.live("fails by itself: those that share its statement succeed", () =>
+    Effect.gen(function*() {
+      const schema = freshName()
+      const { backing, sql } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false })
+      yield* sql.unsafe(`alter table "${schema}".contenders add check (name <> '"poison"')`)
+      const ids = Array.from({ length: 40 }, (_, index) => index === 17 ? "poison" : `holder ${index}`)
+      for (const keyOf of [() => "one", (id: string) => id]) {
+        const results = yield* Effect.forEach(
+          ids,
+          (id) => Effect.result(backing.tryAcquire(keyOf(id), id, minute, 100, 1)),
+          { concurrency: "unbounded" }
+        )
+        expect(results.flatMap(({ _tag }, index) => _tag === "Failure" ? [ids[index]] : [])).toEqual(["poison"])
+      }
+      expect(yield* backing.getCount("one", minute)).toBe(ids.length - 1)
+    }))
+})
