@@ -3,7 +3,7 @@ import * as Path from "node:path"
 import { expect, it } from "vitest"
 
 /** They still tell their waiters to ask again, instead of granting. */
-const telling = ["etcd", "postgres"]
+const telling = ["postgres"]
 
 const backings = Path.resolve(import.meta.dirname, "../../src/backings")
 
