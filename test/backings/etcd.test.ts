@@ -73,7 +73,7 @@ describe("an identifier that goes on in another process", () => {
       expect(yield* keys(second.client)).toEqual([])
     }))
 
-  it.live("keeps its place in line", () =>
+  it.live("keeps its place in line, and is granted there", () =>
     Effect.gen(function*() {
       const [first, second] = [yield* build(), yield* build()]
       const key = freshKey()
@@ -135,7 +135,7 @@ describe("a request that the client repeats", () => {
         requests.push(request)
         return txn(request, options)
       }
-      const lost = proxy.loseReplyTo(/1 60/)
+      const lost = proxy.loseReplyTo(/1 60 1/)
       expect(yield* backing.tryAcquire("key", "second", minute, 1, 1)).toMatchObject({ _tag: "Acquired" })
       yield* Effect.promise(() => lost)
       const acquire = requests.find(({ success }) => success?.some(({ request_put }) => request_put?.lease === kept))!
@@ -251,12 +251,14 @@ describe("when the layer closes", () => {
       const observer = yield* connect(url)
       const scope = yield* Scope.make()
       const { context } = yield* Scope.provide(build({}, url), scope)
-      const semaphore = yield* Effect.provide(DistributedSemaphore.make("key", { limit: 40, ttl: "1 minute" }), context)
-      let inside = 0
-      const meet = Effect.andThen(Effect.sync(() => inside++), until(Effect.sync(() => inside === 40)))
-      yield* Effect.forEach(Array.from({ length: 40 }), () => semaphore.withPermits(1)(meet), {
-        concurrency: "unbounded"
-      })
+      // Those with different ttls share no lease.
+      for (let seconds = 60; seconds < 100; seconds++) {
+        const mutex = yield* Effect.provide(
+          DistributedSemaphore.make("key", { ttl: Duration.seconds(seconds) }),
+          context
+        )
+        yield* mutex.withPermits(1)(Effect.void)
+      }
       yield* until(Effect.map(leases(observer), (all) => all.length <= 16))
       expect(yield* leases(observer)).toHaveLength(16)
       yield* Scope.close(scope, Exit.void)

@@ -196,53 +196,61 @@ describe("a lease that somebody revokes", () => {
       await client.leaseClient.leaseRevoke({ ID: kv!.lease })
     })
 
+  const make = DistributedSemaphore.make("key", { ttl: "3 seconds" })
+
+  /** A process of its own, whose contenders share no lease with those of others. */
+  const inProcess = (url: string) =>
+    Effect.flatMap(
+      connect(url),
+      (client) => Effect.flatMap(Layer.build(EtcdBacking.layer(client)), (context) => Effect.provide(make, context))
+    )
+
   it.live("of a hold: the next in line goes at once, and the holder is told at its next refresh", () =>
     Effect.gen(function*() {
       const { url } = yield* server
       const client = yield* connect(url)
-      yield* Effect.gen(function*() {
-        const mutex = yield* DistributedSemaphore.make("key", { ttl: "1 minute", refreshInterval: "1 second" })
-        const holder = yield* Effect.forkScoped(Effect.flip(mutex.withPermits(1)(Effect.never)))
-        yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
-        const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.void))
-        yield* until(Effect.map(metrics(url), (all) => all.etcd_debugging_mvcc_watcher_total === 1))
-        yield* revokeLeaseOf(client, "semaphore/key/hold/")
-        const [duration] = yield* Effect.timed(Fiber.join(waiter))
-        expect(Duration.toMillis(duration)).toBeLessThan(500)
-        expect(yield* Fiber.join(holder)).toMatchObject({ _tag: "LockLostError", reason: "revoked" })
-        expect(yield* keys(client)).toEqual([])
-      }).pipe(Effect.provide(EtcdBacking.layer(client)))
+      const [one, other] = [yield* inProcess(url), yield* inProcess(url)]
+      const holder = yield* Effect.forkScoped(
+        Effect.flip(one.withPermits(1, { identifier: "holder" })(Effect.never))
+      )
+      yield* until(Effect.map(one.currentCount, (count) => count === 1))
+      const waiter = yield* Effect.forkScoped(other.withPermits(1)(Effect.void))
+      yield* until(Effect.map(other.inspect, ({ line }) => line.length === 1))
+      yield* until(Effect.map(metrics(url), (all) => all.etcd_debugging_mvcc_watcher_total === 1))
+      yield* revokeLeaseOf(client, "semaphore/key/holder/")
+      const [duration] = yield* Effect.timed(Fiber.join(waiter))
+      expect(Duration.toMillis(duration)).toBeLessThan(500)
+      expect(yield* Fiber.join(holder)).toMatchObject({ _tag: "LockLostError", reason: "revoked" })
+      expect(yield* keys(client)).toEqual([])
     }))
 
   it.live("of a place: those behind move up, and the waiter stands at the end when it looks next", () =>
     Effect.gen(function*() {
       const { url } = yield* server
       const client = yield* connect(url)
-      yield* Effect.gen(function*() {
-        const mutex = yield* DistributedSemaphore.make("key", { ttl: "3 seconds" })
-        const done = yield* Deferred.make<void>()
-        const order: Array<string> = []
-        const holder = yield* Effect.forkScoped(mutex.withPermits(1)(Deferred.await(done)), { startImmediately: true })
-        yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
-        const line = Effect.map(mutex.inspect, ({ line }) => line.map(({ identifier }) => identifier).join())
-        const waiters: Array<Fiber.Fiber<unknown, unknown>> = []
-        for (const [identifier, expected] of [["a", "a"], ["b", "a,b"]] as const) {
-          const work = Effect.sync(() => order.push(identifier))
-          waiters.push(yield* Effect.forkScoped(mutex.withPermits(1, { identifier })(work)))
-          yield* until(Effect.map(line, (names) => names === expected))
-        }
-        yield* revokeLeaseOf(client, "semaphore/key/line/a")
-        yield* until(Effect.map(line, (names) => names === "b,a"), "4 seconds")
-        yield* Deferred.succeed(done, undefined)
-        yield* Fiber.joinAll([holder, ...waiters])
-        expect(order).toEqual(["b", "a"])
-      }).pipe(Effect.provide(EtcdBacking.layer(client)))
+      const [one, other] = [yield* inProcess(url), yield* inProcess(url)]
+      const done = yield* Deferred.make<void>()
+      const order: Array<string> = []
+      const holder = yield* Effect.forkScoped(one.withPermits(1)(Deferred.await(done)), { startImmediately: true })
+      yield* until(Effect.map(one.currentCount, (count) => count === 1))
+      const line = Effect.map(one.inspect, ({ line }) => line.map(({ identifier }) => identifier).join())
+      const waiters: Array<Fiber.Fiber<unknown, unknown>> = []
+      for (const [mutex, identifier, expected] of [[other, "a", "a"], [one, "b", "a,b"]] as const) {
+        const work = Effect.sync(() => order.push(identifier))
+        waiters.push(yield* Effect.forkScoped(mutex.withPermits(1, { identifier })(work)))
+        yield* until(Effect.map(line, (names) => names === expected))
+      }
+      yield* revokeLeaseOf(client, "semaphore/key/a/")
+      yield* until(Effect.map(line, (names) => names === "b,a"), "4 seconds")
+      yield* Deferred.succeed(done, undefined)
+      yield* Fiber.joinAll([holder, ...waiters])
+      expect(order).toEqual(["b", "a"])
     }))
 })
 
 describe.each([true, false])("interrupting take at any moment, push %s", (push) => {
   it.live(
-    "2000 times: no key, no watcher, no fiber, and no lease but the few that are kept",
+    "2000 times: no key, no watcher but the one that is shared, no fiber, and no lease but the few that are kept",
     () =>
       Fibers.counted((running) =>
         Effect.gen(function*() {
@@ -256,6 +264,13 @@ describe.each([true, false])("interrupting take at any moment, push %s", (push) 
             // How long an acquire takes depends on the machine's disk.
             const [duration] = yield* Effect.timed(Effect.repeat(cycle, { times: 9 }))
             const latest = Math.max(12, Duration.toMillis(duration) / 10 * 3)
+            // The subscription of the key outlives its last waiter.
+            const holder = yield* Effect.forkScoped(
+              Effect.scoped(Effect.andThen(semaphore.take(2), Effect.sleep("300 millis")))
+            )
+            yield* until(Effect.map(semaphore.currentCount, (count) => count === 2))
+            yield* cycle
+            yield* Fiber.join(holder)
             const before = yield* Fibers.steady(running)
             let acquired = 0
             const contender = Effect.gen(function*() {
@@ -271,10 +286,11 @@ describe.each([true, false])("interrupting take at any moment, push %s", (push) 
             expect(acquired).toBeLessThan(2000)
             yield* until(Effect.map(keys(observer), (names) => names.length === 0))
             yield* until(Effect.map(leases(observer), (all) => all.length <= 16))
-            yield* until(Effect.map(metrics(url), (all) => all.etcd_debugging_mvcc_watcher_total === 0))
+            expect((yield* metrics(url)).etcd_debugging_mvcc_watcher_total).toBe(push ? 1 : 0)
             expect(yield* Fibers.steady(running)).toBe(before)
           }).pipe(Effect.provide(EtcdBacking.layer(client, { pushBasedAcquireEnabled: push })))
           yield* until(Effect.map(leases(observer), (all) => all.length === 0))
+          yield* until(Effect.map(metrics(url), (all) => all.etcd_debugging_mvcc_watcher_total === 0))
           expect(yield* keys(observer)).toEqual([])
         })
       ),

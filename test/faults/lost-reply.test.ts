@@ -49,8 +49,13 @@ const stores = {
         Etcd.connect(`http://127.0.0.1:${port}`, { faultHandling: { host: () => noop } }),
         (client) => EtcdBacking.layer(client, { pushBasedAcquireEnabled: push })
       )),
-    // The value of a hold is the number of permits and the ttl, that of a place has the limit, too; a release removes a note.
-    requests: { tryAcquire: /\d 20/, join: /\d 20 \d/, refresh: /\/hold\//, release: /\/note\/[^/]+\/hold/ }
+    // The value of a contender is its number of permits, the ttl and the limit. A release names the key, without a value.
+    requests: {
+      tryAcquire: /\d 20 \d/,
+      join: /\d 20 \d/,
+      refresh: /semaphore\/lost/,
+      release: /[0-9a-f-]{36}\/a(?![^]*\d 20 \d)/
+    }
   }
 }
 

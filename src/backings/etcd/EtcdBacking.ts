@@ -14,19 +14,15 @@
  */
 import { Duration, Effect, Layer, Schedule } from "effect"
 import type { Etcd3 } from "etcd3"
-import type { SemaphoreState } from "../../core/Backing.ts"
+import type { RefreshRequest, SemaphoreState } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
-import { look, viewOf } from "./answers.ts"
-import * as Contenders from "./contenders.ts"
-import type { Contender } from "./contenders.ts"
-import * as Leases from "./leases.ts"
-import * as Mirrors from "./mirrors.ts"
+import { Leases } from "./leases.ts"
+import * as Lines from "./lines.ts"
 import * as Names from "./names.ts"
 import * as Operations from "./operations.ts"
-import * as Requests from "./requests.ts"
 import * as Store from "./store.ts"
-import * as View from "./view.ts"
+import type { Contender, View } from "./view.ts"
 
 /**
  * @category options
@@ -67,95 +63,97 @@ export const holdName = (
   key: string,
   identifier: string,
   options: Pick<EtcdBackingOptions, "keyPrefix"> = {}
-): string => Names.contender(options.keyPrefix ?? defaultPrefix, key, identifier).hold.a.toString()
+): string => `${Names.contender(Names.semaphore(options.keyPrefix ?? defaultPrefix, key), identifier)}a`
 
 const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOptions) {
   const prefix = options.keyPrefix ?? defaultPrefix
   const store = Store.make(client)
-  const leases = yield* Leases.make(store)
-  const contenders = Contenders.make(leases)
-
-  const mirrors = options.pushBasedAcquireEnabled === false ? undefined : yield* Mirrors.make(
+  const leases = new Leases(store)
+  yield* Effect.addFinalizer(() => Effect.ensuring(leases.close, Effect.sync(() => store.keepAlives.reset())))
+  const watches = options.pushBasedAcquireEnabled !== false
+  const lines = yield* Lines.make(
     store,
-    (key) => Names.semaphore(prefix, key),
-    options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
+    watches,
+    options.pushStreamRetrySchedule ?? Schedule.spaced("1 second"),
+    (names, { identifier, token }) => {
+      const member = leases.member(Names.contender(names, identifier))
+      if (member?.token !== token) return false
+      member.holds = true
+      return true
+    }
   )
+  const { refreshAll, release, tryAcquire } = Operations.make(store, leases, lines)
 
-  const { refresh, release, tryAcquire } = Operations.make(store, leases, contenders, mirrors)
+  const request = (key: string, identifier: string) => {
+    const names = Names.semaphore(prefix, key)
+    return { names, identifier, contender: Names.contender(names, identifier) }
+  }
 
-  /** The operation `name`, of a contender. */
-  const operate = <A>(
-    name: string,
-    key: string,
-    identifier: string,
-    operation: (names: Names.ContenderNames, contender: Contender) => Effect.Effect<A, Error>
-  ) =>
-    Effect.suspend(() => {
-      const names = Names.contender(prefix, key, identifier)
-      return failsAs(name, contenders.operate(names, (contender) => operation(names, contender)))
-    })
+  const refresh = (requests: ReadonlyArray<RefreshRequest>) =>
+    failsAs("refresh", () =>
+      refreshAll(requests.map(({ fencingToken, holderId, key, ttl }) => ({
+        ...request(key, holderId),
+        ttl: wholeSeconds(ttl),
+        token: fencingToken
+      }))))
 
-  /** In whole seconds, rounded down. */
-  const timeLeft = (entries: Iterable<View.Hold | View.Place>) =>
-    Effect.map(
-      Effect.forEach(new Set(Array.from(entries, ({ lease }) => lease)), (lease) =>
-        Effect.map(store.secondsLeft(lease), (seconds) =>
-          [lease, Duration.seconds(Math.max(0, seconds))] as const), {
-        concurrency: 16
-      }),
-      (times) =>
-        new Map(times)
+  const look = (operation: string, key: string) => failsAs(operation, () => lines.look(Names.semaphore(prefix, key)))
+
+  const stateOf = Effect.fnUntraced(function*({ holders, waiters }: View) {
+    const leases = new Set(Array.from([...holders.values(), ...waiters.values()], ({ lease }) => lease))
+    // In whole seconds, rounded down.
+    const left = new Map(
+      yield* Effect.forEach(
+        leases,
+        (lease) =>
+          Effect.map(store.secondsLeft(lease), (seconds) => [lease, Duration.seconds(Math.max(0, seconds))] as const),
+        {
+          concurrency: 16
+        }
+      )
     )
-
-  const stateOf = Effect.fnUntraced(function*({ holds, line }: View.View) {
-    const times = yield* timeLeft([...holds.values(), ...line.values()])
-    const describe = ([identifier, { lease, permits }]: readonly [string, View.Hold | View.Place]) => ({
+    const describe = ({ identifier, lease, permits, token }: Contender) => ({
       identifier,
       permits,
-      remaining: times.get(lease)!
+      fencingToken: FencingToken(token),
+      remaining: left.get(lease)!
     })
     return {
-      holders: Array.from(holds, (entry) => ({ ...describe(entry), fencingToken: FencingToken(entry[1].created) })),
-      line: Array.from(line, describe)
+      holders: Array.from(holders.values(), describe),
+      line: Array.from(waiters.values(), describe)
     } satisfies SemaphoreState
   })
 
   return DistributedSemaphoreBacking.of({
+    // What comes later than it may ends with its lease (B12).
     tryAcquire: (key, identifier, ttl, limit, permits, options) =>
-      operate("tryAcquire", key, identifier, (names, contender) => {
-        const request = { key, identifier, ttl: wholeSeconds(ttl), limit, permits, queue: options?.queue ?? false }
-        return tryAcquire(request, names, contender)
-      }),
+      failsAs("tryAcquire", () =>
+        tryAcquire({
+          ...request(key, identifier),
+          ttl: wholeSeconds(ttl),
+          limit,
+          permits,
+          queue: options?.queue ?? false
+        })),
 
-    release: (key, identifier, permits) =>
-      operate("release", key, identifier, (names, contender) => release(identifier, permits, names, contender)),
+    release: (key, identifier, permits, options) =>
+      failsAs("release", () => release(request(key, identifier), permits, options?.fencingToken)),
 
-    refresh: (key, identifier, ttl) =>
-      operate(
-        "refresh",
-        key,
-        identifier,
-        (names, contender) => refresh(identifier, wholeSeconds(ttl), names, contender)
-      ),
+    refresh: (key, holderId, ttl, limit, permits, options) =>
+      Effect.map(refresh([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
 
-    getCount: (key) =>
-      Effect.suspend(() => {
-        const names = Names.semaphore(prefix, key)
-        return failsAs(
-          "getCount",
-          Effect.map(store.txn(Requests.holdsOf(names)), (answer) => View.held(viewOf(names, answer)))
-        )
-      }),
+    refreshAll: refresh,
 
-    onPermitsReleased: mirrors?.listen,
+    getCount: (key) => Effect.map(look("getCount", key), ({ held }) => held),
 
-    inspect: (key) =>
-      failsAs("inspect", Effect.flatMap(Effect.suspend(() => look(store, Names.semaphore(prefix, key))), stateOf))
+    onPermitsReleased: watches ? (key) => lines.listen(Names.semaphore(prefix, key)) : undefined,
+
+    inspect: (key) => Effect.flatMap(look("inspect", key), (view) => failsAs("inspect", () => stateOf(view)))
   })
 })
 
-const failsAs = <A>(operation: string, effect: Effect.Effect<A, Error>) =>
-  Effect.mapError(effect, (cause) => new SemaphoreBackingError({ operation, cause }))
+const failsAs = <A>(operation: string, effect: () => Effect.Effect<A, Error>) =>
+  Effect.mapError(Effect.suspend(effect), (cause) => new SemaphoreBackingError({ operation, cause }))
 
 /** What etcd counts in. More than a century is for ever. */
 const wholeSeconds = (ttl: Duration.Duration): number => Math.min(Math.ceil(Duration.toSeconds(ttl)), 4e9)

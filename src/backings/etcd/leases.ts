@@ -1,130 +1,331 @@
 /**
- * The leases of a process. One belongs to one contender at a time; when it is free again it is kept for the next, because to
- * grant and to revoke one is a raft write each, and to renew one is none.
+ * The leases of a process, and who is on which.
+ *
+ * Contenders share a lease if they were renewed last at the same time: then it ends when each of them should end (B6). So a lease is
+ * renewed only for all who are on it; those who are refreshed without the others move to another one.
+ *
+ * What was put on a lease by a request that failed, was repeated or was given up may still arrive, and must not stay. While a lease has
+ * such a *doubt*, nothing else is put on it and nobody renews it: what arrives late ends with the lease, or finds it gone (B12).
  */
-import { Effect } from "effect"
-import type { Scope } from "effect"
-import type { Renewal, Store } from "./store.ts"
+import { Effect, Exit, Fiber } from "effect"
+import type { ITxnRequest, ITxnResponse } from "etcd3"
+import type { Renewal } from "./keepAlives.ts"
+import type { Entry } from "./requests.ts"
+import type { Store } from "./store.ts"
 import { isLeaseNotFound } from "./store.ts"
+
+/** A contender that this process put on a lease. */
+export interface Member extends Entry {
+  readonly on: Lease
+  /** When it was put or refreshed last, in milliseconds of the monotonic clock. */
+  refreshed: number
+}
+
+interface Doubt {
+  /** Those that may still want what it put. */
+  readonly contenders: Set<string>
+  /** The request, unless it was answered. */
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
+}
 
 export interface Lease {
   readonly id: string
   /** Seconds. */
   readonly ttl: number
-  /** Whether it is granted, and nobody has begun to revoke it. */
-  isUsable: boolean
-  /** When it was granted or renewed last, in milliseconds of the monotonic clock. */
-  renewed: number
+  granting: Fiber.Fiber<unknown, Error> | undefined
+  renewed: Renewal
+  isRevoked: boolean
+  /** By contender. */
+  readonly members: Map<string, Member>
+  /** No member was refreshed earlier. */
+  since: number
+  /** How many requests put something on it just now. */
+  users: number
+  readonly doubts: Set<Doubt>
 }
 
-export interface Leases {
-  /** One that is free, or a new one that is yet to be granted. */
-  readonly take: (ttl: number) => Lease
-  /**
-   * Sends a request and sees to it that the lease lasts a full ttl from now. Nothing if there is no such lease any more, and
-   * so nothing of what the request put on it.
-   *
-   * The lease is renewed while the request is under way. If much of its time is over, or if `first` is set, it is renewed before:
-   * were it to expire just after the request, then what this replaced would be lost with it.
-   */
-  readonly use: <A extends { readonly header: { readonly raft_term: string } }>(
-    lease: Lease,
-    request: (id: string) => Effect.Effect<A, Error>,
-    first?: "first"
-  ) => Effect.Effect<A | undefined, Error>
-  /** Renews; false if there is no such lease any more. */
-  readonly renew: (lease: Lease) => Effect.Effect<boolean, Error>
-  /** Keeps a lease for others: nothing may be attached to it, nor be on its way. */
-  readonly keep: (lease: Lease) => void
-  readonly revoke: (lease: Lease) => Effect.Effect<void, Error>
-}
+const mostMembers = 250
 
-const now = () => performance.now()
+/** To grant and to revoke one is a raft write each, and to renew one is none. */
+const mostFree = 16
 
-export const lives = ({ renewed, ttl }: Lease): boolean => now() - renewed < ttl * 1000
+/** How long a release waits for a request that was given up. */
+const patience = "500 millis"
 
-const isFresh = ({ renewed, ttl }: Lease): boolean => now() - renewed < ttl * 500
+/** Within this many milliseconds it is the same time: less than what the semaphore refreshes together. */
+const sameTime = (ttl: number) => Math.min(200, ttl * 1000 / 30)
+
+const age = ({ renewed }: Lease): number => performance.now() - renewed.sent
+
+const isGranted = (lease: Lease): boolean => age(lease) < Number.POSITIVE_INFINITY
+
+const isFree = ({ doubts, members, users }: Lease): boolean => members.size + users + doubts.size === 0
 
 const newId = () => String(crypto.getRandomValues(new BigUint64Array(1))[0]! >> 1n || 1n)
 
-export const make = Effect.fnUntraced(function*(store: Store): Effect.fn.Return<Leases, never, Scope.Scope> {
-  /** The one that was freed last is taken first: those that are not needed expire. */
-  const free: Array<Lease> = []
-  /** How many of these there are, until the layer closes. */
-  let mostFree = 16
-  /** Those that are too many, until they are revoked. */
-  const surplus = new Set<Lease>()
+export class Leases {
+  private readonly store: Store
+  private readonly leases = new Set<Lease>()
+  private readonly members = new Map<string, Member>()
+  private isClosed = false
 
-  const revokeAll = (leases: Iterable<Lease>) =>
-    Effect.forEach(leases, ({ id }) => Effect.ignore(store.revoke(id)), { concurrency: "unbounded", discard: true })
+  constructor(store: Store) {
+    this.store = store
+  }
 
-  yield* Effect.addFinalizer(() => {
-    mostFree = 0
-    return Effect.timeoutOption(revokeAll([...free.splice(0).filter(lives), ...surplus]), "1 second")
-  })
-
-  const confirm = <A>(lease: Lease, effect: Effect.Effect<A, Error>) =>
-    Effect.suspend(() => {
-      const sent = now()
-      return Effect.map(effect, (answer) => {
-        if (answer !== undefined) lease.renewed = sent
-        return answer
-      })
+  get close(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.isClosed = true
+      const unused = Array.from(this.leases).filter(({ members }) => members.size === 0)
+      const revokes = Effect.forEach(unused, (lease) => Effect.ignore(this.revoke([lease])), { concurrency: 16 })
+      return Effect.asVoid(Effect.timeoutOption(revokes, "1 second"))
     })
+  }
 
-  const grant = (lease: Lease) =>
-    Effect.map(confirm(lease, Effect.as(store.grant(lease.id, lease.ttl), true)), () => void (lease.isUsable = true))
-
-  const keepAlive = (lease: Lease) => confirm(lease, store.keepAlive(lease.id))
+  member(contender: string): Member | undefined {
+    return this.members.get(contender)
+  }
 
   /**
+   * Puts something on a lease that then lasts a full ttl from now. Nothing if the lease has ended, and so has what was put there.
+   *
+   * The lease is renewed while the request is under way. If much of its time is over, or if `first` is set, it is renewed before:
+   * were it to end just after the request, then what this replaced would be lost with it.
+   */
+  put<A>(
+    ttl: number,
+    contenders: ReadonlyArray<string>,
+    request: (lease: string) => ITxnRequest,
+    landed: (answer: ITxnResponse, lease: Lease) => A,
+    first = false
+  ): Effect.Effect<A | undefined, Error> {
+    return Effect.suspend(() => {
+      const start = performance.now()
+      const lease = this.take(ttl)
+      lease.users++
+      const isReady = !isGranted(lease)
+        ? Effect.as(this.grant(lease), true)
+        : this.lasts(lease, first || age(lease) > ttl * 500 ? start : 0, 0n)
+      return Effect.flatMap(isReady, (isReady) => {
+        if (!isReady) return Effect.undefined
+        const sends = this.send(lease, contenders, request(lease.id), landed)
+        return Effect.flatMap(
+          Effect.all([sends, this.lasts(lease, start, 0n)], { concurrency: 2 }),
+          // What this replaced may have been renewed meanwhile.
+          ([{ result, term }]) =>
+            Effect.map(
+              this.lasts(lease, first ? performance.now() : start, term),
+              (lasts) => lasts ? result : undefined
+            )
+        )
+      }).pipe(
+        Effect.catchIf(isLeaseNotFound, () => Effect.as(Effect.sync(() => this.drop(lease)), undefined)),
+        Effect.ensuring(Effect.sync(() => {
+          lease.users--
+          this.tidy(lease)
+        }))
+      )
+    })
+  }
+
+  /** Takes in what is on a lease now. */
+  enter(lease: Lease, contender: string, entry: Entry, refreshed: number): void {
+    const known = this.members.get(contender)
+    // The answer to an earlier request may come later.
+    if (known !== undefined && known.modified > entry.modified) return
+    if (known !== undefined) this.leave(contender, known.lease)
+    const member: Member = { ...entry, lease: lease.id, on: lease, refreshed }
+    this.members.set(contender, member)
+    lease.members.set(contender, member)
+    lease.since = Math.min(lease.since, refreshed)
+  }
+
+  /**
+   * Which of these contenders can be renewed where they are, because all others there are refreshed at the same time. If leases were
+   * renewed together last time, too, all move to one of them.
+   */
+  together(contenders: ReadonlyArray<string>, start: number): ReadonlyMap<Lease, ReadonlyArray<string>> {
+    const byLease = new Map<Lease, Array<string>>()
+    for (const contender of contenders) {
+      const member = this.members.get(contender)!
+      member.refreshed = start
+      const others = byLease.get(member.on)
+      if (others === undefined) byLease.set(member.on, [contender])
+      else others.push(contender)
+    }
+    let last: { readonly ttl: number; readonly since: number; size: number } | undefined
+    for (const lease of Array.from(byLease.keys()).toSorted((a, b) => a.since - b.since)) {
+      const { doubts, members, since, ttl } = lease
+      let oldest = start
+      for (const { refreshed } of members.values()) oldest = Math.min(oldest, refreshed)
+      const isWhole = start - oldest <= sameTime(ttl) && doubts.size === 0
+      const isOneTooMany = isWhole && last?.ttl === ttl && since - last.since <= sameTime(ttl) &&
+        last.size + members.size <= mostMembers
+      if (!isWhole || isOneTooMany) byLease.delete(lease)
+      else lease.since = oldest
+      if (isOneTooMany) last!.size += members.size
+      else if (isWhole) last = { ttl, since, size: members.size }
+    }
+    return byLease
+  }
+
+  /**
+   * Sees to it that a lease lasts a full ttl from `start` on; whether it does.
+   *
    * A leader that was deposed and has not noticed still answers renewals that its successor knows nothing of. So a renewal
    * counts only if the member that passed it on was in no earlier term than one that answered a request, begun in the same
    * time, which a majority confirmed: whoever has led since then has given the lease a full ttl.
    */
-  const isRenewedIn = (
-    term: bigint,
+  lasts(lease: Lease, start: number, term: bigint): Effect.Effect<boolean, Error> {
+    return Effect.suspend(() => {
+      if (lease.isRevoked) return Effect.succeed(false)
+      const { renewed } = lease
+      if (renewed.sent >= start && renewed.term >= term) return Effect.succeed(true)
+      // Another member may know the present leader.
+      if (renewed.sent >= start) this.store.keepAlives.reset()
+      return Effect.flatMap(this.store.keepAlives.renew(lease.id), (renewal) => {
+        if (renewal === undefined) this.drop(lease)
+        else if (renewal.sent > lease.renewed.sent) lease.renewed = renewal
+        return this.lasts(lease, start, term)
+      })
+    })
+  }
+
+  /** A request about it may have had its effect, or may yet: what there is of it is not known any more. It stays on its lease. */
+  forget(contender: string): void {
+    this.members.delete(contender)
+  }
+
+  /** It has nothing on the lease any more. */
+  leave(contender: string, id: string): void {
+    if (this.members.get(contender)?.lease === id) this.members.delete(contender)
+    for (const lease of this.leases) if (lease.id === id && lease.members.delete(contender)) this.tidy(lease)
+  }
+
+  /** Waits a while for requests of a contender that were given up. */
+  settle(contender: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const fibers = this.doubtsOf(contender).flatMap(({ fiber }) => fiber ? [fiber] : [])
+      return fibers.length === 0 ? Effect.void : Effect.asVoid(Effect.timeoutOption(Fiber.awaitAll(fibers), patience))
+    })
+  }
+
+  /** For a contender that has nothing in the store: nothing of it comes later, unless others are on its lease. */
+  bury(contender: string): Effect.Effect<void, Error> {
+    return Effect.suspend(() => {
+      const doubts = this.doubtsOf(contender)
+      if (doubts.length === 0) return Effect.void
+      for (const { contenders } of doubts) contenders.delete(contender)
+      const isOver = ({ doubts, members, users }: Lease) =>
+        members.size + users === 0 && doubts.size > 0 &&
+        Array.from(doubts).every(({ contenders }) => contenders.size === 0)
+      return this.revoke(Array.from(this.leases).filter(isOver))
+    })
+  }
+
+  private doubtsOf(contender: string): ReadonlyArray<Doubt> {
+    const found: Array<Doubt> = []
+    for (const { doubts } of this.leases) {
+      for (const doubt of doubts) if (doubt.contenders.has(contender)) found.push(doubt)
+    }
+    return found
+  }
+
+  /** Of those that are free, the one that was renewed last is taken: those that are not needed end. */
+  private take(ttl: number): Lease {
+    let free: Lease | undefined
+    for (const lease of this.leases) {
+      if (isGranted(lease) && age(lease) >= lease.ttl * 1000 && lease.users === 0) this.drop(lease)
+      else if (lease.ttl !== ttl || lease.doubts.size > 0) continue
+      else if (isFree(lease)) free = free && age(free) < age(lease) ? free : lease
+      else if (performance.now() - lease.since <= sameTime(ttl) && lease.members.size + lease.users < mostMembers) {
+        return lease
+      }
+    }
+    free ??= {
+      id: newId(),
+      ttl,
+      granting: undefined,
+      renewed: { sent: Number.NEGATIVE_INFINITY, term: 0n },
+      isRevoked: false,
+      members: new Map(),
+      since: 0,
+      users: 0,
+      doubts: new Set()
+    }
+    free.since = performance.now()
+    this.leases.add(free)
+    return free
+  }
+
+  /** For all who put something on it, whoever of them gives up. */
+  private grant(lease: Lease): Effect.Effect<unknown, Error> {
+    lease.granting ??= Effect.runFork(
+      Effect.onExit(this.store.grant(lease.id, lease.ttl), (exit) =>
+        Effect.sync(() => {
+          if (Exit.isSuccess(exit)) lease.renewed = exit.value
+          else this.drop(lease)
+        }))
+    )
+    return Fiber.join(lease.granting)
+  }
+
+  /** Sends it, and takes in the answer, whether or not somebody waits for that. */
+  private send<A>(
     lease: Lease,
-    renewal: Renewal | undefined
-  ): Effect.Effect<boolean, Error> => {
-    if (renewal === undefined) return Effect.succeed(false)
-    if (renewal.term >= term) return Effect.succeed(true)
-    return Effect.flatMap(keepAlive(lease), (again) => isRenewedIn(term, lease, again))
+    contenders: ReadonlyArray<string>,
+    request: ITxnRequest,
+    landed: (answer: ITxnResponse, lease: Lease) => A
+  ): Effect.Effect<{ readonly result: A; readonly term: bigint }, Error> {
+    return Effect.callback((resume) => {
+      let isRepeated = false
+      const doubt: Doubt = { contenders: new Set(contenders), fiber: undefined }
+      lease.users++
+      doubt.fiber = Effect.runFork(this.store.txn(request, () => void (isRepeated = true)))
+      doubt.fiber.addObserver((exit) => {
+        const answer = Exit.map(exit as Exit.Exit<ITxnResponse, Error>, (answer) => ({
+          result: landed(answer, lease),
+          term: BigInt(answer.header.raft_term)
+        }))
+        doubt.fiber = undefined
+        if (!lease.doubts.has(doubt)) lease.users--
+        if (isLeaseGone(exit) || Exit.isSuccess(exit) && !isRepeated) lease.doubts.delete(doubt)
+        else lease.doubts.add(doubt)
+        this.tidy(lease)
+        resume(answer)
+      })
+      return Effect.sync(() => {
+        if (doubt.fiber === undefined) return
+        lease.doubts.add(doubt)
+        lease.users--
+      })
+    })
   }
 
-  return {
-    take: (ttl) => {
-      const index = free.findLastIndex((lease) => lease.ttl === ttl && lives(lease))
-      return index >= 0 ? free.splice(index, 1)[0]! : { id: newId(), ttl, isUsable: false, renewed: now() }
-    },
-
-    use: (lease, request, first) =>
-      Effect.gen(function*() {
-        if (!lease.isUsable) {
-          yield* grant(lease)
-          return yield* request(lease.id)
-        }
-        let known: Renewal | undefined
-        if (first || !isFresh(lease)) {
-          known = yield* keepAlive(lease)
-          if (known === undefined) return undefined
-        }
-        const renews = known ? Effect.succeed(known) : keepAlive(lease)
-        const [answer, renewal] = yield* Effect.all([request(lease.id), renews], { concurrency: 2 })
-        return (yield* isRenewedIn(BigInt(answer.header.raft_term), lease, renewal)) ? answer : undefined
-      }).pipe(Effect.catchIf(isLeaseNotFound, () => Effect.undefined)),
-
-    renew: (lease) => Effect.map(keepAlive(lease), (renewal) => renewal !== undefined),
-
-    keep: (lease) => {
-      if (!lease.isUsable || !lives(lease)) return
-      free.push(lease)
-      if (free.length <= mostFree) return
-      const oldest = free.shift()!
-      surplus.add(oldest)
-      Effect.runFork(Effect.map(revokeAll([oldest]), () => surplus.delete(oldest)))
-    },
-
-    revoke: ({ id }) => store.revoke(id)
+  private tidy(lease: Lease): void {
+    if (lease.isRevoked || !isFree(lease)) return
+    const free = Array.from(this.leases).filter(isFree)
+    const oldest = free.reduce((a, b) => age(a) > age(b) ? a : b)
+    if (this.isClosed || free.length > mostFree) Effect.runFork(Effect.ignore(this.revoke([oldest])))
   }
-})
+
+  private revoke(leases: ReadonlyArray<Lease>): Effect.Effect<void, Error> {
+    return Effect.forEach(leases, (lease) => {
+      this.drop(lease)
+      return lease.granting === undefined ? Effect.void : this.store.revoke(lease.id)
+    }, { concurrency: 16, discard: true })
+  }
+
+  private drop(lease: Lease): void {
+    lease.isRevoked = true
+    this.leases.delete(lease)
+    for (const [contender, member] of lease.members) {
+      if (this.members.get(contender) === member) this.members.delete(contender)
+    }
+  }
+}
+
+const isLeaseGone = (exit: Exit.Exit<unknown, unknown>): boolean => {
+  const error = Exit.isFailure(exit) ? exit.cause.reasons[0] : undefined
+  return error?._tag === "Fail" && isLeaseNotFound(error.error as Error)
+}

@@ -1,295 +1,282 @@
 /**
- * What contenders do: each operation of the contract, as a few requests, of which one changes the store. So a crash leaves it as
- * it was before the operation or after it; what is left is on a lease that nobody renews, and ends with it.
+ * What contenders do: each operation of the contract, of which one request changes the store. So a crash leaves it as it was before
+ * the operation or after it; what is left is on a lease that nobody renews, and ends with it.
  */
 import { Duration, Effect } from "effect"
-import type { ITxnRequest, ITxnResponse } from "etcd3"
 import type { Acquired, Waiting } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
-import { look, revisionOf, viewOf } from "./answers.ts"
-import type { Contender, Contenders } from "./contenders.ts"
 import type { Leases } from "./leases.ts"
-import type { Mirror, Mirrors } from "./mirrors.ts"
-import type { ContenderNames, SemaphoreNames } from "./names.ts"
+import type { Lines } from "./lines.ts"
+import { ofSome, revisionOf } from "./lines.ts"
+import type { SemaphoreNames } from "./names.ts"
+import * as Names from "./names.ts"
+import type { Entry } from "./requests.ts"
 import * as Requests from "./requests.ts"
 import type { Store } from "./store.ts"
-import * as View from "./view.ts"
+import type { Contender } from "./view.ts"
+import { View } from "./view.ts"
 
-/** What `tryAcquire` asks for; the ttl in whole seconds. */
 export interface Request {
-  readonly key: string
+  readonly names: SemaphoreNames
   readonly identifier: string
+  /** What its names begin with. */
+  readonly contender: string
+}
+
+export interface Asking extends Request {
+  /** Whole seconds. */
   readonly ttl: number
   readonly limit: number
   readonly permits: number
   readonly queue: boolean
 }
 
-interface Own {
-  readonly hold: View.Hold | undefined
-  readonly place: View.Place | undefined
+export interface Refreshing extends Request {
+  readonly ttl: number
+  readonly token: bigint | undefined
 }
 
-/** Whether a release of what was there has left nothing that it should have removed. */
-const isReleased = (now: Own, { hold, place }: Own, permits: number): boolean =>
-  (place === undefined || now.place?.created !== place.created) &&
-  (hold === undefined || now.hold?.created !== hold.created ||
-    permits < hold.permits && now.hold.permits !== hold.permits)
+type Answer = false | Acquired | Waiting
 
-type Entries = ReadonlyArray<View.Hold | View.Place | undefined>
+/** Of nested txns etcd allows 128, less what is in each. */
+const mostMoves = 100
 
-/** Of compares in a txn etcd allows 128. */
-const mostBlockers = 100
+const isMeant = (token: bigint | undefined, own: { readonly token: bigint }): boolean =>
+  token === undefined || own.token === token
 
-/** Where others write faster than the watch tells, a mirror is always behind. */
-const mostCompared = 100
-
-/**
- * How often others may get in between, until one takes a place in line first and looks then. Where permits change hands faster
- * than a request is answered, what was in the way is always gone: nobody would get into line, and all would ask for ever.
- */
-const mostRefusals = 5
-
-export const make = (store: Store, leases: Leases, contenders: Contenders, mirrors: Mirrors | undefined) => {
-  /**
-   * As it is now. A mirror needs only be compared; if it lags behind, the events are on their way. Of the line only an end, if
-   * that is enough.
-   */
-  const lookNow = Effect.fnUntraced(function*(
-    names: SemaphoreNames,
-    mirror: Mirror | undefined,
-    end: Requests.EndOfLine | undefined
-  ) {
-    for (let compared = 0; compared < mostCompared; compared++) {
-      const view = mirror?.view()
-      if (mirror === undefined || view === undefined) break
-      const { revision } = view
-      const size = View.size(view)
-      const answer = yield* store.txn(Requests.compareWith(names, view))
-      if (answer.succeeded && Number(answer.responses[0]!.response_range.count) === size) return view
-      if (!(yield* mirror.changed(revision))) break
-      const later = mirror.view()
-      if (later && later.revision >= revisionOf(answer)) return later
+export const make = (store: Store, leases: Leases, lines: Lines) => {
+  const answerOf = ({ contender, names, ttl }: Refreshing | Asking, view: View, own: Contender): Acquired | Waiting => {
+    const fencingToken = FencingToken(own.token)
+    if (own.holds) {
+      const member = leases.member(contender)
+      if (member?.token === own.token) member.holds = true
+      return { _tag: "Acquired", fencingToken }
     }
-    return yield* look(store, names, end)
-  })
-
-  const leaseWith = ({ leases }: Contender, id: string | undefined, ttl: number) =>
-    Array.from(leases).find((lease) => lease.id === id && lease.ttl === ttl && lease.isUsable)
-
-  /**
-   * Does a request that puts something on a lease of the contender, instead of what it replaces: not on the lease of what must
-   * not be renewed by it. Nothing if the request is refused, or the lease is gone.
-   */
-  const putOnLease = Effect.fnUntraced(function*(
-    contender: Contender,
-    ttl: number,
-    replaced: Entries,
-    except: Entries,
-    request: (lease: string) => ITxnRequest
-  ) {
-    const lease = contenders.leaseOf(contender, ttl, except)
-    const answer = yield* leases.use(
-      lease,
-      (id) => store.txn(request(id), () => void (contender.isDoubtful = true)),
-      replaced.some((entry) => entry && entry.lease !== lease.id) ? "first" : undefined
-    ).pipe(
-      // One that could not be granted has nothing on it; interrupted, it may be granted yet, and is for the release to revoke.
-      Effect.tapError(() => Effect.sync(() => lease.isUsable || contender.leases.delete(lease)))
-    )
-    if (answer === undefined) contender.leases.delete(lease)
-    return answer?.succeeded ? { answer, lease: lease.id, revision: revisionOf(answer) } : undefined
-  })
-
-  const own = (names: ContenderNames, identifier: string, answer: ITxnResponse) => {
-    const view = viewOf(names.semaphore, answer)
-    return { view, hold: view.holds.get(identifier), place: view.line.get(identifier) }
+    const position = view.position(own)
+    // The watch tells of what expires, too. So a bound is enough: nothing lasts longer than the ttl that it was put with.
+    const seconds = view.leastTtl(position === 0 ? Math.min(1, ttl / 3) : ttl / 3)
+    const retryAfter = lines.view(names) === undefined ? undefined : Duration.seconds(seconds)
+    return { _tag: "Waiting", fencingToken, position, retryAfter }
   }
 
-  /**
-   * B5: extends a hold, on whatever lease it is, or only the one with this token; nothing if there is none. Tells of its place
-   * in line, too.
-   */
-  const extend = Effect.fnUntraced(function*(
-    names: ContenderNames,
-    identifier: string,
-    contender: Contender,
-    ttl: number,
-    token?: bigint
+  /** Joins the line; nothing if that had no effect, or what came of it has ended. */
+  const join = Effect.fnUntraced(function*(
+    { contender, limit, names, permits, ttl }: Asking,
+    known: Entry | undefined,
+    /** The revision at which it was seen to fit. */
+    fits: bigint | undefined
   ) {
-    // Who asks after a failure may have sent a release that is still on its way: that leaves alone what has changed since.
-    let mustMove = token !== undefined && contender.isDoubtful
-    while (true) {
-      const lease = leaseWith(contender, contender.hold?.lease, ttl)
-      const ask = store.txn(Requests.own(names))
-      const answer = lease ? yield* leases.use(lease, () => ask) : yield* ask
-      if (answer === undefined) {
-        contender.leases.delete(lease!)
-        contender.hold = undefined
-        continue
+    const start = performance.now()
+    const reads = lines.view(names) === undefined
+    const slot = known === undefined ? "a" : Names.otherSlot(known.slot)
+    const value = { permits, limit, ttl, border: undefined }
+    const request = Requests.join(names, contender, known, value, fits, reads)
+    return yield* leases.put(ttl, [contender], request, (answer, lease) => {
+      const revision = revisionOf(answer)
+      if (answer.succeeded) {
+        if (known !== undefined) leases.leave(contender, known.lease)
+        const entry = { ...value, slot, token: revision, modified: revision, lease: lease.id, holds: false } as const
+        leases.enter(lease, contender, entry, start)
       }
-      const { hold, place, view } = own(names, identifier, answer)
-      contender.hold = hold
-      if (hold === undefined || hold.created !== (token ?? hold.created)) {
-        if ((hold ?? place) === undefined) yield* contenders.forget(contender)
-        return undefined
-      }
-      if (hold.lease === lease?.id && !mustMove) return { hold, place }
-      // It may be on the lease of another process, or on one of another ttl.
-      const moved = yield* putOnLease(contender, ttl, [hold], [place], Requests.move(names, view, hold, ttl))
-      // Then it is renewed there: its last lease may have been, meanwhile, after this one.
-      if (moved) {
-        contender.hold = { ...hold, ttl, modified: moved.revision, lease: moved.lease }
-        mustMove = false
-      }
-    }
+      return { answer, revision, reads }
+    })
   })
 
-  const tryAcquire = Effect.fnUntraced(function*(
-    { identifier, key, limit, permits, queue, ttl }: Request,
-    names: ContenderNames,
-    contender: Contender
-  ) {
-    const mirror = mirrors?.of(key)
-    // Who wants all permits goes if there is nobody: that needs no look. Nor does what a mirror shows, if we know what we have.
-    const supposed = mirror?.view() ?? (permits === limit ? View.nothing : undefined)
-    let view = contender.isDoubtful ? undefined : supposed
+  const tryAcquire = Effect.fnUntraced(function*(request: Asking): Effect.fn.Return<Answer, Error> {
+    const { contender, identifier, limit, names, permits, queue } = request
+    let own: Entry | undefined = leases.member(contender)
+    let view = lines.view(names)
     let isNow = false
-    let refusals = 0
-    /** Who has a place must see the whole line; for others its end is enough. */
-    let seesAll = contender.place !== undefined
-
+    // A request for all permits needs no prior read: it succeeds only if there is nobody. A txn that may write costs a raft write, even if
+    // it has no effect; so other requests that must not wait read first.
+    if (!queue && view === undefined && permits === limit) view = new View(names, 0n, [])
     while (true) {
-      const hold = view?.holds.get(identifier)
-      const place = view?.line.get(identifier)
-      const lease = leaseWith(contender, place?.lease, ttl)
-      const keepsPlace = lease !== undefined && place?.permits === permits && place.limit === limit
-      const standsFirst = queue && !keepsPlace && refusals >= mostRefusals
-
-      if (hold?.permits === permits) {
-        // Only what it holds now, with this number, is extended; whoever takes a part away later does so after this.
-        const extended = isNow ? yield* extend(names, identifier, contender, ttl, hold.created) : undefined
-        if (extended) {
-          if (extended.place) {
-            yield* store.txn(Requests.leave(names, extended.place))
-            contender.place = undefined
-          }
-          return acquired(extended.hold.created)
+      if (own?.permits === permits) {
+        if (!queue && !own.holds) {
+          view = yield* look(names)
+          own = view.find(identifier)
+          isNow = true
+          if (own?.permits !== permits) continue
+          if (!own.holds) return false
         }
-      } else if (view && !standsFirst && View.fits(view, identifier, permits, limit)) {
-        const slot = Requests.freeSlot(view, identifier)
-        const request = Requests.acquire(names, view, identifier, permits, limit, ttl)
-        // What it has may be missing in the view: if the request is refused for that, it must not have been renewed.
-        const spared = queue ? [hold] : [hold, place, contender.place]
-        const put = yield* putOnLease(contender, ttl, [hold, place], spared, request)
-        if (put) {
-          const { lease, revision } = put
-          contender.hold = { slot, permits, ttl, created: revision, modified: revision, lease }
-          contender.place = undefined
-          return acquired(revision)
-        }
-        refusals++
-      } else if (view && (view.isComplete || place === undefined)) {
-        if (isNow && !queue) {
-          if ((hold ?? place) === undefined) yield* contenders.forget(contender)
-          return false
-        }
-        if (isNow && keepsPlace) {
-          const answer = waiting(view, identifier, View.ahead(view, identifier).length, ttl, mirror)
-          if (yield* leases.renew(lease)) return answer
-          contender.leases.delete(lease)
-        } else if (queue && !keepsPlace) {
-          const blockers = View.blockers(view, identifier, permits, limit)
-          const isGuarded = !standsFirst && blockers.length <= mostBlockers
-          const guards = isGuarded ? blockers : []
-          const request = Requests.stand(names, view, identifier, permits, limit, ttl, guards)
-          const put = yield* putOnLease(contender, ttl, [place], [hold], request)
-          if (put) {
-            const { answer, lease, revision } = put
-            contender.place = { permits, ttl, limit, created: place?.created ?? revision, modified: revision, lease }
-            if (isGuarded) {
-              const line = answer.responses.at(-1)!.response_range
-              const position = place ? line.kvs.length : Number(line.count) - 1
-              return waiting(view, identifier, position, ttl, mirror)
-            }
-            seesAll = true
-          } else {
-            refusals++
-            seesAll ||= !view.isComplete
+        if (limit < own.limit) yield* lower(request)
+        const [answer] = yield* refreshAll([{ ...request, token: own.token }])
+        if (answer) return answer
+      } else if (queue || view?.fits(identifier, permits, limit)) {
+        const joined = yield* join(request, own, queue ? undefined : view?.revision)
+        if (joined?.answer.succeeded) {
+          const { answer, reads, revision } = joined
+          const read = reads ? ofSome(names, answer, answer.responses.at(-1)!) : undefined
+          const now = read ?? (yield* lines.at(names, revision))
+          const found = now.find(identifier)
+          if (found?.token === revision) return answerOf(request, now, found)
+          leases.forget(contender)
+        } else if (joined) {
+          leases.forget(contender)
+          const seen = ofSome(names, joined.answer, joined.answer.responses[0]!)
+          if (seen !== undefined) {
+            view = seen
+            own = view.find(identifier)
+            isNow = true
+            continue
           }
         }
-      } else if (view) {
-        seesAll = true
+      } else if (isNow) {
+        yield* leases.bury(contender)
+        return false
       }
-
-      view = yield* lookNow(names.semaphore, mirror, seesAll ? undefined : { count: limit + 1, place: names.place })
+      view = yield* look(names)
+      own = view.find(identifier)
       isNow = true
     }
   })
 
-  const release = Effect.fnUntraced(function*(
-    identifier: string,
-    permits: number,
-    names: ContenderNames,
-    contender: Contender
-  ) {
-    let known: Own = contender
-    if (contender.isDoubtful || (known.hold ?? known.place) === undefined) {
-      known = own(names, identifier, yield* store.txn(Requests.own(names)))
+  const look = (names: SemaphoreNames) => Effect.map(lines.now([names]), ({ views }) => views[0]!)
+
+  /** The limit of a contender is the smallest that it asked with. Who holds already keeps its hold. */
+  const lower = Effect.fnUntraced(function*({ contender, identifier, limit, names, permits }: Asking) {
+    while (true) {
+      const view = yield* look(names)
+      const own = view.find(identifier)
+      if (own?.permits !== permits || own.limit <= limit) return
+      const holders = Array.from(view.holders.values())
+      const [first] = view.waiters.values()
+      // Somebody else may be granted meanwhile only if one of these leaves. More than etcd can compare are not compared: then the
+      // one that is granted just now may count as waiting until the next leaves.
+      const stay = [...first ? [first] : [], ...holders].filter((one) => one !== own).slice(0, mostMoves)
+      const request = Requests.rewrite(
+        contender,
+        own,
+        { ...own, limit, border: holders.at(-1)?.token ?? 0n },
+        { names, view, stay }
+      )
+      leases.forget(contender)
+      if ((yield* store.txn(request)).succeeded) return
     }
-    while (known.hold ?? known.place) {
-      const { hold, place } = known
+  })
+
+  /** Which of these are on leases that last a full ttl from `start` on. Those that can't stay where they are, move. */
+  const keep = Effect.fnUntraced(function*(
+    asked: ReadonlyArray<{ readonly request: Refreshing; readonly own: Contender }>,
+    start: number,
+    term: bigint
+  ) {
+    const kept = new Set<string>()
+    const staying = leases.together(
+      asked.flatMap(({ own, request: { contender, ttl } }) => {
+        const member = leases.member(contender)
+        // What is not known for certain moves: so a request of which the answer is missing, and that comes late, has no effect.
+        return member?.modified === own.modified && member.on.ttl === ttl ? [contender] : []
+      }),
+      start
+    )
+    const renewAll = Effect.forEach(
+      staying,
+      ([lease, contenders]) =>
+        Effect.map(leases.lasts(lease, start, term), (lasts) => {
+          if (lasts) { for (const contender of contenders) kept.add(contender) }
+        }),
+      { concurrency: "unbounded", discard: true }
+    )
+    const stay = new Set(Array.from(staying.values()).flat())
+    const moving = asked.filter(({ request }) => !stay.has(request.contender))
+    const moves = Array.from(new Set(moving.map(({ request }) => request.ttl)), (ttl) => {
+      const all = moving.filter(({ request }) => request.ttl === ttl)
+      return Array.from({ length: Math.ceil(all.length / mostMoves) }, (_, index) => ({
+        ttl,
+        some: all.slice(index * mostMoves, (index + 1) * mostMoves)
+      }))
+    }).flat()
+    const moveAll = Effect.forEach(moves, ({ some, ttl }) => {
+      const contenders = some.map(({ request }) => request.contender)
+      const request = Requests.move(some.map(({ own, request }) => ({ contender: request.contender, known: own })))
+      contenders.forEach((contender) => leases.forget(contender))
+      return Effect.map(
+        leases.put(ttl, contenders, request, (answer, lease) => {
+          const modified = revisionOf(answer)
+          return some.flatMap(({ own, request: { contender } }, index) => {
+            if (!answer.responses[index]!.response_txn.succeeded) return []
+            leases.leave(contender, own.lease)
+            leases.enter(lease, contender, { ...own, modified }, start)
+            return [contender]
+          })
+        }, true),
+        (moved = []) => moved.forEach((contender) => kept.add(contender))
+      )
+    }, { concurrency: "unbounded", discard: true })
+
+    yield* Effect.all([renewAll, moveAll], { concurrency: 2, discard: true })
+    return kept
+  })
+
+  const refreshAll = Effect.fnUntraced(
+    function*(requests: ReadonlyArray<Refreshing>): Effect.fn.Return<Array<Answer>, Error> {
+      const start = performance.now()
+      const answers = new Map<Refreshing, Answer>()
+      while (answers.size < requests.length) {
+        const left = requests.filter((request) => !answers.has(request))
+        const all = new Map(left.map(({ names }) => [names.folder, names]))
+        const { term, views } = yield* lines.now(Array.from(all.values()))
+        const viewOf = new Map(Array.from(all.keys(), (folder, index) => [folder, views[index]!]))
+        const found = new Map<string, { readonly request: Refreshing; readonly own: Contender }>()
+        for (const request of left) {
+          const { contender, identifier, names, token } = request
+          const own = viewOf.get(names.folder)!.find(identifier)
+          if (own !== undefined && isMeant(token, own)) {
+            // Of several requests of one contender, one after the other.
+            if (!found.has(contender)) found.set(contender, { request, own: { ...own } })
+            continue
+          }
+          answers.set(request, false)
+          if (own === undefined) yield* leases.bury(contender)
+        }
+        const kept = yield* keep(Array.from(found.values()), start, term)
+        for (const { own, request } of found.values()) {
+          if (!kept.has(request.contender)) continue
+          const view = viewOf.get(request.names.folder)!
+          const now = view.find(request.identifier)
+          if (now?.token === own.token) answers.set(request, answerOf(request, view, now))
+        }
+      }
+      return requests.map((request) => answers.get(request)!)
+    }
+  )
+
+  /** Whether a release, of which the client sent a second request, was carried out by the first. */
+  const isReleased = (before: Entry, now: Entry | undefined, part: boolean) =>
+    now?.token !== before.token || part && now.permits !== before.permits
+
+  const release = Effect.fnUntraced(function*(
+    { contender, identifier, names }: Request,
+    permits: number,
+    token: bigint | undefined
+  ) {
+    yield* leases.settle(contender)
+    let own: Entry | undefined = leases.member(contender)
+    // Another process may have acquired another number in its name since.
+    if (own === undefined || !own.holds || !isMeant(token, own)) own = (yield* look(names)).find(identifier)
+    while (own !== undefined && isMeant(token, own)) {
+      const freed = own.holds ? Math.min(own.permits, permits) : 0
+      const rest = own.holds ? own.permits - freed : 0
+      leases.forget(contender)
       let isRepeated = false
-      const request = Requests.release(names, hold, place, permits)
-      const answer = yield* store.txn(request, () => void (isRepeated = true))
-      const now = answer.succeeded ? undefined : own(names, identifier, answer)
-      // Of a request that was repeated, the first may have done what the last was refused for: that is not done once more.
-      if (now === undefined || isRepeated && isReleased(now, known, permits)) {
-        const freed = Math.min(hold?.permits ?? 0, permits)
-        if (hold === undefined || freed === hold.permits) yield* contenders.forget(contender)
-        else {
-          const rest = { ...hold, permits: hold.permits - freed, modified: revisionOf(answer) }
-          contender.hold = now ? now.hold : rest
-          contender.place = now?.place
+      const answer = yield* store.txn(
+        rest > 0 ? Requests.rewrite(contender, own, { ...own, permits: rest }) : Requests.leave(contender, own),
+        () => void (isRepeated = true)
+      )
+      const now: Entry | undefined = answer.succeeded ? undefined : (yield* look(names)).find(identifier)
+      if (answer.succeeded || isRepeated && isReleased(own, now, rest > 0)) {
+        if (rest === 0) {
+          leases.leave(contender, own.lease)
+          yield* leases.bury(contender)
         }
         return freed
       }
-      known = now
+      own = now
     }
-    yield* contenders.forget(contender)
+    if (own === undefined) yield* leases.bury(contender)
     return 0
   })
 
-  const refresh = (identifier: string, ttl: number, names: ContenderNames, contender: Contender) =>
-    Effect.map(
-      extend(names, identifier, contender, ttl),
-      (extended) => extended !== undefined && acquired(extended.hold.created)
-    )
-
-  return { tryAcquire, release, refresh }
-}
-
-const acquired = (token: bigint): Acquired => ({ _tag: "Acquired", fencingToken: FencingToken(token) })
-
-/**
- * B3. The watch tells of what expires, too. So for the time until then a bound is enough: a lease lasts no longer than the
- * ttl that it was granted with.
- */
-const waiting = (
-  view: View.View,
-  identifier: string,
-  position: number,
-  ttl: number,
-  mirror: Mirror | undefined
-): Waiting => {
-  const others = Array.from(view.holds).flatMap(([id, hold]) => id === identifier ? [] : [hold])
-  const seconds = [...others, ...View.ahead(view, identifier)].reduce(
-    (least, entry) => Math.min(least, entry.ttl),
-    position === 0 ? Math.min(1, ttl / 3) : ttl / 3
-  )
-  return {
-    _tag: "Waiting",
-    position,
-    retryAfter: mirror?.view() === undefined ? undefined : Duration.seconds(seconds)
-  }
+  return { tryAcquire, refreshAll, release }
 }

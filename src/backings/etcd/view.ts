@@ -1,166 +1,207 @@
-/** What is known of a semaphore as it was at one revision of the store. */
+/**
+ * A semaphore as it was at one revision of the store: the line, and who holds by B2. An event costs the same with one contender
+ * and with ten thousand.
+ */
 import type { IEvent, IKeyValue } from "etcd3"
 import type { SemaphoreNames, Slot } from "./names.ts"
 import { parse } from "./names.ts"
 
-/** Revisions are those of etcd; ttl are whole seconds. */
-interface Entry {
-  readonly permits: number
-  readonly ttl: number
-  readonly created: bigint
-  readonly modified: bigint
-  readonly lease: string
-}
-
-export interface Hold extends Entry {
+export interface Contender {
+  readonly identifier: string
   readonly slot: Slot
+  /** Its `create_revision`. */
+  readonly token: bigint
+  /** Its `mod_revision`. */
+  modified: bigint
+  lease: string
+  permits: number
+  limit: number
+  /** Whole seconds. */
+  ttl: number
+  /**
+   * Of one that asked again with a smaller limit: the last that held then. Those up to it keep their holds, although their sum may
+   * be more than that limit.
+   */
+  border: bigint | undefined
+  holds: boolean
+  /** Rises along the waiters. Without gaps, unless somebody left the line from its middle. */
+  seat: number
 }
 
-export interface Place extends Entry {
-  readonly limit: number
+/** What the value of a key says. */
+export type Value = Pick<Contender, "permits" | "ttl" | "limit" | "border">
+
+export const encode = ({ border, limit, permits, ttl }: Value): Buffer =>
+  Buffer.from(`${permits} ${ttl} ${limit}${border === undefined ? "" : ` ${border}`}`)
+
+const decode = (value: Buffer): Value | undefined => {
+  const [, permits, ttl, limit, border] = /^(\d{1,15}) (\d{1,15}) (\d{1,15})(?: (\d+))?$/.exec(value.toString()) ?? []
+  if (permits === undefined) return undefined
+  return {
+    permits: Number(permits),
+    ttl: Number(ttl),
+    limit: Number(limit),
+    border: border === undefined ? undefined : BigInt(border)
+  }
 }
 
-export type Blocker = readonly [identifier: string, entry: Hold | Place]
+/** How many have each number. */
+class Counts extends Map<number, number> {
+  add(number: number, count: 1 | -1): void {
+    const sum = (this.get(number) ?? 0) + count
+    if (sum > 0) this.set(number, sum)
+    else this.delete(number)
+  }
+  least(bound: number): number {
+    let least = bound
+    for (const number of this.keys()) least = Math.min(least, number)
+    return least
+  }
+}
 
-export interface View {
+export class View {
   /** All that happened until then is seen. */
   revision: bigint
-  readonly holds: Map<string, Hold>
-  /** First in line first: a Map leaves an entry that is set again where it is, as etcd does its create_revision. */
-  readonly line: Map<string, Place>
-  /** The names of notes, and of what somebody else has put there. */
-  readonly others: Set<string>
-  /** Whether the whole line is seen, and not only its end, more than could ever go at once, and the place of who looked. */
-  readonly isComplete: boolean
-  /** The largest limit that was seen. */
-  largestLimit: number
-}
+  /** In the order of the line, ahead of the waiters; by identifier. */
+  readonly holders = new Map<string, Contender>()
+  readonly waiters = new Map<string, Contender>()
+  /** Permits of the holders. */
+  held = 0
+  private readonly names: SemaphoreNames
+  /** Names that somebody else has put there. */
+  private readonly others = new Set<string>()
+  /** Of the holders. */
+  private readonly limits = new Counts()
+  /** Of all contenders. */
+  private readonly ttls = new Counts()
+  private border = 0n
+  private firstSeat = 0
+  private nextSeat = 0
+  private seatsHaveGaps = false
 
-const make = (revision: bigint, isComplete: boolean): View => ({
-  revision,
-  isComplete,
-  holds: new Map(),
-  line: new Map(),
-  others: new Set(),
-  largestLimit: 0
-})
-
-export const holdValue = (permits: number, ttl: number): Buffer => Buffer.from(`${permits} ${ttl}`)
-
-export const placeValue = (permits: number, ttl: number, limit: number): Buffer =>
-  Buffer.from(`${permits} ${ttl} ${limit}`)
-
-const put = (view: View, names: SemaphoreNames, kv: IKeyValue): void => {
-  const name = parse(names, kv.key)
-  const numbers = kv.value.toString().split(" ").map(Number)
-  if (name === undefined || !numbers.every(Number.isSafeInteger) || numbers.length !== (name.slot ? 2 : 3)) {
-    view.others.add(kv.key.toString())
-    return
+  /** Of all keys of the semaphore. */
+  constructor(names: SemaphoreNames, revision: bigint, kvs: ReadonlyArray<IKeyValue>) {
+    this.names = names
+    this.revision = revision
+    const created = kvs.map((kv) => [BigInt(kv.create_revision), kv] as const)
+    for (const [, kv] of created.toSorted(([a], [b]) => a < b ? -1 : a > b ? 1 : 0)) this.put(kv)
+    this.grant()
   }
-  const [permits, ttl, limit] = numbers as [number, number, number]
-  const { identifier, slot } = name
-  const entry: Entry = {
-    permits,
-    ttl,
-    created: BigInt(kv.create_revision),
-    modified: BigInt(kv.mod_revision),
-    lease: kv.lease
+
+  /** How many keys the semaphore has in the store. */
+  get size(): number {
+    return this.holders.size + this.waiters.size + this.others.size
   }
-  if (slot) view.holds.set(identifier, { ...entry, slot })
-  else {
-    view.line.set(identifier, { ...entry, limit })
-    view.largestLimit = Math.max(view.largestLimit, limit)
+
+  find(identifier: string): Contender | undefined {
+    return this.holders.get(identifier) ?? this.waiters.get(identifier)
   }
-}
 
-const remove = (view: View, names: SemaphoreNames, key: Buffer): void => {
-  if (view.others.delete(key.toString())) return
-  const name = parse(names, key)
-  if (name === undefined) return
-  const { identifier, slot } = name
-  if (slot === undefined) view.line.delete(identifier)
-  // Who acquires another number has the new hold already.
-  else if (view.holds.get(identifier)?.slot === slot) view.holds.delete(identifier)
-}
-
-/** What is known before a look. */
-export const nothing: View = make(0n, true)
-
-/** Of all that a look gave, in the order of creation. */
-export const ofRange = (
-  names: SemaphoreNames,
-  revision: bigint,
-  kvs: ReadonlyArray<IKeyValue>,
-  isComplete = true
-): View => {
-  const view = make(revision, isComplete)
-  for (const kv of kvs) put(view, names, kv)
-  return view
-}
-
-/** Events come in the order of their revisions, and all of a revision in one response. */
-export const apply = (view: View, names: SemaphoreNames, { kv, type }: IEvent): void => {
-  if (type === "Put") put(view, names, kv)
-  else remove(view, names, kv.key)
-  view.revision = BigInt(kv.mod_revision)
-}
-
-/** How many names the semaphore has in the store. */
-export const size = ({ holds, line, others }: View): number => holds.size + line.size + others.size
-
-export const held = ({ holds }: View): number => {
-  let sum = 0
-  for (const { permits } of holds.values()) sum += permits
-  return sum
-}
-
-/** Those who stand before a waiter, or all who wait if it has no place. */
-export const ahead = ({ line }: View, identifier: string): ReadonlyArray<Place> => {
-  const places: Array<Place> = []
-  for (const [other, place] of line) {
-    if (other === identifier) break
-    places.push(place)
+  /** Events come in the order of their revisions. Returns who is granted by it. */
+  apply({ kv, type }: IEvent): ReadonlyArray<Contender> {
+    if (type === "Put") this.put(kv)
+    else this.remove(kv.key)
+    this.revision = BigInt(kv.mod_revision)
+    return this.grant()
   }
-  return places
-}
 
-/** B2: whether its permits and those of everyone ahead fit into what is free; what it holds itself counts as free. */
-export const fits = (view: View, identifier: string, permits: number, limit: number): boolean => {
-  if (!view.isComplete) return false
-  const own = view.holds.get(identifier)?.permits ?? 0
-  const demand = ahead(view, identifier).reduce((sum, place) => sum + place.permits, permits)
-  return held(view) - own + demand <= limit
-}
-
-/**
- * Some of the holds and places that keep a contender from going, enough to keep it while they last; of the line those who
- * came last before it, because they stay longest.
- */
-export const blockers = (view: View, identifier: string, permits: number, limit: number): ReadonlyArray<Blocker> => {
-  const blockers: Array<Blocker> = []
-  let demand = permits
-  const places = Array.from(view.line, ([id, place]): Blocker => [id, place])
-  const rank = places.findIndex(([id]) => id === identifier)
-  const ahead = rank < 0 ? places : places.slice(0, rank)
-  const holds = Array.from(view.holds, ([id, hold]): Blocker => [id, hold]).filter(([id]) => id !== identifier)
-  for (const blocker of [...holds, ...ahead].toReversed()) {
-    if (demand > limit) break
-    demand += blocker[1].permits
-    blockers.push(blocker)
+  /** How many waiters are ahead. */
+  position(waiter: Contender): number {
+    if (this.seatsHaveGaps) {
+      this.firstSeat = this.nextSeat = 0
+      for (const other of this.waiters.values()) other.seat = this.nextSeat++
+      this.seatsHaveGaps = false
+    }
+    return waiter.seat - this.firstSeat
   }
-  return blockers
-}
 
-/** The waiters that can go. */
-export const ableToGo = (view: View): ReadonlySet<string> => {
-  const { holds, largestLimit, line } = view
-  const able = new Set<string>()
-  const inUse = held(view)
-  let demand = 0
-  for (const [identifier, { limit, permits }] of line) {
-    demand += permits
-    if (demand > largestLimit) break
-    if (inUse - (holds.get(identifier)?.permits ?? 0) + demand <= limit) able.add(identifier)
+  /** The shortest ttl of all, or a shorter bound. */
+  leastTtl(bound: number): number {
+    return this.ttls.least(bound)
   }
-  return able
+
+  /** Whether a request fits at the end of the line, without what its contender has now. */
+  fits(identifier: string, permits: number, limit: number): boolean {
+    const own = this.find(identifier)
+    // The first waiter does not fit, so nobody behind it does.
+    if (own === undefined) return this.waiters.size === 0 && this.held + permits <= this.limits.least(limit)
+    let sum = permits
+    let least = limit
+    for (const contenders of [this.holders, this.waiters]) {
+      for (const other of contenders.values()) {
+        if (other === own) continue
+        sum += other.permits
+        least = Math.min(least, other.limit)
+      }
+    }
+    return sum <= least
+  }
+
+  private put(kv: IKeyValue): void {
+    const name = parse(this.names, kv.key)
+    const value = decode(kv.value)
+    if (name === undefined || value === undefined) {
+      this.others.add(kv.key.toString())
+      return
+    }
+    const { border, limit, permits, ttl } = value
+    if (border !== undefined && border > this.border) this.border = border
+    const token = BigInt(kv.create_revision)
+    const modified = BigInt(kv.mod_revision)
+    const own = this.find(name.identifier)
+    if (own?.token === token) {
+      if (own.holds) {
+        this.held += permits - own.permits
+        this.limits.add(own.limit, -1)
+        this.limits.add(limit, 1)
+      }
+      this.ttls.add(own.ttl, -1)
+      Object.assign(own, { ...value, modified, lease: kv.lease })
+    } else {
+      if (own !== undefined) this.drop(own)
+      const seat = this.nextSeat++
+      const contender = { ...name, ...value, token, modified, lease: kv.lease, holds: false, seat }
+      this.waiters.set(name.identifier, contender)
+    }
+    this.ttls.add(ttl, 1)
+  }
+
+  private remove(key: Buffer): void {
+    if (this.others.size > 0 && this.others.delete(key.toString())) return
+    const name = parse(this.names, key)
+    const own = name && this.find(name.identifier)
+    // One that asked for another number has its new name already.
+    if (own?.slot === name?.slot && own !== undefined) this.drop(own)
+  }
+
+  private drop(contender: Contender): void {
+    this.ttls.add(contender.ttl, -1)
+    if (contender.holds) {
+      this.holders.delete(contender.identifier)
+      this.held -= contender.permits
+      this.limits.add(contender.limit, -1)
+    } else {
+      this.waiters.delete(contender.identifier)
+      if (contender.seat === this.firstSeat) this.firstSeat++
+      else this.seatsHaveGaps = true
+    }
+  }
+
+  /** B2: moves the border between holders and waiters. */
+  private grant(): ReadonlyArray<Contender> {
+    const granted: Array<Contender> = []
+    for (const waiter of this.waiters.values()) {
+      const fits = this.held + waiter.permits <= this.limits.least(waiter.limit)
+      if (!fits && waiter.token > this.border) break
+      this.waiters.delete(waiter.identifier)
+      if (waiter.seat === this.firstSeat) this.firstSeat++
+      else this.seatsHaveGaps = true
+      waiter.holds = true
+      this.holders.set(waiter.identifier, waiter)
+      this.held += waiter.permits
+      this.limits.add(waiter.limit, 1)
+      granted.push(waiter)
+    }
+    return granted
+  }
 }

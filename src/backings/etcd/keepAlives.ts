@@ -1,0 +1,94 @@
+/**
+ * Renews leases: all by one stream, each by one message at a time. Those who ask while a message is under way share the next one, so
+ * that each lease lasts a full ttl from when it was asked for.
+ */
+import { Effect } from "effect"
+import type { Etcd3 } from "etcd3"
+
+export interface Renewal {
+  /** When it was sent, in milliseconds of the monotonic clock. */
+  readonly sent: number
+  /** The raft term in which the member was that answered, before it renewed. */
+  readonly term: bigint
+}
+
+type Stream = Awaited<ReturnType<Etcd3["leaseClient"]["leaseKeepAlive"]>>
+type Resume = (answer: Effect.Effect<Renewal | undefined, Error>) => void
+
+/** How long a message may take. Then what the stream is connected with is dead, or frozen. */
+const patienceMillis = 1000
+
+/** Ended before it is cancelled: otherwise the client counts it as a failure of the host. */
+export const close = (stream: { readonly end: () => void; readonly cancel: () => void }): void => {
+  stream.end()
+  stream.cancel()
+}
+
+export const make = (open: () => Promise<Stream>) => {
+  const messages = new Map<
+    string,
+    { readonly sent: number; readonly askers: Set<Resume>; readonly next: Set<Resume> }
+  >()
+  let opening: Promise<Stream> | undefined
+  let watchdog: ReturnType<typeof setTimeout> | undefined
+
+  /** Ends the stream. The next message goes by another, maybe to another member. */
+  const reset = (error = new Error("The stream was ended")) => {
+    const waiting = Array.from(messages.values(), ({ askers, next }) => [...askers, ...next]).flat()
+    messages.clear()
+    opening?.then(close, () => {})
+    opening = undefined
+    clearTimeout(watchdog)
+    watchdog = undefined
+    for (const resume of waiting) resume(Effect.fail(error))
+  }
+
+  const watch = () => {
+    const late = performance.now() - patienceMillis
+    for (const { sent } of messages.values()) if (sent <= late) return reset(new Error("etcd does not answer"))
+    watchdog = messages.size === 0 ? undefined : setTimeout(watch, patienceMillis)
+    watchdog?.unref?.()
+  }
+
+  const start = () => {
+    const mine = opening = open()
+    const end = (error: Error) => {
+      if (opening === mine) reset(error)
+    }
+    mine.then((stream) => {
+      stream.on("error", end)
+      stream.on("end", () => end(new Error("etcd ended the stream")))
+      stream.on("data", ({ ID, TTL, header }) => {
+        const message = opening === mine ? messages.get(ID) : undefined
+        if (message === undefined) return
+        messages.delete(ID)
+        if (message.next.size > 0) send(ID, message.next)
+        const renewal = Number(TTL) > 0 ? { sent: message.sent, term: BigInt(header.raft_term) } : undefined
+        for (const resume of message.askers) resume(Effect.succeed(renewal))
+      })
+    }, end)
+    return mine
+  }
+
+  const send = (ID: string, askers: Set<Resume>) => {
+    messages.set(ID, { sent: performance.now(), askers, next: new Set() })
+    const mine = opening ?? start()
+    mine.then((stream) => opening === mine && stream.write({ ID }), () => {})
+    if (watchdog === undefined) watch()
+  }
+
+  return {
+    /** Nothing if there is no such lease. The client repeats no streams: of several hosts, another may answer. */
+    renew: (lease: string): Effect.Effect<Renewal | undefined, Error> =>
+      Effect.retry(
+        Effect.callback<Renewal | undefined, Error>((resume) => {
+          const askers = messages.get(lease)?.next ?? new Set<Resume>()
+          askers.add(resume)
+          if (!messages.has(lease)) send(lease, askers)
+          return Effect.sync(() => askers.delete(resume))
+        }),
+        { times: 3 }
+      ),
+    reset
+  }
+}

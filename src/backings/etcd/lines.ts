@@ -1,0 +1,267 @@
+/**
+ * What a process knows of the semaphores that it uses. Of those that it waits for, or that many use, one watch per key keeps a view.
+ *
+ * After whatever broke the watch (the connection, a compaction, a member without leader) the view is made anew. Until then, and
+ * without a watch, whoever must know something looks, and those who ask while a look is under way share the next one.
+ */
+import { Deferred, Effect, Queue, RcMap, Schedule, Scope, Stream } from "effect"
+import type { IResponseOp, ITxnResponse } from "etcd3"
+import { FencingToken } from "../../core/Backing.ts"
+import type { SemaphoreNames } from "./names.ts"
+import { ofFolder } from "./names.ts"
+import * as Requests from "./requests.ts"
+import type { Store } from "./store.ts"
+import type { Contender } from "./view.ts"
+import { View } from "./view.ts"
+
+export interface Lines {
+  /** As the watch shows it; absent while that does not stand. */
+  readonly view: (names: SemaphoreNames) => View | undefined
+  /** As it is at this revision, or later. */
+  readonly at: (names: SemaphoreNames, revision: bigint) => Effect.Effect<View, Error>
+  /** As they are now, in the same order; and the term of a request that a majority confirmed. */
+  readonly now: (all: ReadonlyArray<SemaphoreNames>) => Effect.Effect<
+    { readonly views: ReadonlyArray<View>; readonly term: bigint },
+    Error
+  >
+  /** All of it, without a watch; at a revision of the past, if one is given. */
+  readonly look: (names: SemaphoreNames, revision?: bigint) => Effect.Effect<View, Error>
+  readonly listen: (names: SemaphoreNames) => Stream.Stream<void | FencingToken>
+}
+
+/** How long an event may take that is on its way. Then it is better to look. */
+const patience = "250 millis"
+
+/** How long a watch may be silent when there was something to tell. Then what it is connected with is dead, or frozen. */
+const silencePatience = "2 seconds"
+
+/** How long a look may take, or a watch until it stands. Then it is better to try another connection. */
+const startPatience = "5 seconds"
+
+/** A key that was contended once will be contended again. */
+const idleTimeToLive = "10 seconds"
+
+/** Of questions in one txn etcd allows 128. */
+const mostQuestions = 125
+
+const mostRounds = 3
+
+interface Line {
+  view: View | undefined
+  readonly listeners: Set<(event: void | FencingToken) => void>
+  /** Those who know of something that is yet to be seen. Each is told whether it is, or the watch has broken. */
+  readonly waits: Set<{ readonly revision: bigint; readonly resume: (isSeen: boolean) => void }>
+  /** Done when one of them has waited in vain. */
+  missed: Deferred.Deferred<void>
+}
+
+export const revisionOf = ({ header }: ITxnResponse): bigint => BigInt(header.revision)
+
+/** The view that a range of some keys gives, if those are all. */
+export const ofSome = (names: SemaphoreNames, answer: ITxnResponse, op: IResponseOp): View | undefined =>
+  op.response_range.more ? undefined : new View(names, revisionOf(answer), op.response_range.kvs)
+
+export const make = Effect.fnUntraced(function*(
+  store: Store,
+  watches: boolean,
+  retrySchedule: Schedule.Schedule<unknown>,
+  /** Takes note of a grant; whether this process waits for it. */
+  isOurs: (names: SemaphoreNames, granted: Contender) => boolean
+): Effect.fn.Return<Lines, never, Scope.Scope> {
+  const lines = new Map<string, Line>()
+
+  const lookOnce = (names: SemaphoreNames, revision?: bigint) =>
+    Effect.suspend(() => {
+      const at = revision === undefined ? {} : { revision: `${revision}` }
+      const answer = store.txn({ success: [Requests.range(names.all, at)] })
+      return Effect.map(
+        answer,
+        (answer) => new View(names, revision ?? revisionOf(answer), answer.responses[0]!.response_range.kvs)
+      )
+    }).pipe(Effect.timeout(startPatience))
+
+  /** The next look of each key. The first waits for nothing. */
+  const looks = new Map<string, { next: Deferred.Deferred<View, Error> | undefined }>()
+
+  const look = (names: SemaphoreNames): Effect.Effect<View, Error> =>
+    Effect.suspend(() => {
+      const underWay = looks.get(names.folder)
+      if (underWay !== undefined) return Deferred.await(underWay.next ??= Deferred.makeUnsafe<View, Error>())
+      const own = Deferred.makeUnsafe<View, Error>()
+      const begin = (result: Deferred.Deferred<View, Error>) => {
+        const turn: { next: Deferred.Deferred<View, Error> | undefined } = { next: undefined }
+        looks.set(names.folder, turn)
+        Effect.runFork(lookOnce(names)).addObserver((exit) => {
+          looks.delete(names.folder)
+          if (turn.next !== undefined) begin(turn.next)
+          Deferred.doneUnsafe(result, exit)
+        })
+      }
+      begin(own)
+      return Deferred.await(own)
+    })
+
+  const announce = ({ view, waits }: Line) => {
+    for (const wait of waits) {
+      if (view !== undefined && view.revision < wait.revision) continue
+      waits.delete(wait)
+      wait.resume(view !== undefined)
+    }
+  }
+
+  /** Waits a while until something is seen; whether it is. */
+  const see = (line: Line, revision: bigint): Effect.Effect<boolean> =>
+    Effect.callback<boolean>((resume) => {
+      const wait = { revision, resume: (isSeen: boolean) => resume(Effect.succeed(isSeen)) }
+      line.waits.add(wait)
+      return Effect.sync(() => line.waits.delete(wait))
+    }).pipe(Effect.timeoutOrElse({
+      duration: patience,
+      orElse: () =>
+        Effect.sync(() => {
+          if (line.view !== undefined) Deferred.doneUnsafe(line.missed, Effect.void)
+          return false
+        })
+    }))
+
+  const open = Effect.fnUntraced(function*(names: SemaphoreNames) {
+    const line: Line = { view: undefined, listeners: new Set(), waits: new Set(), missed: Deferred.makeUnsafe() }
+    const emit = (event: void | FencingToken) => line.listeners.forEach((listener) => listener(event))
+    let heard = 0
+
+    /** Ends when there was something to tell, and nothing is heard. */
+    const silence = Effect.gen(function*() {
+      let before
+      do {
+        line.missed = Deferred.makeUnsafe()
+        yield* Deferred.await(line.missed)
+        before = heard
+        yield* Effect.sleep(silencePatience)
+      } while (heard !== before)
+    })
+
+    /** Ends when the watch breaks; fails if it did not come to stand. */
+    const watchOnce = Effect.gen(function*() {
+      const stands = yield* Deferred.make<void>()
+      const view = yield* lookOnce(names)
+      const watch = store.watch(names.all, view.revision + 1n, ({ created, events }) => {
+        heard++
+        if (created) {
+          line.view = view
+          Deferred.doneUnsafe(stands, Effect.void)
+          emit()
+        }
+        for (const event of events) {
+          for (const granted of view.apply(event)) if (isOurs(names, granted)) emit(FencingToken(granted.token))
+        }
+        announce(line)
+      })
+      const inTime = Effect.timeout(Deferred.await(stands), startPatience)
+      yield* Effect.raceFirst(watch, Effect.andThen(inTime, silence))
+    }).pipe(
+      Effect.catchIf(() => line.view !== undefined, () => Effect.void),
+      Effect.ensuring(Effect.sync(() => {
+        line.view = undefined
+        announce(line)
+      }))
+    )
+
+    lines.set(names.folder, line)
+    yield* Effect.addFinalizer(() => Effect.sync(() => lines.get(names.folder) === line && lines.delete(names.folder)))
+    // The pause keeps a watch that always breaks again from keeping us busy.
+    yield* Effect.forkScoped(
+      Effect.ignoreCause(
+        Effect.forever(Effect.andThen(Effect.retry(watchOnce, retrySchedule), Effect.sleep("100 millis")))
+      )
+    )
+    return line
+  })
+
+  const opened = yield* RcMap.make({ lookup: (folder: string) => open(ofFolder(folder)), idleTimeToLive })
+
+  const at = (names: SemaphoreNames, revision: bigint): Effect.Effect<View, Error> =>
+    Effect.gen(function*() {
+      if (!watches) return yield* look(names)
+      const line = lines.get(names.folder) ?? (yield* Effect.scoped(RcMap.get(opened, names.folder)))
+      const isSeen = line.view !== undefined && line.view.revision >= revision || (yield* see(line, revision))
+      return isSeen && line.view !== undefined ? line.view : yield* look(names)
+    })
+
+  /** At once for all; `undefined` for those of which that does not suffice. */
+  const ask = (all: ReadonlyArray<SemaphoreNames>) =>
+    Effect.suspend(() => {
+      const asked = all.map((names) => {
+        const view = lines.get(names.folder)?.view
+        return { names, view, seen: view?.revision ?? 0n, size: view?.size ?? 0 }
+      })
+      const questions = asked.map(({ names, view }) => view ? Requests.since(names, view) : Requests.some(names))
+      return Effect.map(store.txn({ success: questions }), (answer) => ({
+        revision: revisionOf(answer),
+        term: BigInt(answer.header.raft_term),
+        asked: asked.map((one, index) => {
+          const { response_range: { count, kvs } } = answer.responses[index]!
+          const isPresent = kvs.length === 0 && Number(count) === one.size
+          const now = one.view === undefined
+            ? ofSome(one.names, answer, answer.responses[index]!)
+            : isPresent
+            ? one.view
+            : undefined
+          return { ...one, now }
+        })
+      }))
+    })
+
+  /** What the watch has not shown yet is on its way. Where others write all the time, it always is. */
+  const catchUp = (
+    { names, seen, view }: { readonly names: SemaphoreNames; readonly seen: bigint; readonly view: View | undefined },
+    revision: bigint,
+    rounds: number
+  ): Effect.Effect<View, Error> =>
+    Effect.gen(function*() {
+      const line = lines.get(names.folder)
+      if (view === undefined) return yield* at(names, revision)
+      if (line === undefined || line.view !== view || rounds === 0) return yield* look(names)
+      if (view.revision === seen && !(yield* see(line, seen + 1n))) return yield* look(names)
+      if (line.view === view && view.revision >= revision) return view
+      const { asked: [again], revision: later } = yield* ask([names])
+      return again!.now ?? (yield* catchUp(again!, later, rounds - 1))
+    })
+
+  return {
+    view: (names) => lines.get(names.folder)?.view,
+    at,
+    now: (all) => {
+      const chunks = Array.from(
+        { length: Math.ceil(all.length / mostQuestions) },
+        (_, index) => all.slice(index * mostQuestions, (index + 1) * mostQuestions)
+      )
+      const answers = Effect.forEach(
+        chunks,
+        (chunk) =>
+          Effect.flatMap(ask(chunk), ({ asked, revision, term }) =>
+            Effect.map(
+              Effect.forEach(asked, (one) => one.now ? Effect.succeed(one.now) : catchUp(one, revision, mostRounds), {
+                concurrency: "unbounded"
+              }),
+              (views) => ({ views, term })
+            )),
+        { concurrency: "unbounded" }
+      )
+      return Effect.map(answers, (answers) => ({
+        views: answers.flatMap(({ views }) => views),
+        term: answers.reduce((latest, { term }) => term > latest ? term : latest, 0n)
+      }))
+    },
+    look: (names, revision) => revision === undefined ? look(names) : lookOnce(names, revision),
+    listen: ({ folder }) =>
+      Stream.callback<void | FencingToken>(Effect.fnUntraced(function*(queue) {
+        const { listeners, view } = yield* RcMap.get(opened, folder)
+        const listener = (event: void | FencingToken) => void Queue.offerUnsafe(queue, event)
+        yield* Effect.acquireRelease(
+          Effect.sync(() => listeners.add(listener)),
+          () => Effect.sync(() => listeners.delete(listener))
+        )
+        if (view !== undefined) listener()
+      }))
+  }
+})

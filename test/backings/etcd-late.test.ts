@@ -1,0 +1,235 @@
+/** etcd: requests that were given up, failed, or were repeated by the client, and that take effect late. */
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Duration, Effect, Fiber } from "effect"
+import { findsNoLease, keys } from "../utils/etcd.ts"
+import { acquired, before, delay, joins, leasesOf, leaves, minute, moves, repeat, setting } from "../utils/etcdRaces.ts"
+
+describe("an acquire that is interrupted", () => {
+  it.live("and takes effect after the release finds its lease gone", () =>
+    Effect.gen(function*() {
+      const { one, state } = yield* setting
+      // Leaves a lease that is used again.
+      yield* one.tries("first", 1, 1)
+      yield* one.releases("first", 1)
+      const [sent, isOnItsWay] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const wait = Effect.andThen(Deferred.succeed(isOnItsWay, undefined), Deferred.await(sent))
+      const seen = before(one.client, joins("a"), wait)
+      const acquiring = yield* Effect.forkScoped(one.tries("a", 1, 1), { startImmediately: true })
+      yield* Deferred.await(isOnItsWay)
+      yield* Fiber.interrupt(acquiring)
+      expect(yield* one.releases("a", 1)).toBe(0)
+      yield* findsNoLease(one.client, seen[0]!)
+      yield* Deferred.succeed(sent, undefined)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+
+  it.live("beside others on its lease keeps them, but not their lease, alive", () =>
+    Effect.gen(function*() {
+      const { key, one, state } = yield* setting
+      const [sent, isOnItsWay] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const wait = Effect.andThen(Deferred.succeed(isOnItsWay, undefined), Deferred.await(sent))
+      const seen = before(one.client, joins("a"), wait)
+      // At the same time, so that they share a lease.
+      const acquiring = yield* Effect.forkScoped(one.queues("a", 1, 3), { startImmediately: true })
+      yield* one.queues("first", 1, 3)
+      yield* Deferred.await(isOnItsWay)
+      const lease = (yield* leasesOf(one.client, key)).get("first")
+      expect(JSON.stringify(seen)).toContain(lease)
+      yield* Fiber.interrupt(acquiring)
+      expect(yield* one.releases("a", 1)).toBe(0)
+      expect(yield* one.refreshes("first")).toMatchObject(acquired)
+      expect((yield* leasesOf(one.client, key)).get("first")).not.toBe(lease)
+      expect(yield* state).toEqual({ holders: ["first 1"], line: [] })
+      // Nobody is there any more, and what was given up is the last that keeps the lease.
+      yield* one.releases("first", 1)
+      expect(yield* one.releases("a", 1)).toBe(0)
+      yield* Deferred.succeed(sent, undefined)
+    }))
+})
+
+describe("an acquire that is repeated, and refused", () => {
+  it.live("finds its lease gone when it takes effect late", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const seen = repeat(one.client, joins("a"), Effect.void)
+      yield* other.tries("holder", 1, 1)
+      expect(yield* one.tries("a", 1, 1)).toBe(false)
+      yield* other.releases("holder", 1)
+      yield* findsNoLease(other.client, seen[0]!)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+})
+
+describe("an acquire that is repeated, and succeeds", () => {
+  it.live("finds its lease gone when it takes effect again after the release", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const seen = repeat(one.client, joins("a"), Effect.void)
+      expect(yield* one.tries("a", 1, 1)).toMatchObject(acquired)
+      expect(yield* one.releases("a", 1)).toBe(1)
+      yield* findsNoLease(other.client, seen[0]!)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+})
+
+describe("a refresh that finds nothing after an acquire that failed", () => {
+  it.live("leaves it no lease for when it takes effect late", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const seen = delay(one.client, joins("a"))
+      yield* Effect.flip(one.tries("a", 1, 1))
+      expect(yield* one.refreshes("a")).toBe(false)
+      yield* findsNoLease(other.client, seen[0]!)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+})
+
+describe("one that acquires again after a release that failed", () => {
+  it.live("holds, when that release takes effect late", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const first = yield* one.tries("a", 1, 1)
+      const seen = delay(one.client, leaves("a"))
+      yield* Effect.flip(one.releases("a", 1))
+      expect(yield* one.tries("a", 1, 1)).toEqual(first)
+      expect((yield* Effect.promise(() => other.client.kv.txn(seen[0]!))).succeeded).toBe(false)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+
+  it.live("holds, when the lease of what was released is revoked late", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      repeat(one.client, joins("a"), Effect.void)
+      yield* one.tries("a", 1, 1)
+      const revoked: Array<string> = []
+      const { leaseRevoke } = one.client.leaseClient
+      one.client.leaseClient.leaseRevoke = async ({ ID }) => {
+        revoked.push(String(ID))
+        throw new Error("no reply")
+      }
+      yield* Effect.flip(one.releases("a", 1))
+      one.client.leaseClient.leaseRevoke = leaseRevoke
+      expect(yield* one.tries("a", 1, 1)).toMatchObject(acquired)
+      expect(revoked).toHaveLength(1)
+      yield* Effect.promise(() => other.client.leaseClient.leaseRevoke({ ID: revoked[0]! }))
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+})
+
+describe("a refresh", () => {
+  it.live("that moves the hold late does not bring back what was released meanwhile", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      yield* one.tries("a", 1, 1)
+      const seen = delay(other.client, moves("a"))
+      yield* Effect.flip(other.refreshes("a"))
+      yield* one.releases("a", 1)
+      const { responses } = yield* Effect.promise(() => one.client.kv.txn(seen[0]!))
+      expect(responses[0]!.response_txn.succeeded).toBe(false)
+      expect((yield* keys(one.client)).filter((name) => name.includes(key))).toEqual([])
+    }))
+
+  it.live("from another process that takes long leaves the hold no less time than it was given meanwhile", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      yield* one.tries("a", 1, 1)
+      before(other.client, moves("a"), Effect.andThen(Effect.sleep("3 seconds"), one.refreshes("a")))
+      expect(yield* other.refreshes("a")).toMatchObject(acquired)
+      const { holders: [hold] } = yield* one.backing.inspect!(key)
+      expect(Duration.toSeconds(hold!.remaining)).toBeGreaterThan(57)
+    }))
+
+  it.live("from another process resurrects nothing that is released first", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      yield* one.tries("a", 1, 1)
+      const seen = before(other.client, moves("a"), one.releases("a", 1))
+      expect(yield* other.refreshes("a")).toBe(false)
+      expect(seen).toHaveLength(1)
+      expect((yield* keys(one.client)).filter((name) => name.includes(key))).toEqual([])
+    }))
+})
+
+describe("a release", () => {
+  it.live("that takes effect again later frees nothing that was acquired since", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.tries("a", 1, 1)
+      const seen = before(one.client, leaves("a"), Effect.void)
+      expect(yield* one.releases("a", 1)).toBe(1)
+      yield* other.tries("a", 1, 1)
+      expect((yield* Effect.promise(() => other.client.kv.txn(seen[0]!))).succeeded).toBe(false)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+
+  it.live("of a place that takes effect again later leaves the next place of that name alone", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 1)
+      yield* one.queues("a", 1, 1)
+      const seen = before(one.client, leaves("a"), Effect.void)
+      expect(yield* one.releases("a", 1)).toBe(0)
+      yield* other.queues("a", 1, 1)
+      expect((yield* Effect.promise(() => other.client.kv.txn(seen[0]!))).succeeded).toBe(false)
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 1"] })
+    }))
+
+  it.live("of a part that is repeated, when it was carried out, frees that part once", () =>
+    Effect.gen(function*() {
+      const { one, state } = yield* setting
+      yield* one.tries("a", 3, 3)
+      repeat(one.client, leaves("a"), Effect.void)
+      expect(yield* one.releases("a", 1)).toBe(1)
+      expect(yield* state).toEqual({ holders: ["a 2"], line: [] })
+      expect(yield* one.releases("a", 2)).toBe(2)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+
+  it.live("that is repeated, when it was carried out, frees nothing that another process acquired since", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.tries("a", 2, 3)
+      repeat(one.client, leaves("a"), other.tries("a", 2, 3))
+      expect(yield* one.releases("a", 2)).toBe(2)
+      expect(yield* state).toEqual({ holders: ["a 2"], line: [] })
+    }))
+
+  it.live("of a place that is repeated, when it was carried out, leaves that of another process alone", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 3, 3)
+      yield* one.queues("a", 1, 3)
+      repeat(one.client, leaves("a"), other.queues("a", 1, 3))
+      expect(yield* one.releases("a", 1)).toBe(0)
+      expect(yield* state).toEqual({ holders: ["holder 3"], line: ["a 1"] })
+    }))
+
+  it.live("that is repeated, and was refused at first because of what another process did, is carried out", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      yield* one.tries("a", 2, 3)
+      yield* other.backing.refresh(key, "a", minute, 3, 2)
+      repeat(one.client, leaves("a"), Effect.void)
+      expect(yield* one.releases("a", 2)).toBe(2)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+
+  it.live("that is repeated, and was refused at first because another gave up a part, frees the rest", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.tries("a", 3, 3)
+      yield* other.releases("a", 1)
+      repeat(one.client, leaves("a"), Effect.void)
+      expect(yield* one.releases("a", 3)).toBe(2)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+
+  it.live("of a part, before which another process gave up a part, frees what is left", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.tries("a", 3, 3)
+      before(one.client, leaves("a"), other.releases("a", 2))
+      expect(yield* one.releases("a", 3)).toBe(1)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+})

@@ -1,0 +1,147 @@
+/** etcd: what another process does just before a contender joins the line, or asks again. */
+import { describe, expect, it } from "@effect/vitest"
+import { Duration, Effect } from "effect"
+import { acquired, before, joins, leasesOf, minute, setting } from "../utils/etcdRaces.ts"
+import { until } from "../utils/until.ts"
+
+describe("one that is about to acquire without queue", () => {
+  it.live("does not exceed the limit when another acquires first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const seen = before(one.client, joins("a"), other.tries("b", 2, 3))
+      expect(yield* one.tries("a", 2, 3)).toBe(false)
+      expect(seen).toHaveLength(1)
+      expect(yield* state).toEqual({ holders: ["b 2"], line: [] })
+    }))
+
+  it.live("does not overtake one that joins the line first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 3)
+      before(one.client, joins("a"), other.queues("b", 3, 3))
+      expect(yield* one.tries("a", 1, 3)).toBe(false)
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["b 3"] })
+    }))
+
+  it.live("acquires all the same when others only leave", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 3)
+      yield* one.listens
+      const seen = before(one.client, joins("a"), other.releases("holder", 1))
+      expect(yield* one.tries("a", 1, 3)).toMatchObject(acquired)
+      expect(seen).toHaveLength(1)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+})
+
+describe("one that is about to join the line", () => {
+  it.live("holds at once when the way becomes free first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 1)
+      const seen = before(one.client, joins("a"), other.releases("holder", 1))
+      expect(yield* one.queues("a", 1, 1)).toMatchObject(acquired)
+      expect(seen).toHaveLength(1)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+
+  it.live("has the place that another process takes for it first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 1)
+      before(one.client, joins("a"), Effect.all([other.queues("a", 1, 1), other.queues("b", 1, 1)]))
+      expect(yield* one.queues("a", 1, 1)).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 1", "b 1"] })
+    }))
+
+  it.live("has the hold that another process, with a larger limit, acquires for it first", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 1, 2)
+      before(one.client, joins("a"), other.tries("a", 2, 3))
+      expect(yield* one.queues("a", 2, 2)).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 2"] })
+    }))
+
+  it.live("joins anew when its hold ends before it has given that up for another number", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      yield* one.tries("a", 1, 3)
+      yield* other.tries("b", 2, 3)
+      const ID = (yield* leasesOf(one.client, key)).get("a")!
+      before(one.client, joins("a"), Effect.promise(() => other.client.leaseClient.leaseRevoke({ ID })))
+      expect(yield* one.queues("a", 2, 3)).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect(yield* state).toEqual({ holders: ["b 2"], line: ["a 2"] })
+    }))
+
+  it.live.each([130, 17])(
+    "waits behind %d holders, and holds when as many as are needed have left",
+    (limit) =>
+      Effect.gen(function*() {
+        const { one, other, state } = yield* setting
+        const holders = Array.from({ length: limit }, (_, index) => `holder ${index}`)
+        yield* Effect.forEach(holders, (id) => other.tries(id, 1, limit), { concurrency: 8 })
+        expect(yield* one.queues("a", 2, limit)).toMatchObject({ _tag: "Waiting", position: 0 })
+        yield* other.releases("holder 0", 1)
+        expect((yield* state).line).toEqual(["a 2"])
+        yield* other.releases("holder 1", 1)
+        expect(yield* one.queues("a", 2, limit)).toMatchObject(acquired)
+        expect((yield* state).holders).toHaveLength(limit - 1)
+      })
+  )
+})
+
+describe("a refused request for another number", () => {
+  it.live.each([3, 4])("namely %d of 4, does not prolong the hold", (permits) =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      yield* one.tries("a", 2, 4)
+      yield* other.tries("b", 2, 4)
+      const remaining = Effect.map(one.backing.inspect!(key), ({ holders }) =>
+        Duration.toMillis(holders.find(({ identifier }) => identifier === "a")!.remaining))
+      const first = yield* remaining
+      yield* until(Effect.map(remaining, (now) =>
+        now < first - 1000))
+      expect(yield* one.tries("a", permits, 4)).toBe(false)
+      expect(yield* remaining).toBeLessThan(first)
+      expect(yield* state).toEqual({ holders: ["a 2", "b 2"], line: [] })
+    }))
+})
+
+describe("one with a smaller limit", () => {
+  it.live("takes no hold away from those that were granted before it came, in any process", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      yield* one.tries("a", 2, 4)
+      yield* one.tries("b", 2, 4)
+      expect(yield* other.tries("a", 2, 2)).toMatchObject(acquired)
+      expect(yield* state).toEqual({ holders: ["a 2", "b 2"], line: [] })
+      // It is written where those are who hold, and goes on when that is written again.
+      yield* one.releases("a", 1)
+      expect(yield* other.backing.refresh(key, "b", minute, 4, 2)).toMatchObject(acquired)
+      expect(yield* other.tries("c", 1, 4)).toBe(false)
+      expect(yield* state).toEqual({ holders: ["a 1", "b 2"], line: [] })
+    }))
+})
+
+describe("names within a semaphore that somebody else has put there", () => {
+  it.live("are in nobody's way", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      const heard = yield* one.listens
+      yield* other.tries("holder", 1, 1)
+      const place = yield* one.queues("a", 1, 1)
+      const names = ["C:\\x/a", "b", "b/c", "d/a", "e/a/a", "/a", "else"]
+      const folder = `semaphore/${key}/`
+      yield* Effect.forEach(names, (name) => Effect.promise(() => other.client.put(folder + name).value("by hand")))
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 1"] })
+      expect(yield* one.queues("a", 1, 1)).toMatchObject({ _tag: "Waiting", position: 0 })
+      yield* other.releases("holder", 1)
+      yield* until(Effect.sync(() => heard.length === 1))
+      expect(place).toMatchObject({ fencingToken: heard[0] })
+      yield* Effect.promise(() => other.client.delete().prefix(folder))
+      expect(yield* one.tries("b", 1, 1)).toMatchObject(acquired)
+      expect(yield* state).toEqual({ holders: ["b 1"], line: [] })
+    }))
+})

@@ -1,0 +1,100 @@
+/** etcd: a process that sees late what happens. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import type { Etcd3, IWatchResponse } from "etcd3"
+import { acquired, setting } from "../utils/etcdRaces.ts"
+import { until } from "../utils/until.ts"
+
+type Listener = (response: IWatchResponse) => void
+
+/** Keeps the events of the watches of a process back that stand when it is run, for ever. */
+const keepBack = (client: Etcd3) => {
+  let watches = 0
+  let stopped = 0
+  const watch = client.watchClient.watch.bind(client.watchClient)
+  client.watchClient.watch = async (options) => {
+    const stream = await watch(options)
+    const on = stream.on.bind(stream) as (event: string, listener: Listener) => unknown
+    const number = ++watches
+    return Object.assign(stream, {
+      on: (event: string, listener: Listener) =>
+        on(event, (value) => {
+          if (event !== "data" || number > stopped) listener(value)
+        })
+    })
+  }
+  return Effect.sync(() => void (stopped = watches))
+}
+
+describe("a process whose watch shows nothing any more", () => {
+  it.live("is not refused what is free by now", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const stop = keepBack(one.client)
+      yield* one.listens
+      yield* other.tries("holder", 1, 1)
+      expect(yield* one.tries("a", 1, 1)).toBe(false)
+      yield* stop
+      yield* other.releases("holder", 1)
+      expect(yield* one.tries("a", 1, 1)).toMatchObject(acquired)
+      expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
+    }))
+
+  it.live("does not get what is taken by now", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const stop = keepBack(one.client)
+      yield* one.listens
+      yield* stop
+      yield* other.tries("holder", 1, 2)
+      expect(yield* one.tries("a", 2, 2)).toBe(false)
+      expect(yield* one.queues("a", 2, 2)).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 2"] })
+    }))
+
+  it.live("knows at its next refresh that it was granted, or is gone", () =>
+    Effect.gen(function*() {
+      const { one, other } = yield* setting
+      const stop = keepBack(one.client)
+      yield* one.listens
+      yield* other.queues("holder", 1, 1)
+      yield* one.queues("a", 1, 1)
+      yield* one.queues("b", 1, 1)
+      yield* stop
+      yield* other.releases("holder", 1)
+      expect(yield* one.refreshes("a")).toMatchObject(acquired)
+      yield* other.releases("b", 1)
+      expect(yield* one.refreshes("b")).toBe(false)
+    }))
+
+  it.live("watches anew, and is notified", () =>
+    Effect.gen(function*() {
+      const { one, other } = yield* setting
+      const stop = keepBack(one.client)
+      yield* other.tries("holder", 2, 2)
+      const heard = yield* one.listens
+      const a = yield* one.queues("a", 1, 2)
+      yield* stop
+      yield* other.queues("b", 1, 2)
+      expect(yield* one.queues("c", 1, 2)).toMatchObject({ _tag: "Waiting", position: 2 })
+      yield* until(Effect.sync(() => heard.includes(undefined)))
+      yield* other.releases("holder", 2)
+      yield* until(Effect.sync(() => heard.includes((a as { fencingToken: bigint }).fencingToken)))
+    }))
+
+  it.live("looks for itself where others write all the time", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.listens
+      yield* other.queues("holder", 1, 1)
+      const txn = one.client.kv.txn.bind(one.client.kv)
+      let count = 0
+      one.client.kv.txn = async (request, options) => {
+        await Effect.runPromise(other.queues(`waiter ${count++}`, 1, 1))
+        return txn(request, options)
+      }
+      expect(yield* one.tries("a", 1, 1)).toBe(false)
+      expect(count).toBeLessThan(20)
+      expect((yield* state).line.length).toBeGreaterThanOrEqual(count)
+    }))
+})
