@@ -89,8 +89,8 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     Subscriber.open(redis),
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
   )
-  /** This layer, as the one that listens for its waiters. */
-  const listener = notifications === undefined ? "" : crypto.randomUUID()
+  /** This layer, as the one that listens for its waiters. Short, because Redis keeps entries of up to 64 bytes more compactly. */
+  const listener = notifications === undefined ? "" : crypto.getRandomValues(new BigUint64Array(1))[0]!.toString(36)
   const channel = (key: string) => channelOf(clientPrefix + keyPrefix, key, listener)
   const canNotify = (key: string) =>
     notifications !== undefined && !notifications.isIdle() && notifications.stands(channel(key))

@@ -1,0 +1,173 @@
+/**
+ * Whatever Redis may refuse, it refuses before anything has changed, or what is done by then harms nothing: every command that a
+ * script uses is refused at each step of a contended history, and allowed again.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Context, Duration, Effect, Layer } from "effect"
+import type { Redis } from "ioredis"
+import * as Scripts from "../../src/backings/redis/scripts.ts"
+import type { SemaphoreState } from "../../src/core/Backing.ts"
+import { DistributedSemaphoreBacking, RedisBacking } from "../../src/index.ts"
+import { connect, server } from "../utils/redis.ts"
+
+const ttl = Duration.minutes(1)
+const limit = 4
+
+const commands = Array.from(
+  new Set(Object.values(Scripts).flatMap(({ lua }) => Array.from(lua.matchAll(/call\('(\w+)'/g), ([, name]) => name!)))
+)
+
+/** What contenders do one after another: enter, wait, extend, start over, shrink, expire, leave. */
+const history = (backing: DistributedSemaphoreBacking, key: string) => {
+  const ask = (
+    id: string,
+    permits: number,
+    options: { queue?: boolean; limit?: number; ttl?: Duration.Duration } = {}
+  ) =>
+    backing.tryAcquire(key, id, options.ttl ?? ttl, options.limit ?? limit, permits, { queue: options.queue ?? true })
+  const refresh = (...ids: ReadonlyArray<string>) =>
+    backing.refreshAll!(ids.map((holderId) => ({ key, holderId, ttl, limit, permits: 1 })))
+  return [
+    () => ask("a", 2),
+    () => ask("brief", 1, { ttl: Duration.millis(100) }),
+    () => ask("b", 1),
+    () => ask("big", 3),
+    () => ask("c", 1),
+    () => ask("d", 1, { queue: false }),
+    () => refresh("a", "b", "big", "c"),
+    () => ask("b", 1, { limit: 3 }),
+    () => backing.release(key, "a", 1),
+    () => Effect.andThen(Effect.sleep(Duration.millis(110)), refresh("c")),
+    () => ask("c", 2),
+    () => backing.release(key, "a", 1),
+    () => backing.release(key, "big", 3),
+    () => backing.release(key, "b", 1),
+    () => backing.release(key, "c", 2),
+    () => ask("again", 4),
+    () => backing.release(key, "again", 4)
+  ] as ReadonlyArray<() => Effect.Effect<unknown, unknown>>
+}
+
+/** The permits held are those of the holders, and nobody waits who could hold. */
+const isRight = ({ holders, line }: SemaphoreState, count: number) => {
+  const held = holders.reduce((sum, { permits }) => sum + permits, 0)
+  expect(count).toBe(held)
+  expect(held).toBeLessThanOrEqual(limit)
+  const tokens = [...holders, ...line].map(({ fencingToken }) => fencingToken!)
+  expect(tokens).toEqual(tokens.toSorted((a, b) => a < b ? -1 : 1))
+  // Some asked with a smaller limit.
+  const [first] = line
+  if (first !== undefined) expect(held + first.permits).toBeGreaterThan(limit - 1)
+}
+
+const build = Effect.gen(function*() {
+  const redisServer = yield* server
+  const { url } = redisServer
+  const admin = yield* connect(url)
+  const call = (...[command, ...args]: readonly [string, ...ReadonlyArray<string>]) =>
+    Effect.promise(() => admin.call(command, ...args))
+  const acl = (...rules: ReadonlyArray<string>) => call("ACL", "SETUSER", "app", ...rules)
+  yield* acl("on", ">secret", "~*", "&*", "+@all")
+  const of = (url: string) =>
+    Effect.gen(function*() {
+      const context = yield* Layer.build(RedisBacking.layer(yield* connect(url)))
+      return Context.get(context, DistributedSemaphoreBacking)
+    })
+  const [app, healthy] = [yield* of(url.replace("//", "//app:secret@")), yield* of(url)]
+  let refused = 0
+  return {
+    acl,
+    call,
+    server: redisServer,
+    refused: () => refused,
+    /** An operation in the middle of trouble, which then ends. */
+    during: (begin: Effect.Effect<unknown>, end: Effect.Effect<unknown>): Trouble => (operation) =>
+      begin.pipe(
+        Effect.andThen(Effect.exit(operation)),
+        Effect.tap((exit) => Effect.andThen(end, Effect.sync(() => exit._tag === "Failure" && refused++))),
+        Effect.flatten
+      ),
+    healthy,
+    eachStep: (trouble: Trouble, backing = app) =>
+      Effect.forEach(
+        steps,
+        (step) => survives({ app: backing, healthy }, admin, `key ${step}`, step, trouble),
+        { discard: true }
+      )
+  }
+})
+
+type Trouble = <A, E>(operation: Effect.Effect<A, E>) => Effect.Effect<A, E>
+
+/** Runs the history, with trouble at one of its steps; then somebody looks, all leave, and all permits are free. */
+const survives = (
+  backings: { readonly app: DistributedSemaphoreBacking; readonly healthy: DistributedSemaphoreBacking },
+  admin: Redis,
+  key: string,
+  step: number,
+  trouble: Trouble
+) =>
+  Effect.gen(function*() {
+    const { app, healthy } = backings
+    for (const [index, operation] of history(app, key).entries()) {
+      const exit = yield* Effect.exit(index === step ? trouble(operation()) : operation())
+      if (index < step) expect(exit._tag).toBe("Success")
+    }
+    yield* healthy.release(key, "nobody", 1)
+    isRight(yield* healthy.inspect!(key), yield* healthy.getCount(key, ttl))
+    for (const id of ["a", "b", "big", "c", "d", "again", "brief"]) {
+      yield* healthy.release(key, id, limit)
+      const state = yield* healthy.inspect!(key)
+      isRight(state, yield* healthy.getCount(key, ttl))
+    }
+    expect(yield* healthy.inspect!(key)).toEqual({ holders: [], line: [] })
+    expect(yield* healthy.tryAcquire(key, "all", ttl, limit, limit)).toMatchObject({ _tag: "Acquired" })
+    expect(yield* healthy.tryAcquire(key, "one more", ttl, limit, 1)).toBe(false)
+    expect(yield* healthy.release(key, "all", limit)).toBe(limit)
+    expect(yield* Effect.promise(() => admin.zrange(`semaphore:{${key}}`, "0", "-1"))).toEqual(["last"])
+    expect(yield* Effect.promise(() => admin.pttl(`semaphore:{${key}}`))).toBeGreaterThan(0)
+  })
+
+const steps = Array.from({ length: history(undefined as never, "").length }, (_, step) => step)
+
+describe("at each step of a contended history,", () => {
+  it.live.each([...commands.map((command) => command.toLowerCase()), "publish"])(
+    "%s is refused by the ACL, and allowed again",
+    (command) =>
+      Effect.gen(function*() {
+        const { acl, call, during, eachStep, refused } = yield* build
+        yield* eachStep(during(acl(`-${command}`), acl(`+${command}`)))
+        // Without a message nothing fails.
+        if (command === "publish") expect(String(yield* call("ACL", "LOG"))).toContain("publish")
+        else expect(refused()).toBeGreaterThan(0)
+      }),
+    60_000
+  )
+
+  it.live("the server is full, and empty again", () =>
+    Effect.gen(function*() {
+      const { call, during, eachStep, refused } = yield* build
+      const maxmemory = (bytes: string) => call("CONFIG", "SET", "maxmemory", bytes)
+      yield* call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+      yield* eachStep(during(maxmemory("1"), maxmemory("0")))
+      expect(refused()).toBeGreaterThan(0)
+    }), 60_000)
+
+  it.live("the server is a replica, and a primary again", () =>
+    Effect.gen(function*() {
+      const { call, during, eachStep, refused } = yield* build
+      yield* eachStep(during(call("REPLICAOF", "127.0.0.1", "1"), call("REPLICAOF", "NO", "ONE")))
+      expect(refused()).toBeGreaterThan(0)
+    }), 60_000)
+
+  it.live("the server is killed, forgets all, and is started again", () =>
+    Effect.gen(function*() {
+      const { during, eachStep, healthy, server } = yield* build
+      const restart = Effect.promise(async () => {
+        await server.kill()
+        await server.restart()
+      })
+      // It forgets its users, too.
+      yield* eachStep(during(restart, Effect.void), healthy)
+    }), 60_000)
+})
