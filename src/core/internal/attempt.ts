@@ -70,11 +70,11 @@ export const run = <A>(
     })
   )
 
-/** Repeats an attempt that fails, as a policy says, within a time. Without a failure neither costs anything. */
+/** Repeats an attempt that fails, as a policy says, within the time that is left then. Without a failure neither costs anything. */
 export const repeat = <A>(
   attempt: Effect.Effect<A, SemaphoreBackingError>,
   policy: Schedule.Schedule<unknown, SemaphoreBackingError>,
-  within = Duration.infinity
+  timeLeft = () => Duration.infinity
 ): Effect.Effect<A, SemaphoreBackingError> =>
   Effect.catch(attempt, (error) => {
     let first = true
@@ -83,5 +83,8 @@ export const repeat = <A>(
       first = false
       return Effect.fail(error)
     })
-    return Effect.timeoutOrElse(Effect.retry(replayed, policy), { duration: within, orElse: () => Effect.fail(error) })
+    return Effect.timeoutOrElse(Effect.retry(replayed, policy), {
+      duration: timeLeft(),
+      orElse: () => Effect.fail(error)
+    })
   })

@@ -132,9 +132,9 @@ export const giveBack = (contender: Contender): Fiber.Fiber<void> => {
 
 /** What is under way is settled first: within its time limit, it may end by itself. */
 const settleAndRelease = (contender: Contender): Effect.Effect<void> => {
-  const { config: { attemptLimit, key, ttl }, keeper, late = [], renewing } = contender
+  const { config: { attemptLimit, key, ttl }, late = [], renewing } = contender
   const released = Effect.exit(
-    Effect.suspend(() => release(contender, contender.sent + Duration.toMillis(ttl) - keeper.now()))
+    Effect.suspend(() => release(contender, contender.sent + Duration.toMillis(ttl)))
   )
   const underWay = renewing === undefined ? Array.from(late) : [...late, renewing]
   const settled = underWay.length === 0
@@ -154,14 +154,18 @@ const settleAndRelease = (contender: Contender): Effect.Effect<void> => {
 /** A driver that can't be interrupted may let an acquire land even now, or a release, on the next holder of this name. */
 const releaseLate = (contender: Contender): Effect.Effect<void, SemaphoreBackingError> =>
   Fiber.awaitAll(contender.late!).pipe(
-    Effect.andThen(Effect.suspend(() => Effect.exit(release(contender, Duration.toMillis(contender.config.ttl))))),
+    Effect.andThen(
+      Effect.suspend(() =>
+        Effect.exit(release(contender, contender.keeper.now() + Duration.toMillis(contender.config.ttl)))
+      )
+    ),
     Effect.flatMap((exit) => contender.late!.size > 0 ? releaseLate(contender) : exit)
   )
 
 /** Repeated until the lease is over. Then there is nothing left to release. */
-const release = (contender: Contender, millisLeft: number): Effect.Effect<void, SemaphoreBackingError> => {
-  if (millisLeft <= 0) return Effect.void
+const release = (contender: Contender, end: number): Effect.Effect<void, SemaphoreBackingError> => {
   const { config, keeper, request: { identifier, permits }, token } = contender
+  if (end <= keeper.now()) return Effect.void
   const operation = () => keeper.backing.release(config.key, identifier, permits, { fencingToken: token })
   const attempt = Attempt.run(
     keeper,
@@ -169,7 +173,8 @@ const release = (contender: Contender, millisLeft: number): Effect.Effect<void, 
     (fiber) => abandon(contender, fiber),
     true
   )
-  return Effect.map(Attempt.repeat(attempt, config.backingFailureRetryPolicy, Duration.millis(millisLeft)), () => {
+  const timeLeft = () => Duration.millis(Math.max(0, end - keeper.now()))
+  return Effect.map(Attempt.repeat(attempt, config.backingFailureRetryPolicy, timeLeft), () => {
     contender.mayHave = false
   })
 }
