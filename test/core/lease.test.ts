@@ -2,7 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Logger, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import type { DistributedSemaphoreBacking } from "../../src/index.ts"
-import { DistributedSemaphore, Lease, LockLostError, SemaphoreBackingError } from "../../src/index.ts"
+import { DistributedSemaphore, FencingToken, Lease, LockLostError, SemaphoreBackingError } from "../../src/index.ts"
 import type { Call, Replace } from "../utils/fakeBacking.ts"
 import * as FakeBacking from "../utils/fakeBacking.ts"
 import { start } from "../utils/start.ts"
@@ -386,7 +386,7 @@ describe("an interruption", () => {
     ["acquire", { tryAcquire: () => FakeBacking.hangs }],
     ["release", { release: () => FakeBacking.hangs }],
     ["subscription", {
-      tryAcquire: () => Effect.succeed({ _tag: "Waiting" as const, position: 0 }),
+      tryAcquire: () => Effect.succeed({ _tag: "Waiting" as const, fencingToken: FencingToken(1n), position: 0 }),
       onPermitsReleased: () => Stream.fromEffect(FakeBacking.hangs)
     }]
   ]

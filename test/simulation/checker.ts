@@ -10,49 +10,16 @@ import type { FencingToken } from "../../src/core/Backing.ts"
 import type { Lease } from "../../src/core/Lease.ts"
 import type { Answer, Contender } from "../../src/testing/internal/model/model.ts"
 import type { Request, Subject } from "./network.ts"
-import type { Moment, UserPlan } from "./plan.ts"
+import type { Moment } from "./plan.ts"
 import type { Process } from "./process.ts"
 import type { Gone, Store } from "./store.ts"
+import type { Use } from "./uses.ts"
 import type { World } from "./world.ts"
 
 /** A promise that was broken, and how. */
 export interface Violation {
   readonly promise: string
   readonly message: string
-}
-
-/** One acquisition by a user, from its question to its end. */
-export interface Use {
-  readonly user: UserPlan
-  readonly process: Process
-  readonly key: string
-  readonly id: string
-  readonly permits: number
-  readonly ttl: number
-  /** Whether other uses may have had or may get the same hold. */
-  readonly shared: boolean
-  readonly external: boolean
-  /** The use that it works under. */
-  readonly outer: Use | undefined
-  /** How many leases it works under, itself included. */
-  readonly depth: number
-  phase: "asks" | "holds" | "ended"
-  lease: Lease["Service"] | undefined
-  token: bigint | undefined
-  /** The fiber of its work, if that would be interrupted when the lease is lost. */
-  work: Fiber.Fiber<unknown, unknown> | undefined
-  interrupted: boolean
-  /** From when on it may end by itself, because its time is over. */
-  readonly mayEndFrom: number
-  /** When it must have ended, because nothing is left to do. */
-  mustEndBy: number
-  /** The place that it knows of, how many were ahead, and when it asked for it or renewed it last. */
-  place: bigint | undefined
-  position: number
-  renewed: number
-  granted: number
-  /** The store has forgotten what it had. */
-  forgotten: boolean
 }
 
 /** An end waits for a store that may not answer, but not for longer (milliseconds); timers and clocks may be late. */
@@ -65,6 +32,14 @@ export class Checker {
   readonly uses = new Set<Use>()
   /** Why what is promised for good days is not asked for. */
   private readonly touched = new Map<string, string>()
+  private readonly unaccountable = new Set<string>()
+  /** How many requests of an identifier are under way, and when that changed last. */
+  private readonly underWay = new Map<
+    string,
+    { readonly key: string; readonly id: string; count: number; since: number }
+  >()
+  /** Identifiers whose hold an acquisition has taken over. */
+  private readonly takenOver = new Set<string>()
   private readonly forgottenTokens = new Set<bigint>()
   private readonly tokens = new Map<string, Map<bigint, string>>()
   /** Until when something may be left of an identifier that nobody uses. */
@@ -90,6 +65,9 @@ export class Checker {
 
   begin(use: Use): void {
     if (use.process.hasDied) return
+    if (use.external) this.takenOver.add(nameOf(use))
+    const isUsed = this.usesOf(use).some(({ process }) => process === use.process)
+    if (isUsed) this.world.coverage.count(`core: ${use.external ? "takes over" : "waits for"} an identifier in use`)
     this.uses.add(use)
     if (use.shared) this.touch([use], "its identifier is shared")
     if (use.user.stopsKeepAlive) this.touch([use], "its user stops the refreshes")
@@ -100,7 +78,13 @@ export class Checker {
     const { key } = use
     const store = this.store()
     const token = lease === undefined ? undefined : tokenOf(lease)
+    this.world.coverage.count(
+      `core: ${
+        use.external ? "goes on with a hold" : `holds ${use.heard ? "after a notification" : `by a ${use.answeredBy}`}`
+      }`
+    )
     use.phase = "holds"
+    use.mustAskBy = Number.POSITIVE_INFINITY
     use.lease = lease
     use.token = token
     use.work = work
@@ -156,8 +140,13 @@ export class Checker {
     }
   }
 
-  touch(subjects: ReadonlyArray<Subject>, why: string): void {
-    for (const subject of subjects) if (!this.touched.has(nameOf(subject))) this.touched.set(nameOf(subject), why)
+  /** Unless it was only slow, what its requests did to the store is not known from their answers. */
+  touch(subjects: ReadonlyArray<Subject>, why: string, onlySlow = false): void {
+    for (const subject of subjects) {
+      const name = nameOf(subject)
+      if (!this.touched.has(name)) this.touched.set(name, why)
+      if (!onlySlow) this.unaccountable.add(name)
+    }
   }
 
   touchAll(why: string, which: (use: Use) => boolean = () => true): void {
@@ -176,10 +165,29 @@ export class Checker {
   }
 
   sent(request: Request<unknown>): void {
+    const { coverage } = this.world
+    if (request.operation === "release" && request.token === undefined && this.store().grants) {
+      coverage.count("core: releases without a number, because no answer ever came")
+    }
+    if (request.operation === "refreshAll") coverage.count("core: refreshes together")
+    for (const subject of request.subjects) {
+      this.countUnderWay(subject, 1)
+      for (const use of this.usesOf(subject)) {
+        use.mustAskBy = Number.POSITIVE_INFINITY
+        if (request.operation === "release" && use.process === request.process) use.givesBack = true
+      }
+    }
     this.tellMoment(request, "sent")
   }
 
-  landed({ operation, process, subjects }: Request<unknown>, open: boolean): void {
+  landed({ operation, process, subjects, token }: Request<unknown>, open: boolean): void {
+    // B4: without a token, nothing tells a late release from one of a newer hold. Nor with it, when two refreshed one hold.
+    if (operation === "release" && !open) {
+      for (const subject of subjects) {
+        const isUnclear = token === undefined || !this.store().grants || this.takenOver.has(nameOf(subject))
+        if (isUnclear) { for (const use of this.usesOf(subject)) this.excuse(use) }
+      }
+    }
     for (const subject of subjects) {
       const own = this.usesOf(subject)
       if (own.length > 0) {
@@ -197,14 +205,33 @@ export class Checker {
     this.tellMoment({ process, subjects }, "landed")
   }
 
+  /** The driver was interrupted: what becomes of it, nobody hears. */
+  givenUp({ operation, subjects }: Request<unknown>): void {
+    for (const subject of subjects) {
+      this.countUnderWay(subject, -1)
+      this.world.coverage.count(`core: gives up a ${operation}`)
+      this.unaccountable.add(nameOf(subject))
+    }
+  }
+
   answered(request: Request<unknown>, exit: Exit.Exit<unknown, unknown>): void {
+    for (const subject of request.subjects) {
+      this.countUnderWay(subject, -1)
+      if (Exit.isFailure(exit)) this.world.coverage.count(`core: is told that a ${request.operation} failed`)
+      if (Exit.isFailure(exit)) this.unaccountable.add(nameOf(subject))
+    }
     if (Exit.isSuccess(exit)) {
       const answers = request.operation === "refreshAll" ? exit.value as ReadonlyArray<Answer> : [exit.value as Answer]
       for (const [index, subject] of request.subjects.entries()) {
         const answer = answers[index]
         for (const use of this.usesOf(subject)) {
           if (use.process !== request.process || use.phase !== "asks") continue
+          use.answeredBy = request.operation
+          use.heard = false
           if (typeof answer !== "object" || !("_tag" in answer)) continue
+          if (use.place !== undefined && use.place !== answer.fencingToken) {
+            this.world.coverage.count("core: asks anew after its place was lost")
+          }
           use.place = answer.fencingToken
           use.position = answer._tag === "Waiting" ? answer.position : -1
           use.renewed = this.world.now
@@ -216,12 +243,25 @@ export class Checker {
 
   stood(process: Process, key: string): void {
     this.heardTokens.set(`${process.name} ${key}`, new Set())
+    this.signalled(process, key)
+  }
+
+  /** Whoever waits asks again at once, or after the answer that is under way. */
+  signalled(process: Process, key: string): void {
+    for (const use of this.uses) {
+      const waits = use.phase === "asks" && use.position >= 0 && use.user.waitingPolicy === "default"
+      if (use.process !== process || use.key !== key || !waits || this.isTouched(use)) continue
+      use.mustAskBy = Math.min(use.mustAskBy, this.world.now + slack)
+    }
   }
 
   heard(process: Process, key: string, token: bigint): void {
     this.heardTokens.get(`${process.name} ${key}`)?.add(token)
-    for (const use of this.uses) {
-      if (use.process === process && use.key === key && use.place === token) this.onMoment(use, "heard")
+    const own = Array.from(this.uses).filter((use) => use.process === process && use.key === key && use.place === token)
+    if (own.length === 0) this.world.coverage.count("core: hears of a grant before the answer, or when it has gone")
+    for (const use of own) {
+      use.heard = true
+      this.onMoment(use, "heard")
     }
   }
 
@@ -235,7 +275,7 @@ export class Checker {
     this.world.tell(() => `the ${holds ? "hold" : "place"} ${token} of ${key}/${id} is ${why}`)
     if (why === "forgotten") {
       if (token !== undefined) this.forgottenTokens.add(token)
-      for (const use of this.usesOf({ key, id })) use.forgotten = true
+      for (const use of this.usesOf({ key, id })) this.excuse(use)
       return this.touch([{ key, id }], "the store has forgotten it")
     }
     if (this.isTouched({ key, id })) return
@@ -277,8 +317,18 @@ export class Checker {
     for (const use of this.uses) {
       if (use.process.state !== "runs") continue
       if (now > use.mustEndBy) return this.fail("L4", `${use.key}/${use.id} has nothing left to do, but does not end`)
-      if (use.phase === "asks" && !use.interrupted && !use.shared && waitsOn(use) && now < use.mayEndFrom) {
+      if (
+        use.phase === "asks" && !use.interrupted && !use.givesBack && !use.shared && waitsOn(use) &&
+        now < use.mayEndFrom
+      ) {
         this.checkWaiting(use)
+      }
+    }
+    for (const [name, { count, id, key, since }] of this.underWay) {
+      if (count > 0 || now <= since + slack || this.usesOf({ key, id }).length > 0) continue
+      this.underWay.delete(name)
+      if (!this.unaccountable.has(name) && this.store().find(key, id) !== undefined) {
+        this.fail("L4", `${key}/${id} has ended, and so have its requests, and something of it is left in the store`)
       }
     }
     for (const [name, { id, key, until }] of this.leftUntil) {
@@ -293,6 +343,9 @@ export class Checker {
   private checkWaiting(use: Use): void {
     const { id, key, place, position, process, renewed, ttl } = use
     const { now } = this.world
+    if (now > use.mustAskBy && !this.isTouched(use)) {
+      return this.fail("L3", `${key}/${id} was told to look, and does not ask`)
+    }
     if (place === undefined || position < 0 || !this.store().grants) return
     const has = this.store().find(key, id)
     if (has?.holds !== true || has.token !== place) return
@@ -302,7 +355,7 @@ export class Checker {
       return this.fail("L3", `${key}/${id} has heard that its place ${place} is granted, and waits on`)
     }
     if (this.isTouched(use)) return
-    const bound = position === 0 ? Math.min(1000, ttl / 3) : ttl / 3
+    const bound = position === 0 && use.user.waitingPolicy === "default" ? Math.min(1000, ttl / 3) : ttl / 3
     if (now > use.granted + bound * 1.02 + slack) {
       return this.fail("L3", `${key}/${id} was granted ${(now - use.granted).toFixed(1)} ms ago, and waits on`)
     }
@@ -338,7 +391,7 @@ export class Checker {
   private judgeDefect(use: Use, defect: unknown): void {
     const message = defect instanceof Error ? defect.message : String(defect)
     const known = ["defect of the work", "defect of the driver", "defect of the policy"].find((one) => one === message)
-      ?? (use.depth > 1 && message.includes("it would wait for itself") ? "it would wait for itself" : undefined)
+      ?? (use.user.nested && message.includes("it would wait for itself") ? "it would wait for itself" : undefined)
     if (known === undefined) {
       return this.fail("errors", `${use.id} dies: ${defect instanceof Error ? defect.stack : message}`)
     }
@@ -370,7 +423,8 @@ export class Checker {
         if (use.external || user.waitingPolicy === "none" || user.waitingPolicy === "ends") return
         return this.fail("errors", `${key}/${id} was not acquired, though its policy does not end`)
       case "SemaphoreBackingError":
-        if (isTouched) return
+        // The failure of a batch is each one's failure, if its policy says so.
+        if (isTouched || ["none", "twice", "dies"].includes(user.failurePolicy)) return
         return this.fail(
           "errors",
           `${key}/${id} has an error of the store, which had none: ${(error as Error).message}`
@@ -382,6 +436,22 @@ export class Checker {
 
   private usesOf({ id, key }: Subject): ReadonlyArray<Use> {
     return Array.from(this.uses).filter((use) => use.key === key && use.id === id)
+  }
+
+  /** What it believes to hold may be gone through no fault of the core's. */
+  private excuse(use: Use): void {
+    use.forgotten = true
+    if (use.place !== undefined) this.forgottenTokens.add(use.place)
+    if (use.token !== undefined) this.forgottenTokens.add(use.token)
+    this.touch([use], "its hold was taken away")
+  }
+
+  private countUnderWay({ id, key }: Subject, by: 1 | -1): void {
+    const name = nameOf({ id, key })
+    const underWay = this.underWay.get(name) ?? { key, id, count: 0, since: 0 }
+    this.underWay.set(name, underWay)
+    underWay.count += by
+    underWay.since = this.world.now
   }
 
   private mustEnd(use: Use): void {

@@ -42,6 +42,11 @@ export class ProcessClock implements Clock.Clock {
     this.wall += millis
   }
 
+  /** The monotonic clock leaps ahead. */
+  leap(millis: number): void {
+    this.rebase(() => this.base = { ...this.base, monotonic: this.base.monotonic + millis })
+  }
+
   /** The monotonic clock stands still until it is resumed, and timers with it. */
   suspend(): void {
     this.rebase(() => this.suspended = true)

@@ -11,8 +11,15 @@ export class Coverage {
     for (const [kind, times] of other.counts) this.count(kind, times)
   }
 
+  /** What should have come up, but did not. */
+  missing(): ReadonlyArray<string> {
+    return expected.filter((kind) => !this.counts.has(kind))
+  }
+
   print(): string {
     return Array.from(this.counts).toSorted(([a], [b]) => a < b ? -1 : 1)
       .map(([kind, times]) => `${String(times).padStart(10)}  ${kind}`).join("\n")
   }
 }
+
+const expected: ReadonlyArray<string> = []

@@ -168,6 +168,7 @@ export class Link {
     world.after(this.random.between(0.1, 2), process, () => {
       if (!subscription.stands) return
       world.coverage.count("subscription: stands")
+      world.tell(() => `${process.name} hears that its subscription to ${key} stands`)
       this.checker.stood(process, key)
       Queue.offerUnsafe(queue, undefined)
     })
@@ -204,7 +205,8 @@ export class Link {
       if (!this.subscriptions.has(subscription) || this.network.cut.has(process)) return
       world.coverage.count("notification: heard")
       world.tell(() => `${process.name} hears that ${subscription.key} has granted ${token ?? "something"}`)
-      if (token !== undefined) checker.heard(process, subscription.key, token)
+      if (token === undefined) checker.signalled(process, subscription.key)
+      else checker.heard(process, subscription.key, token)
       Queue.offerUnsafe(subscription.queue, token as FencingToken | undefined)
     })
   }

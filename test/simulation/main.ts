@@ -1,40 +1,118 @@
-/** Runs the simulation: fresh seeds for a while, or one seed again. */
+/**
+ * Runs the simulation: all seeds that ever failed, then fresh ones for a while (`--seconds`, `--minutes`; `--from` a seed). With
+ * `--seed`, one run again, with its story. With `--planted`, the faults in copies of the core, each of which must be found.
+ */
+import { setPriority } from "node:os"
 import { parseArgs } from "node:util"
+import type { Core } from "./core.ts"
 import { load } from "./core.ts"
 import { Coverage } from "./coverage.ts"
 import * as Globals from "./globals.ts"
 import * as Plans from "./plan.ts"
+import { faults } from "./planted.ts"
+import { seeds } from "./seeds.ts"
+import { shrink } from "./shrink.ts"
+import type { Result } from "./simulate.ts"
 import { simulate } from "./simulate.ts"
 
+// Tests beside it measure time.
+setPriority(10)
+
 const { values } = parseArgs({
-  options: { minutes: { type: "string" }, seed: { type: "string" }, from: { type: "string" } }
+  options: {
+    seconds: { type: "string", default: "60" },
+    minutes: { type: "string" },
+    from: { type: "string" },
+    seed: { type: "string" },
+    planted: { type: "boolean", default: false },
+    only: { type: "string", default: "" }
+  }
 })
 
-if (values.seed !== undefined) {
-  const core = await load("real")
-  const plan = Plans.draw(values.seed)
-  const result = simulate(core, plan, new Set(), true)
-  console.log(JSON.stringify(plan, undefined, 1))
-  console.log(result.story.join("\n"))
-  console.log(result.violation)
-} else {
-  let core = await load("real")
-  const coverage = new Coverage()
-  const end = performance.now() + Number(values.minutes ?? 1) * 60_000
-  const from = Number(values.from ?? 0)
-  let seed = from
-  let failures = 0
-  let events = 0
-  for (; performance.now() < end && failures < 10; seed++) {
-    const result = simulate(core, Plans.draw(String(seed)))
-    coverage.add(result.coverage)
-    events += result.events
-    if (result.violation === undefined) continue
-    failures++
-    console.log(seed, result.violation)
-    Globals.forget()
-    core = await load("real")
-  }
-  console.log(coverage.print())
-  console.log(seed - from, "runs", events, "events", failures, "failures")
+const real = () => load("the core")
+
+const report = (seed: string, { story, violation }: Result): void => {
+  console.log(story.join("\n"))
+  console.log(
+    `Seed ${seed}: ${violation === undefined ? "nothing is wrong" : `${violation.promise}: ${violation.message}`}`
+  )
 }
+
+const replay = async (seed: string): Promise<number> => {
+  const plan = Plans.draw(seed)
+  const result = simulate(await real(), plan, new Set(), true)
+  report(seed, result)
+  if (result.violation === undefined) return 0
+  console.log("\nThe same, with everything taken away that it fails without:\n")
+  report(seed, await shrink(real, plan))
+  return 1
+}
+
+const search = async (): Promise<number> => {
+  const coverage = new Coverage()
+  const start = performance.now()
+  const cpu = process.cpuUsage()
+  const end = start + (values.minutes === undefined ? Number(values.seconds) * 1000 : Number(values.minutes) * 60_000)
+  const from = values.from === undefined ? Date.now() : Number(values.from)
+  let core = await real()
+  let [runs, events, failures] = [0, 0, 0]
+  const run = async (seed: string) => {
+    const result = simulate(core, Plans.draw(seed))
+    runs++
+    events += result.events
+    coverage.add(result.coverage)
+    if (result.violation === undefined) return
+    failures++
+    report(seed, await shrink(real, Plans.draw(seed)))
+    console.log(`Replay: npm run test:simulation -- --seed ${seed}\n`)
+    core = await fresh()
+  }
+  for (const [seed] of seeds) await run(seed)
+  let seed = from
+  for (; performance.now() < end && failures < 10; seed++) await run(String(seed))
+  const seconds = (performance.now() - start) / 1000
+  const { system, user } = process.cpuUsage(cpu)
+  console.log(coverage.print())
+  const missing = coverage.missing()
+  if (runs >= 1000 && missing.length > 0) console.log(`Never came up: ${missing.join("; ")}`)
+  console.log(
+    `${runs} runs in ${seconds.toFixed(0)} s (${(runs / (user + system) * 60e6).toFixed(0)} per minute of one core), `
+      + `${(events / runs).toFixed(0)} events each; seeds ${from} to ${seed - 1}; ${failures} failed`
+  )
+  return failures + (runs >= 1000 ? missing.length : 0)
+}
+
+/** A run that failed leaves things in the modules of its core. */
+const fresh = (): Promise<Core> => {
+  Globals.forget()
+  return real()
+}
+
+/** Each is tried with the seed that found it last, then with fresh ones, for a minute at most. */
+const plant = async (): Promise<number> => {
+  let missed = 0
+  for (const { fault, patches, seed } of faults.filter(({ fault }) => fault.includes(values.only))) {
+    const start = performance.now()
+    const core = await load(fault, patches)
+    Globals.forget()
+    let tried = 0
+    let found: Result["violation"]
+    let next = seed
+    while (found === undefined && performance.now() < start + 60_000) {
+      found = simulate(core, Plans.draw(next)).violation
+      if (found === undefined) next = String(tried++)
+    }
+    const seconds = ((performance.now() - start) / 1000).toFixed(1)
+    if (found === undefined) missed++
+    console.log(
+      `${fault}\n    ${
+        found === undefined ? "NOT FOUND" : `${found.promise}: ${found.message.split("\n")[0]}`
+      }\n    (seed ${next}, ${seconds} s)`
+    )
+  }
+  console.log(`${faults.length - missed} of ${faults.length} planted faults were found`)
+  return missed
+}
+
+const failed = values.seed !== undefined ? await replay(values.seed) : values.planted ? await plant() : await search()
+process.exitCode = failed === 0 ? 0 : 1

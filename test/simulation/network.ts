@@ -36,6 +36,8 @@ interface Fate {
   readonly arrives: boolean
   /** How it ends without an answer; `hangs` if it does not. */
   readonly fails: Failure | "hangs" | undefined
+  /** It fails before it arrives. */
+  readonly early: boolean
   /** It arrives again, before it is answered. */
   readonly again: number | undefined
   readonly deaf: boolean
@@ -91,7 +93,8 @@ export class Network {
       const { name, ...fate } = this.drawFate(request)
       if (!fate.calm) {
         this.fates.push(name)
-        this.checker.touch(request.subjects, `fate ${name}`)
+        const onlySlow = fate.fails === undefined && fate.arrives && fate.again === undefined
+        this.checker.touch(request.subjects, `fate ${name}`, onlySlow)
       }
       const effect = this.sendWith(request, fate, name)
       return fate.deaf ? Effect.uninterruptible(effect) : effect
@@ -109,7 +112,6 @@ export class Network {
       world.tell(() =>
         `${process.name} sends ${describe(request)} (${name}${fate.calm ? "" : `: ${describeFate(fate)}`})`
       )
-      checker.sent(request)
 
       const end = (exit: Exit.Exit<A, SemaphoreBackingError>, byDriver = false) => {
         if (!open || this.cut.has(process) && !byDriver) return
@@ -157,6 +159,7 @@ export class Network {
           )
         } else if (fate.fails !== "hangs") fail(fate.fails, "no answer")
       }
+      if (fate.early && fate.fails !== undefined && fate.fails !== "hangs") fail(fate.fails, "the connection was reset")
 
       if (fate.arrives) {
         world.at(
@@ -169,8 +172,11 @@ export class Network {
       if (fate.deaf) {
         world.after(deafMillis, process, () => end(this.failure(request, "refused", "the driver gave up"), true))
       }
+      checker.sent(request)
       return Effect.sync(() => {
+        if (!open) return
         open = false
+        checker.givenUp(request)
         world.tell(() => `${process.name} gives up ${name}`)
       })
     })
@@ -196,7 +202,15 @@ export class Network {
     const name = `${of} #${count}`
     const random = new Random(`${this.plan.seed} ${name}`)
     const calm = { there: random.between(0.1, 2), back: random.between(0.1, 2) }
-    const fine: Fate = { ...calm, calm: true, arrives: true, fails: undefined, again: undefined, deaf: false }
+    const fine: Fate = {
+      ...calm,
+      calm: true,
+      arrives: true,
+      fails: undefined,
+      again: undefined,
+      early: false,
+      deaf: false
+    }
     if (this.calm || this.omitted.has(name)) return { name, ...fine }
     const { network } = this.plan
     const failure = (): Failure | "hangs" | undefined =>
@@ -213,16 +227,22 @@ export class Network {
     const slow = random.chance(network.slow)
     const arrives = !random.chance(network.lost)
     const fails = arrives ? failure() : random.pick(["hangs", "refused"] as const)
+    const early = arrives && fails !== undefined && fails !== "hangs" && random.chance(0.3)
     const again = arrives && random.chance(network.doubled) ? late() / 10 : undefined
     const deaf = random.chance(network.deaf)
     if (!slow && arrives && fails === undefined && again === undefined && !deaf) return { name, ...fine }
     const there = slow ? random.pick([calm.there, late()]) : calm.there
-    const fate = { there, back: slow ? random.pick([calm.back, late()]) : calm.back, arrives, fails, again, deaf }
+    const back = slow ? random.pick([calm.back, late()]) : calm.back
+    const fate = { there: early ? late() / 20 : there, back, arrives, fails, early, again, deaf }
     const { coverage } = this.world
     if (slow) coverage.count("fate: slow")
     if (!arrives) coverage.count("fate: request lost")
     if (fails !== undefined) {
-      coverage.count(`fate: ${fails === "hangs" ? "no answer" : fails}${arrives ? " after its effect" : ""}`)
+      coverage.count(
+        `fate: ${fails === "hangs" ? "no answer" : fails}${
+          early ? " before its effect" : arrives ? " after its effect" : ""
+        }`
+      )
     }
     if (again !== undefined) coverage.count("fate: doubled")
     if (deaf) coverage.count("fate: does not answer an interruption")

@@ -49,7 +49,7 @@ export type Trouble =
     | { readonly kind: "restart"; readonly forgets: boolean; readonly hangs: boolean }
     | { readonly kind: "shard" | "revoke"; readonly key: string }
     | { readonly kind: "pause" | "suspend" | "die" | "dispose" | "cut" | "unsubscribe"; readonly process: number }
-    | { readonly kind: "jump" | "drift"; readonly process: number; readonly by: number }
+    | { readonly kind: "jump" | "leap" | "drift"; readonly process: number; readonly by: number }
   )
 
 /** How likely a request, or a notification, has each fate. */
@@ -93,7 +93,7 @@ export const draw = (seed: string): Plan => {
   const limits = new Map(keys.map((key) => [key, random.pick([1, 1, 2, 3, 5])]))
   const context = { random, base, horizon, processes: processes.length, keys, limits, features: drawFeatures(random) }
   const users: Array<UserPlan> = []
-  for (let count = 2 + random.int(8); users.length < count;) users.push(drawUser(context, users))
+  for (let count = 3 + random.int(10); users.length < count;) users.push(drawUser(context, users))
   const rate = () => calm || !random.chance(0.3) ? 0 : random.pick([0.02, 0.1, 0.3])
   return {
     seed,
@@ -168,8 +168,11 @@ const drawUser = (context: Context, earlier: ReadonlyArray<UserPlan>): UserPlan 
     at: random.chance(0.3) ? random.pick([0, 0, 10]) : random.between(0, horizon * 0.8),
     key: other?.key ?? key,
     limit: other?.limit ?? limit,
-    ttl,
-    refreshInterval: features.differs && random.chance(0.3) ? ttl * random.pick([0.1, 0.5, 0.9]) : undefined,
+    // Who goes on with a hold must go on with its ttl: the refreshes of one would shorten the lease of the other.
+    ttl: other?.ttl ?? ttl,
+    refreshInterval: other === undefined && features.differs && random.chance(0.3)
+      ? ttl * random.pick([0.1, 0.5, 0.9])
+      : undefined,
     waitingPolicy: features.policies ? random.pick(["default", "none", "ends", "spaced", "dies"]) : "default",
     failurePolicy: features.policies
       ? random.pick(["default", "none", "twice", "spaced", "for ever", "dies"])
@@ -220,6 +223,7 @@ const drawTroubles = ({ base, horizon, keys, processes, random }: Context): Read
     "cut",
     "unsubscribe",
     "jump",
+    "leap",
     "drift"
   ] as const).filter(() => random.chance(0.25))
   if (kinds.length === 0) return []
@@ -236,8 +240,13 @@ const drawTroubles = ({ base, horizon, keys, processes, random }: Context): Read
       case "shard":
       case "revoke":
         return { ...common, kind, key: random.pick(keys) }
+      // A shorter one than the core's tolerance is not noticed.
+      case "suspend":
+        return { ...common, kind, process, lasts: Math.max(common.lasts, 100) }
       case "jump":
         return { ...common, kind, process, by: random.pick([-1, 1]) * random.logBetween(10, 1e7) }
+      case "leap":
+        return { ...common, kind, process, by: random.logBetween(1, base * 3) }
       case "drift":
         return { ...common, kind, process, by: random.between(0.985, 1.015) }
       default:

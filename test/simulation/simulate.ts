@@ -19,8 +19,8 @@ export interface Result {
   readonly violation: Violation | undefined
   readonly events: number
   readonly coverage: Coverage
-  /** Names of what went wrong on purpose: users, troubles and fates. */
-  readonly elements: ReadonlyArray<string>
+  /** The requests that fared badly, by name. */
+  readonly fates: ReadonlyArray<string>
   readonly story: ReadonlyArray<string>
 }
 
@@ -38,14 +38,10 @@ export const simulate = (core: Core, plan: Plan, omitted: ReadonlySet<string> = 
   Globals.replaced(world, () => run.play())
   return {
     violation: run.checker.violation,
-    events: world.events,
+    events: run.eventsOfUsers,
     coverage,
     story,
-    elements: [
-      ...plan.users.map(({ name }) => name),
-      ...plan.troubles.map(({ name }) => name),
-      ...run.network.fates
-    ].filter((name) => !omitted.has(name))
+    fates: run.network.fates
   }
 }
 
@@ -61,6 +57,8 @@ export class Run {
   readonly links: ReadonlyArray<Link>
   readonly users: Array<User> = []
   readonly disposed = new Set<Process>()
+  /** Events until all users had ended: what comes then is waiting. */
+  eventsOfUsers = 0
   /** Which process uses an identifier. */
   private readonly claims = new Map<string, Process>()
   /** Users that have not begun. */
@@ -75,22 +73,23 @@ export class Run {
     this.network = new Network(world, this.checker, core, plan, omitted)
     this.processes = plan.processes.map((process) => new Process(world, plan.seed, process))
     this.links = this.processes.map((process) => new Link(world, this.store, this.network, this.checker, plan, process))
-    const users = plan.users.filter(({ name }) => !omitted.has(name))
-    this.toCome = users.length
-    for (const user of users) world.at(user.at, undefined, () => this.enter(user))
-    for (const trouble of plan.troubles) {
-      if (!omitted.has(trouble.name)) world.at(trouble.at, undefined, () => Troubles.begin(this, trouble))
-    }
+    this.toCome = plan.users.length
+    for (const user of plan.users) world.at(user.at, undefined, () => this.enter(user))
+    for (const trouble of plan.troubles) world.at(trouble.at, undefined, () => Troubles.begin(this, trouble))
     this.interruptAtMoments()
   }
 
   play(): void {
     const { checker, plan, world } = this
-    const longest = Math.max(...plan.users.map(({ ttl, works }) => Math.max(ttl, Number.isFinite(works) ? works : 0)))
+    const longest = Math.max(
+      0,
+      ...plan.users.map(({ ttl, works }) => Math.max(ttl, Number.isFinite(works) ? works : 0))
+    )
     try {
       world.at(plan.horizon, undefined, () => this.calmDown())
       const latest = plan.horizon + longest * 300 + 120_000
       this.advance(() => world.now >= plan.horizon && this.hasEnded, latest, "some users never end")
+      this.eventsOfUsers = world.events
       if (checker.violation !== undefined) return
       this.buryTheDead()
       const end = world.now + idleMillis + longest * 3

@@ -63,8 +63,13 @@ const happen = (run: Run, trouble: Trouble): (() => void) | undefined => {
     case "unsubscribe":
       return void links[trouble.process]!.fall(lasts)
     case "jump":
-      processes[trouble.process]!.clock.jump(trouble.by)
+      processes[trouble.process]!.disturbedUntil = run.world.now
+      processes[trouble.process]!.clock.jump(visible(run, trouble))
       return void checker.touchAll("its clock jumped", ({ process }) => process === processes[trouble.process])
+    case "leap":
+      processes[trouble.process]!.disturbedUntil = run.world.now
+      processes[trouble.process]!.clock.leap(trouble.by)
+      return void checker.touchAll("its clock leapt", ({ process }) => process === processes[trouble.process])
     case "drift":
       return void processes[trouble.process]!.clock.drift(trouble.by)
     case "dispose": {
@@ -111,3 +116,9 @@ const disturb = (run: Run, trouble: Trouble & { readonly process: number }): (()
 }
 
 const describe = ({ at: _at, name: _name, ...trouble }: Trouble) => JSON.stringify(trouble)
+
+/** A clock that is set back while the machine sleeps hides the sleep: nobody could notice it then. */
+const visible = (
+  { plan: { troubles } }: Run,
+  { by, process }: Trouble & { readonly kind: "jump" | "leap" | "drift" }
+) => troubles.some((other) => other.kind === "suspend" && other.process === process) ? Math.abs(by) : by

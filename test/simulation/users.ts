@@ -3,11 +3,13 @@ import { Context, Effect, Fiber, Schedule } from "effect"
 import type { DistributedSemaphoreBacking } from "../../src/core/Backing.ts"
 import type { DistributedSemaphore } from "../../src/core/DistributedSemaphore.ts"
 import type { Lease } from "../../src/core/Lease.ts"
-import type { Checker, Use } from "./checker.ts"
+import type { Checker } from "./checker.ts"
 import type { Core } from "./core.ts"
 import { describeExit } from "./network.ts"
 import type { FailurePolicy, Plan, UserPlan, WaitingPolicy } from "./plan.ts"
 import type { Process } from "./process.ts"
+import type { Use } from "./uses.ts"
+import { newUse } from "./uses.ts"
 import type { World } from "./world.ts"
 
 /** The name that `crypto.randomUUID` gives to the acquisition of a fiber. */
@@ -25,6 +27,7 @@ export class User {
   readonly plan: UserPlan
   readonly process: Process
   fiber: Fiber.Fiber<unknown, unknown> | undefined
+  private interrupted = false
   private readonly site: Site
   /** The identifier, and whether the hold is there already. */
   private readonly identifier: string
@@ -48,6 +51,7 @@ export class User {
   interrupt(): void {
     const { fiber, process, site: { checker, world } } = this
     if (fiber === undefined || fiber.pollUnsafe() !== undefined) return
+    this.interrupted = true
     world.coverage.count("user: interrupted")
     world.tell(() => `${this.plan.name} is interrupted`)
     for (const use of checker.uses) if (use.user === this.plan) checker.interrupt(use)
@@ -76,35 +80,18 @@ export class User {
   ): Effect.Effect<unknown, unknown, unknown> {
     const { plan, process, shared, site: { checker, world } } = this
     return Effect.flatMap(this.make(key, limit), (semaphore) => {
-      const used = Effect.suspend(() => {
-        const use: Use = {
-          user: plan,
-          process,
+      // It begins and ends with its user, however that is interrupted.
+      const used = Effect.uninterruptibleMask((restore) => {
+        const use = newUse(plan, process, {
           key,
           id,
           permits,
-          ttl: plan.ttl,
           shared: shared || external,
           external,
-          depth: (outer?.depth ?? 0) + 1,
-          phase: "asks",
-          lease: undefined,
-          token: undefined,
-          work: undefined,
-          interrupted: outer?.interrupted ?? false,
           outer,
-          mayEndFrom: outer !== undefined
-            ? outer.mayEndFrom
-            : plan.timeout === undefined
-            ? Number.POSITIVE_INFINITY
-            : world.now + plan.timeout * 0.98,
-          mustEndBy: Number.POSITIVE_INFINITY,
-          place: undefined,
-          position: -1,
-          renewed: Number.NEGATIVE_INFINITY,
-          granted: Number.POSITIVE_INFINITY,
-          forgotten: false
-        }
+          interrupted: this.interrupted,
+          mayEndFrom: outer?.mayEndFrom ?? world.now + (plan.timeout ?? Number.POSITIVE_INFINITY) * 0.98
+        })
         checker.begin(use)
         world.coverage.count(`user: ${external ? "resumes" : plan.asks}${outer === undefined ? "" : ", nested"}`)
         world.tell(() =>
@@ -114,12 +101,12 @@ export class User {
         )
         const options = { acquiredExternally: external, ...plan.uuid && !external && !shared ? {} : { identifier: id } }
         const asked = Effect.provideService(this.ask(semaphore, use, options, outer), Uuid, id)
-        const judged = Effect.onExit(asked, (exit) =>
+        const timed = plan.timeout === undefined || outer !== undefined ? asked : this.inTime(asked, plan.timeout, use)
+        return Effect.onExit(restore(timed), (exit) =>
           Effect.sync(() => {
             world.tell(() => `${id} ends: ${describeExit(exit)}`)
             checker.end(use, exit)
           }))
-        return plan.timeout === undefined || outer !== undefined ? judged : this.inTime(judged, plan.timeout, use)
       })
       return plan.looks
         ? Effect.andThen(Effect.exit(Effect.andThen(semaphore.currentCount, semaphore.inspect)), used)

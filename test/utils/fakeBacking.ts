@@ -41,9 +41,9 @@ export const layer = (
           record("refreshAll")
           return backing.refreshAll!(requests)
         }),
-        onPermitsReleased: backing.onPermitsReleased && ((key, holderId) => {
-          record("onPermitsReleased", holderId)
-          return backing.onPermitsReleased!(key, holderId)
+        onPermitsReleased: backing.onPermitsReleased && ((key) => {
+          record("onPermitsReleased")
+          return backing.onPermitsReleased!(key)
         }),
         getCount: (key, ttl) => {
           record("getCount")

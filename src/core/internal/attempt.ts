@@ -71,13 +71,13 @@ export const run = <A>(
   )
 
 /**
- * Repeats a failed attempt by a policy, for at most a given time. An attempt that succeeds costs nothing extra. `made` is the exit of
- * the first attempt, if that has been made already.
+ * Repeats a failed attempt by a policy, for as long as `timeLeft` says once it has failed. An attempt that succeeds costs nothing extra.
+ * `made` is the exit of the first attempt, if that has been made already.
  */
 export const repeat = <A>(
   attempt: Effect.Effect<A, SemaphoreBackingError>,
   policy: Schedule.Schedule<unknown, SemaphoreBackingError>,
-  within = Duration.infinity,
+  timeLeft = () => Duration.infinity,
   made: Effect.Effect<A, SemaphoreBackingError> = attempt
 ): Effect.Effect<A, SemaphoreBackingError> =>
   Effect.catch(made, (error) => {
@@ -87,5 +87,8 @@ export const repeat = <A>(
       first = false
       return Effect.fail(error)
     })
-    return Effect.timeoutOrElse(Effect.retry(replayed, policy), { duration: within, orElse: () => Effect.fail(error) })
+    return Effect.timeoutOrElse(Effect.retry(replayed, policy), {
+      duration: timeLeft(),
+      orElse: () => Effect.fail(error)
+    })
   })

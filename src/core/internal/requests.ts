@@ -134,7 +134,7 @@ export const giveBack = (contender: Contender, done: () => void): void => {
     contender.leaveName()
     done()
   }
-  if (!mayHave || !name.isOwn || millisLeft(contender) <= 0 && !late?.size) return end()
+  if (!mayHave || !name.isOwn || endOf(contender) <= keeper.now() && !late?.size) return end()
   if (late?.size || renewing !== undefined) return void keeper.run(settleAndRelease(contender)).addObserver(end)
   // The usual case needs no fiber but that of the attempt.
   Attempt.start(keeper, keeper.context, releaseAttempt(contender), (exit, fiber) => {
@@ -143,12 +143,12 @@ export const giveBack = (contender: Contender, done: () => void): void => {
       return end()
     }
     abandon(contender, fiber)
-    keeper.run(settled(contender, release(contender, millisLeft(contender), exit))).addObserver(end)
+    keeper.run(settled(contender, release(contender, endOf(contender), exit))).addObserver(end)
   })
 }
 
-/** How long the lease may still last, by the store's clock. */
-const millisLeft = ({ config: { ttl }, keeper, sent }: Contender) => sent + Duration.toMillis(ttl) - keeper.now()
+/** When the lease is over, by the store's clock, at the latest. */
+const endOf = ({ config: { ttl }, sent }: Contender) => sent + Duration.toMillis(ttl)
 
 /** Waits until the requests under way have ended, for as long as an attempt may last, and then releases. */
 const settleAndRelease = (contender: Contender): Effect.Effect<void> => {
@@ -158,7 +158,7 @@ const settleAndRelease = (contender: Contender): Effect.Effect<void> => {
     contender,
     Effect.andThen(
       Effect.timeoutOption(Fiber.awaitAll(underWay), attemptLimit),
-      Effect.suspend(() => release(contender, millisLeft(contender)))
+      Effect.suspend(() => release(contender, endOf(contender)))
     )
   )
 }
@@ -180,7 +180,11 @@ const settled = (contender: Contender, released: Effect.Effect<void, SemaphoreBa
 /** A driver that does not answer interruption may let an acquire take effect even now: release what that leaves. */
 const releaseLate = (contender: Contender): Effect.Effect<void, SemaphoreBackingError> =>
   Fiber.awaitAll(contender.late!).pipe(
-    Effect.andThen(Effect.suspend(() => Effect.exit(release(contender, Duration.toMillis(contender.config.ttl))))),
+    Effect.andThen(
+      Effect.suspend(() =>
+        Effect.exit(release(contender, contender.keeper.now() + Duration.toMillis(contender.config.ttl)))
+      )
+    ),
     Effect.flatMap((exit) => contender.late!.size > 0 ? releaseLate(contender) : exit)
   )
 
@@ -194,16 +198,17 @@ const releaseAttempt = (contender: Contender): Attempt.Attempt<number> => {
   }
 }
 
-/** Releases, repeatedly until the lease is over: then there is nothing left to release. `first` is the exit of the first attempt. */
+/** Releases, repeatedly until the lease is over: then there is nothing left to release. `made` is the exit of the first attempt. */
 const release = (
   contender: Contender,
-  millisLeft: number,
-  first?: Exit.Exit<number, SemaphoreBackingError>
+  end: number,
+  made?: Exit.Exit<number, SemaphoreBackingError>
 ): Effect.Effect<void, SemaphoreBackingError> => {
-  if (millisLeft <= 0) return Effect.void
   const { config: { backingFailureRetryPolicy }, keeper } = contender
+  if (end <= keeper.now()) return Effect.void
   const attempt = Attempt.run(keeper, releaseAttempt(contender), (fiber) => abandon(contender, fiber), true)
-  return Effect.map(Attempt.repeat(attempt, backingFailureRetryPolicy, Duration.millis(millisLeft), first), () => {
+  const timeLeft = () => Duration.millis(Math.max(0, end - keeper.now()))
+  return Effect.map(Attempt.repeat(attempt, backingFailureRetryPolicy, timeLeft, made), () => {
     contender.mayHave = false
   })
 }

@@ -1,0 +1,59 @@
+/** Takes away from a failing run whatever it fails without: users, troubles, fates of requests, and what users do besides. */
+import type { Core } from "./core.ts"
+import * as Globals from "./globals.ts"
+import type { Plan, UserPlan } from "./plan.ts"
+import type { Result } from "./simulate.ts"
+import { simulate } from "./simulate.ts"
+
+const traits = ["interrupt", "timeout", "nested", "looks", "cycles", "stopsKeepAlive"] as const
+
+/** A plan without some of its users, troubles and traits. Fates are omitted by the network. */
+export const without = (plan: Plan, omitted: ReadonlySet<string>): Plan => ({
+  ...plan,
+  users: plan.users.filter(({ name }) => !omitted.has(name)).map((user): UserPlan => ({
+    ...user,
+    interrupt: omitted.has(`${user.name} interrupt`) ? undefined : user.interrupt,
+    timeout: omitted.has(`${user.name} timeout`) ? undefined : user.timeout,
+    nested: omitted.has(`${user.name} nested`) ? undefined : user.nested,
+    looks: user.looks && !omitted.has(`${user.name} looks`),
+    cycles: omitted.has(`${user.name} cycles`) ? 1 : user.cycles,
+    stopsKeepAlive: user.stopsKeepAlive && !omitted.has(`${user.name} stopsKeepAlive`)
+  })),
+  troubles: plan.troubles.filter(({ name }) => !omitted.has(name))
+})
+
+/** All that can be taken away from a plan; fates are known once it has run. */
+const elementsOf = (plan: Plan): ReadonlyArray<string> => [
+  ...plan.users.map(({ name }) => name),
+  ...plan.troubles.map(({ name }) => name),
+  ...plan.users.flatMap((user) => traits.filter((trait) => user[trait]).map((trait) => `${user.name} ${trait}`))
+]
+
+/** A failing run made small, and its story. Every run that fails needs a fresh core: it leaves things behind. */
+export const shrink = async (fresh: () => Promise<Core>, plan: Plan, mostRuns = 400): Promise<Result> => {
+  let runs = 0
+  const attempt = async (omitted: ReadonlySet<string>, tells = false) => {
+    runs++
+    Globals.forget()
+    return simulate(await fresh(), without(plan, omitted), omitted, tells)
+  }
+  const whole = await attempt(new Set())
+  let omitted: ReadonlySet<string> = new Set()
+  let left = [...elementsOf(plan), ...whole.fates]
+  for (let size = Math.ceil(left.length / 2); size >= 1 && runs < mostRuns;) {
+    let removed = false
+    for (let at = 0; at < left.length && runs < mostRuns;) {
+      const candidate = new Set([...omitted, ...left.slice(at, at + size)])
+      const result = await attempt(candidate)
+      if (result.violation?.promise === whole.violation?.promise) {
+        omitted = candidate
+        left = [...left.slice(0, at), ...left.slice(at + size)]
+        removed = true
+      } else at += size
+    }
+    // Once singles can't be taken away either, nothing can.
+    if (size === 1 && !removed) break
+    size = size === 1 ? 1 : Math.ceil(size / 2)
+  }
+  return attempt(omitted, true)
+}
