@@ -76,13 +76,17 @@ const demo = Effect.gen(function*() {
     audit.see(state)
     view.state(state)
   })
-  const watching = yield* Effect.forkChild(Effect.repeat(look, Schedule.spaced(pause)))
+  const watching = yield* Effect.forkChild(Effect.repeat(Effect.ignore(look), Schedule.spaced(pause)))
 
   const children = Array.from({ length: Worker.workers }, (_, index) => start(index + 1, view))
   yield* Effect.promise(() => Promise.all(children.map(({ ready }) => ready)))
   for (const { child } of children) child.send("begin")
-  const { index, passed } = yield* killOne(semaphore, children, view)
-  const ended = yield* Effect.promise(() => Promise.all(children.map((child) => child.ended)))
+  const allEnded = Effect.promise(() => Promise.all(children.map((child) => child.ended)))
+  const { index, passed } = yield* Effect.raceFirst(
+    killOne(semaphore, children, view),
+    Effect.andThen(allEnded, Effect.fail("all workers ended, and none was killed"))
+  )
+  const ended = yield* allEnded
   yield* Fiber.interrupt(watching)
   yield* look
 
