@@ -1,118 +1,110 @@
 /**
- * Eight workers compete for three permits. Without REDIS_URL they are fibers of this process and share a MemoryBacking;
- * with it they are processes of their own that share a Redis, and one of them is killed on the way.
+ * Eight processes compete for three permits, and one of them is killed on the way. They share a SQLite file, or the server that
+ * REDIS_URL, POSTGRES_URL or ETCD_URL names.
  */
 import { Effect, Fiber, Schedule } from "effect"
-import { Redis } from "ioredis"
 import { fork } from "node:child_process"
-import { MemoryBacking, RedisBacking } from "../src/index.ts"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
 import type { DistributedSemaphore } from "../src/index.ts"
 import * as Audit from "./audit.ts"
+import * as Stores from "./stores.ts"
 import * as View from "./view.ts"
 import * as Worker from "./worker.ts"
 
 type Semaphore = DistributedSemaphore.DistributedSemaphore
 
 const key = `demo-${process.pid}`
-const indices = Array.from({ length: Worker.workers }, (_, index) => index + 1)
-const title = (where: string) =>
-  `${Worker.workers} workers compete for ${Worker.limit} permits ${where}, ttl ${Worker.ttlMillis / 1000} s`
+const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "semaphores-"))
+const filename = Path.join(folder, "demo.sqlite")
+const store = await Stores.find(filename)
 
-/** Runs the workers while the store is watched, for the view and for the audit; then tells what the audit found. */
-const demonstrate = <E, R>(view: View.View, work: (semaphore: Semaphore) => Effect.Effect<boolean, E, R>) =>
+/** Snapshots are as far apart. */
+const pause = "20 millis"
+
+const start = (index: number, view: View.View) => {
+  const child = fork(new URL("process.ts", import.meta.url), [key, String(index), filename], {
+    stdio: ["ignore", "ignore", "inherit", "ipc"]
+  })
+  const ready = new Promise((resolve) => {
+    child.once("message", resolve)
+    child.once("exit", resolve)
+  })
+  ready.then(() => child.on("message", (event) => view.event(event as Worker.Event)))
+  const ended = new Promise<boolean>((resolve) =>
+    child.once("exit", (code, signal) => resolve(code === 0 || signal === "SIGKILL"))
+  )
+  return { child, ready, ended }
+}
+
+/** Looks until what is seen is as it should be. */
+const lookUntil = (
+  { inspect }: Semaphore,
+  until: (state: Effect.Success<Semaphore["inspect"]>) => boolean
+) => Effect.repeat(inspect, { schedule: Schedule.spaced(pause), until })
+
+/** Kills a worker that holds permits, and waits until the store has given them up. */
+const killOne = (semaphore: Semaphore, children: ReadonlyArray<ReturnType<typeof start>>, view: View.View) =>
   Effect.gen(function*() {
-    const audit = Audit.make(Worker.limit)
-    const semaphore = yield* Worker.semaphore(key)
-    const look = Effect.map(semaphore.inspect, (state) => {
-      audit.see(state)
-      view.state(state)
-    })
-    const watching = yield* Effect.forkChild(Effect.repeat(look, Schedule.spaced("20 millis")))
-    const workKept = yield* work(semaphore)
-    yield* Fiber.interrupt(watching)
-    yield* look
-
-    const { kept, lines } = audit.summary()
-    console.log(["", ...lines].join("\n"))
-    process.exitCode = kept && workKept ? 0 : 1
+    const { holders: [victim] } = yield* lookUntil(
+      semaphore,
+      ({ holders, line }) => holders.length > 0 && line.length > 0
+    )
+    const index = Number(/^worker-(\d+)/.exec(victim!.identifier)![1])
+    children[index - 1]!.child.kill("SIGKILL")
+    const killed = performance.now()
+    view.say(`worker-${index} killed with SIGKILL, holding ${victim!.permits}`)
+    yield* lookUntil(semaphore, ({ holders }) => holders.every(({ identifier }) => identifier !== victim!.identifier))
+    const passed = Math.round(performance.now() - killed)
+    view.say(`the permits of worker-${index} came back ${passed} ms after the kill`)
+    return { index, passed }
   })
 
-const inThisProcess = Effect.suspend(() => {
-  const view = View.make(title("through MemoryBacking"), Worker.limit, Worker.ttlMillis)
-  return demonstrate(
-    view,
-    () =>
-      Effect.forEach(indices, (index) => Worker.run(key, index, view.event), { concurrency: "unbounded" }).pipe(
-        Effect.as(true)
-      )
+const demo = Effect.gen(function*() {
+  const semaphore = yield* Worker.semaphore(key)
+  yield* semaphore.inspect
+  const view = View.make(
+    `${Worker.workers} processes compete for ${Worker.limit} permits through ${store.name}, ttl ${
+      Worker.ttlMillis / 1000
+    } s`,
+    Worker.limit,
+    Worker.ttlMillis
   )
-}).pipe(Effect.provide(MemoryBacking.layer))
+  const audit = Audit.make(Worker.limit)
+  const look = Effect.map(semaphore.inspect, (state) => {
+    audit.see(state)
+    view.state(state)
+  })
+  const watching = yield* Effect.forkChild(Effect.repeat(Effect.ignore(look), Schedule.spaced(pause)))
 
-const asProcesses = (redis: Redis) => {
-  const view = View.make(title("as processes through Redis"), Worker.limit, Worker.ttlMillis)
-
-  const start = (index: number) => {
-    const child = fork(new URL("process.ts", import.meta.url), [key, String(index)], {
-      stdio: ["ignore", "ignore", "inherit", "ipc"]
-    })
-    child.on("message", (event) => view.event(event as Worker.Event))
-    const ended = new Promise<boolean>((resolve) =>
-      child.once("exit", (code, signal) => resolve(code === 0 || signal === "SIGKILL"))
-    )
-    return { child, ended }
-  }
-
-  /** Kills a worker that holds permits, and waits until the store has given them up. */
-  const killOne = (semaphore: Semaphore, children: ReadonlyArray<ReturnType<typeof start>>) =>
-    Effect.gen(function*() {
-      const { holders: [victim] } = yield* Effect.repeat(semaphore.inspect, {
-        schedule: Schedule.spaced("20 millis"),
-        until: ({ holders, line }) => holders.length > 0 && line.length > 0
-      })
-      const index = Number(/^worker-(\d+)/.exec(victim!.identifier)![1])
-      children[index - 1]!.child.kill("SIGKILL")
-      const killed = performance.now()
-      view.say(`worker-${index} killed with SIGKILL, holding ${victim!.permits}`)
-      yield* Effect.repeat(semaphore.inspect, {
-        schedule: Schedule.spaced("20 millis"),
-        until: ({ holders }) => holders.every(({ identifier }) => identifier !== victim!.identifier)
-      })
-      const passed = performance.now() - killed
-      view.say(`the permits of worker-${index} came back ${Math.round(passed)} ms after the kill`)
-      return { index, passed }
-    })
-
-  return demonstrate(view, (semaphore) =>
-    Effect.gen(function*() {
-      const children = indices.map(start)
-      const { index, passed } = yield* killOne(semaphore, children)
-      const ended = yield* Effect.promise(() => Promise.all(children.map((child) => child.ended)))
-      // The snapshots that noticed it are 20 ms apart, and the machine may be busy.
-      const inTime = passed <= Worker.ttlMillis + 500
-      console.log(
-        `\n${inTime ? "✓" : "✗"} worker-${index} was killed: its permits were free after ${
-          Math.round(passed)
-        } ms, the ttl is ${Worker.ttlMillis} ms`
-      )
-      return inTime && ended.every((well) => well)
-    })).pipe(
-      Effect.provide(RedisBacking.layer(redis)),
-      Effect.ensuring(Effect.sync(() => redis.disconnect()))
-    )
-}
-
-const redisUrl = process.env.REDIS_URL
-if (redisUrl === undefined || redisUrl === "") {
-  await Effect.runPromise(inThisProcess)
-} else {
-  const redis = new Redis(redisUrl, { lazyConnect: true })
-  redis.on("error", () => {})
-  await redis.connect().then(
-    () => Effect.runPromise(asProcesses(redis)),
-    (error) => {
-      redis.disconnect()
-      console.error(`REDIS_URL is ${redisUrl}, but there is no Redis: ${error.message}`)
-      process.exitCode = 1
-    }
+  const children = Array.from({ length: Worker.workers }, (_, index) => start(index + 1, view))
+  yield* Effect.promise(() => Promise.all(children.map(({ ready }) => ready)))
+  for (const { child } of children) child.send("begin")
+  const allEnded = Effect.promise(() => Promise.all(children.map((child) => child.ended)))
+  const { index, passed } = yield* Effect.raceFirst(
+    killOne(semaphore, children, view),
+    Effect.andThen(allEnded, Effect.fail("all workers ended, and none was killed"))
   )
-}
+  const ended = yield* allEnded
+  yield* Fiber.interrupt(watching)
+  yield* look
+
+  const { kept, lines } = audit.summary()
+  // The machine may be busy.
+  const inTime = passed <= Worker.ttlMillis + store.granularityMillis + 500
+  const mark = inTime ? "✓" : "✗"
+  console.log(
+    [
+      "",
+      ...lines,
+      `${mark} worker-${index} was killed: its permits were free after ${passed} ms, the ttl is ${Worker.ttlMillis} ms`
+    ].join("\n")
+  )
+  return kept && inTime && ended.every((well) => well)
+})
+
+const exit = await Effect.runPromise(Effect.exit(Effect.timeout(Effect.provide(demo, store.layer), "3 minutes")))
+Fs.rmSync(folder, { recursive: true })
+if (exit._tag === "Failure") console.error(`The demo failed, through ${store.name}: ${exit.cause}`)
+process.exitCode = exit._tag === "Success" && exit.value ? 0 : 1

@@ -1,17 +1,17 @@
-/** A worker as a process of its own, through Redis. Started by main.ts with the key and its index. */
+/** A worker as a process of its own. Started by main.ts with the key, its index and the file; it begins when it is told to. */
 import { Effect } from "effect"
-import { Redis } from "ioredis"
-import { RedisBacking } from "../src/index.ts"
+import * as Stores from "./stores.ts"
 import * as Worker from "./worker.ts"
 
-const [key, index] = process.argv.slice(2)
-const redis = new Redis(process.env.REDIS_URL!)
+const [key, index, filename] = process.argv.slice(2) as [string, string, string]
 
-await Worker.run(key!, Number(index), (event) => process.send!(event)).pipe(
-  Effect.provide(RedisBacking.layer(redis)),
-  Effect.ensuring(Effect.sync(() => {
-    redis.disconnect()
-    process.disconnect()
-  })),
+const { layer } = await Stores.find(filename)
+const begin = new Promise((resolve) => process.once("message", resolve))
+process.send!("ready")
+await begin
+
+await Worker.run(key, Number(index), (event) => process.send!(event)).pipe(
+  Effect.provide(layer),
+  Effect.ensuring(Effect.sync(() => process.disconnect())),
   Effect.runPromise
 )

@@ -6,7 +6,7 @@ import type { DistributedSemaphoreBacking } from "../src/index.ts"
 export const limit = 3
 export const workers = 8
 const rounds = 3
-export const ttlMillis = 2000
+export const ttlMillis = 3000
 
 export interface Event {
   readonly worker: string

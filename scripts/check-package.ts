@@ -1,6 +1,6 @@
 /**
  * Installs the packed tarball into an empty folder and uses it as a stranger would: the root entry without ioredis, the suite
- * for backings without vitest, then the README's quick start, under every major version of Node that the package supports.
+ * for backings without vitest, SQLite, then the README's quick start, under every major version of Node that the package supports.
  */
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -70,6 +70,24 @@ try {
     console.log(cases.length, "cases pass")`
   )
   underEachNode("suite.js")
+
+  // An older Node has no SQLite: the import does not fail there, but the layer does, and says why.
+  Fs.writeFileSync(
+    Path.join(folder, "sqlite.js"),
+    `import { Effect } from "effect"
+    import { DistributedSemaphore } from "effect-distributed-lock"
+    import { SqliteBacking } from "effect-distributed-lock/sqlite"
+    const program = Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { limit: 2 })
+      return yield* semaphore.currentCount.pipe(semaphore.withPermits(2))
+    })
+    const exit = await Effect.runPromiseExit(Effect.provide(program, SqliteBacking.layer({ filename: "semaphores.sqlite" })))
+    const [major] = process.versions.node.split(".")
+    const expected = major === "20" ? /needs Node 22.13/ : /Success\\(2\\)/
+    if (!expected.test(String(exit))) throw new Error(String(exit))
+    console.log(String(exit))`
+  )
+  underEachNode("sqlite.js")
 
   npm("install", "--silent", `ioredis@${devDependencies.ioredis}`)
   const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")

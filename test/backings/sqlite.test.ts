@@ -1,10 +1,11 @@
 /** What is SQLite's own: the file and what can be wrong with it, the clock, and how processes wake each other. */
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Config, ConfigProvider, Context, Duration, Effect, Exit, Layer } from "effect"
-import { execFileSync } from "node:child_process"
+import { execFile } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
+import { promisify } from "node:util"
 import { make } from "../../src/backings/sqlite/backing.ts"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
 import type { Machine } from "../../src/backings/sqlite/machine.ts"
@@ -74,18 +75,22 @@ describe("refuses", () => {
       expect(Fs.existsSync(file)).toBe(false)
     }))
 
-  it.live("a Node without SQLite, and says which it needs; the import itself does not fail", () =>
-    Effect.gen(function*() {
-      const source = new URL("../../src/backings/sqlite/index.ts", import.meta.url).href
-      const program = `
+  it.live(
+    "a Node without SQLite, and says which it needs; the import itself does not fail",
+    () =>
+      Effect.gen(function*() {
+        const source = new URL("../../src/backings/sqlite/index.ts", import.meta.url).href
+        const program = `
         import { Effect, Layer } from "effect"
         import { SqliteBacking } from ${JSON.stringify(source)}
         const exit = await Effect.runPromiseExit(Effect.scoped(Layer.build(SqliteBacking.layer({ filename: "never.sqlite" }))))
         console.log(String(exit))`
-      const args = ["--no-experimental-sqlite", "--input-type=module", "-e", program]
-      const output = yield* Effect.sync(() => execFileSync(process.execPath, args, { encoding: "utf8" }))
-      expect(output).toContain("SqliteBacking needs Node 22.13 or later")
-    }))
+        const args = ["--no-experimental-sqlite", "--input-type=module", "-e", program]
+        const { stdout } = yield* Effect.promise(() => promisify(execFile)(process.execPath, args))
+        expect(stdout).toContain("SqliteBacking needs Node 22.13 or later")
+      }),
+    180_000
+  )
 })
 
 it.live("reads its options from the configuration", () =>

@@ -72,7 +72,7 @@ export class Store {
       this.connection?.close()
       this.connection = undefined
       if (error instanceof Replaced) this.clock = new Clock(this.machine)
-      throw new Error(`${this.filename}: ${error instanceof Error ? error.message : String(error)}`)
+      throw new Error(`${this.filename}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
     }
   }
 
