@@ -52,7 +52,7 @@ describe("connections that are cut", () => {
           yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
           const { seen, semaphore, stop } = yield* load(3)
           let terminated = 0
-          for (let round = 0; round < 30; round++) {
+          for (let round = 0; round < 30 || terminated <= 50; round++) {
             yield* Effect.sleep("150 millis")
             const rows = yield* observer`
             select pg_terminate_backend(pid) from pg_stat_activity
