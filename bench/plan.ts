@@ -222,7 +222,8 @@ const mediaOf: Readonly<Record<StoreName, ReadonlyArray<Medium>>> = {
   memory: ["memory"],
   redis: ["memory"],
   postgres: ["RAM disk", "disk"],
-  etcd: ["RAM disk", "disk"]
+  etcd: ["RAM disk", "disk"],
+  sqlite: ["RAM disk", "disk"]
 }
 
 /** The backing in memory lives in one process. */
@@ -249,7 +250,8 @@ export const plan = (form: Form, only: ReadonlyArray<string> = []): ReadonlyArra
           medium,
           ...store === "memory" && { shown: false },
           // Nothing is sent there.
-          ...store === "memory" && template.compared.includes("requests") && { compared: ["cpu"] }
+          ...(store === "memory" || store === "sqlite") && template.compared.includes("requests") &&
+            { compared: ["cpu"] }
         }))
     )
   ).filter((row) =>

@@ -4,6 +4,7 @@ import { Redis } from "ioredis"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
+import * as Path from "node:path"
 import { Client } from "pg"
 import { startBinary } from "../test/servers/find.ts"
 import { stores } from "../test/servers/stores.ts"
@@ -89,6 +90,17 @@ const etcd = async (medium: Medium): Promise<StoreServer> => {
   }
 }
 
+const sqlite = async (medium: Medium): Promise<StoreServer> => {
+  const folder = Fs.mkdtempSync(Path.join(folderOf(medium)!, "edl-bench-"))
+  return {
+    url: Path.join(folder, "semaphores.sqlite"),
+    tidy: async () => {
+      for (const name of Fs.readdirSync(folder)) Fs.rmSync(Path.join(folder, name), { recursive: true })
+    },
+    stop: async () => Fs.rmSync(folder, { recursive: true, force: true })
+  }
+}
+
 const memory: StoreServer = { url: "", tidy: async () => {}, stop: async () => {} }
 
 export const start = (store: StoreName, medium: Medium): Promise<StoreServer> => {
@@ -101,6 +113,8 @@ export const start = (store: StoreName, medium: Medium): Promise<StoreServer> =>
       return postgres(medium)
     case "etcd":
       return etcd(medium)
+    case "sqlite":
+      return sqlite(medium)
   }
 }
 

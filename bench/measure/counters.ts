@@ -63,6 +63,7 @@ const ofEtcd = async (url: string): Promise<Counters> => {
 export const open = (subject: Subject, url: string): Promise<Counters> => {
   switch (subject.store) {
     case "memory":
+    case "sqlite":
       return Promise.resolve(async () => ({ requests: 0 }))
     case "redis":
       return ofRedis(url, subject.commands!)

@@ -9,7 +9,8 @@ export const titles: Readonly<Record<StoreName, string>> = {
   memory: "Memory",
   redis: "Redis",
   postgres: "PostgreSQL",
-  etcd: "etcd"
+  etcd: "etcd",
+  sqlite: "SQLite"
 }
 
 export const labelOf = ({ row }: RowResults): string =>

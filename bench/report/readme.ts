@@ -35,7 +35,7 @@ const storeTable = (results: Results, store: StoreName): string => {
   ].join("\n\n")
 }
 
-const shownStores: ReadonlyArray<StoreName> = ["redis", "postgres", "etcd"]
+const shownStores: ReadonlyArray<StoreName> = ["redis", "postgres", "etcd", "sqlite"]
 
 export const section = (results: Results): string =>
   [
@@ -46,7 +46,8 @@ permits sooner (F). Floors are the least that the store can be asked for: they k
 
 ≈ marks a ratio that two runs may not reproduce within 20 %; † what was cut off or had failures; ‡ one that left most callers
 out, because it gives the permit back to whoever released it; = that neither sends anything.`,
-    ...shownStores.map((store) => storeTable(results, store)),
+    ...shownStores.filter((store) => results.rows.some(({ row }) => row.store === store))
+      .map((store) => storeTable(results, store)),
     endMark
   ].join("\n\n")
 

@@ -198,7 +198,42 @@ const etcd: ReadonlyArray<Subject> = [
   }
 ]
 
-export const subjects: ReadonlyArray<Subject> = [...memory, ...redis, ...postgres, ...etcd]
+const sqlite: ReadonlyArray<Subject> = [
+  {
+    ...ours,
+    id: "ours",
+    store: "sqlite",
+    open: async (setting) => (await import("./ours/sqlite.ts")).open(setting)
+  },
+  {
+    id: "proper-lockfile",
+    store: "sqlite",
+    kind: "peer",
+    options: "retries for ever, every 10 to 20 ms (none by default); stale after the ttl, 2 s at least",
+    lacks: ["limit"],
+    open: async (setting) => (await import("./peers/files.ts")).properLockfile(setting)
+  },
+  {
+    id: "flock(1)",
+    store: "sqlite",
+    kind: "peer",
+    options: "a process for each caller, which has the lock until its input ends",
+    lacks: ["limit"],
+    only: ["cycle", "drain", "crash"],
+    open: async (setting) => (await import("./peers/files.ts")).flock(setting)
+  },
+  {
+    id: "floor: two transactions",
+    store: "sqlite",
+    kind: "floor",
+    options: "the statements of ours for a cycle, through node:sqlite",
+    lacks: [],
+    only: ["cycle"],
+    open: async (setting) => (await import("./floors/sqlite.ts")).twoTransactions(setting)
+  }
+]
+
+export const subjects: ReadonlyArray<Subject> = [...memory, ...redis, ...postgres, ...etcd, ...sqlite]
 
 export const find = (store: string, id: string): Subject => {
   const subject = subjects.find((subject) => subject.store === store && subject.id === id)

@@ -1,6 +1,6 @@
 /** What is measured: a lock library, or a floor, behind one small interface. */
 
-export type StoreName = "memory" | "redis" | "postgres" | "etcd"
+export type StoreName = "memory" | "redis" | "postgres" | "etcd" | "sqlite"
 
 export interface Setting {
   readonly url: string
