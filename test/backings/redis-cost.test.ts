@@ -215,7 +215,7 @@ describe("the cost", () => {
       Effect.gen(function*() {
         const { share } = yield* inProcess(url, "holds", "1000")
         expect(share).toBeGreaterThan(0)
-        expect(share).toBeLessThanOrEqual(0.06)
+        expect(share).toBeLessThanOrEqual(0.04)
       })
     ))
 

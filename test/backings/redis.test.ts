@@ -87,6 +87,18 @@ describe("a ttl of more than a century", () => {
     }).pipe(Effect.provide(layer())))
 })
 
+describe("the largest limit", () => {
+  it.live("is kept, and all of its permits at once", () =>
+    Effect.gen(function*() {
+      const limit = Number.MAX_SAFE_INTEGER
+      const semaphore = yield* DistributedSemaphore.make(freshKey(), { limit, ttl: "1 minute" })
+      yield* semaphore.withPermits(limit)(
+        Effect.map(semaphore.tryTake(1), (taken) => expect(taken).toEqual(Option.none()))
+      )
+      expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+    }).pipe(Effect.scoped, Effect.provide(layer())))
+})
+
 describe("misuse", () => {
   it.live("sends no command", () =>
     Effect.gen(function*() {

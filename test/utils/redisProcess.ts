@@ -13,17 +13,24 @@ const cpuMillis = () => {
 }
 
 const scenarios = {
-  /** The share of a core that idle holds of as many keys take, at a ttl of 3 s. */
+  /**
+   * The share of a core that idle holds of as many keys take, at a ttl of 3 s: the least of several windows, each of three refreshes,
+   * because a busy machine adds to all of them, but not alike.
+   */
   holds: Effect.gen(function*() {
     yield* Effect.forEach(
       Array.from({ length: size }, (_, index) => `${process.pid} ${index}`),
       (key) => Effect.flatMap(DistributedSemaphore.make(key, { ttl: "3 seconds" }), ({ take }) => take(1)),
       { concurrency: 100 }
     )
-    yield* Effect.sleep("2 seconds")
-    const [start, cpu] = [performance.now(), cpuMillis()]
-    yield* Effect.sleep("10 seconds")
-    return { share: (cpuMillis() - cpu) / (performance.now() - start) }
+    yield* Effect.sleep("4 seconds")
+    const shares: Array<number> = []
+    for (let window = 0; window < 5; window++) {
+      const [start, cpu] = [performance.now(), cpuMillis()]
+      yield* Effect.sleep("3 seconds")
+      shares.push((cpuMillis() - cpu) / (performance.now() - start))
+    }
+    return { share: Math.min(...shares), shares }
   }),
   /** Waiters of one key: whether they go in order, and the memory that the process had at most. */
   waiters: Effect.gen(function*() {

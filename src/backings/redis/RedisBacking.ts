@@ -156,7 +156,8 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     }
     const latest = within === undefined ? "" : String(time! + micros(within))
     const stood = canNotify(key)
-    const args = [publish, listener, latest, escape(holderId), micros(ttl), limit, permits, queue ? 1 : 0]
+    const [most, asked] = [limit, permits].map((count) => Math.min(count, mostPermits)) as [number, number]
+    const args = [publish, listener, latest, escape(holderId), micros(ttl), most, asked, queue ? 1 : 0]
     return call<readonly [string, ContenderReply], Answer>(
       "tryAcquire",
       key,
@@ -226,6 +227,9 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     inspect: (key) => look<InspectReply, SemaphoreState>("inspect", Scripts.inspect, key, stateOf)
   })
 })
+
+/** More than some quadrillions count as so many: the sums of a semaphore must stay in their range of scores. */
+const mostPermits = 2 ** 52 - 1
 
 const lateMessage = "The request reached the server later than it may take effect: it had no effect"
 

@@ -13,6 +13,9 @@
  * | `border`, `last`                        | 0 … 2^52            | highest token that holds, or held; last token that was issued |
  * | `<token>:<permits>:<limit>:<listener>`  | 2^52 + token        | the line: holders first, then waiters                       |
  *
+ * `border` without `held` says that the numbers are not valid: whoever needs them counts the line. So a holder who finds nobody, and
+ * whom nobody disturbs, writes no numbers: its acquire is one ZADD, its release one ZREM.
+ *
  * A contender is a holder if its token is not above the border. A listener is the process in which a waiter waits, or empty if that
  * polls. Its channel is "<key>:<listener>", a message the tokens that one step granted there. Times are microseconds of the server's
  * clock. They and the tokens stay below 2^52, until the year 2112, and so all scores are exact. The key expires when the last
@@ -30,8 +33,8 @@
  *   nothing has changed. It refuses no later one for that.
  * - *The server stops a script halfway*, because its user may not use a command (Redis checks when the script calls it). What enters
  *   does so by one ZADD, which writes the numbers too. What leaves does so by one ZREM, which removes `held` with it. If nobody is
- *   left, that is all. Otherwise there is a `border` without `held`: until a script has saved all numbers, none is valid, and the
- *   next script counts anew and grants. If it may not use PEXPIREAT, a request fails before anything has changed, except that a new
+ *   left, that is all. Otherwise there is a `border` without `held`: until a script has saved all numbers, the next one counts anew, and
+ *   grants. If it may not use PEXPIREAT, a request fails before anything has changed, except that a new
  *   contender has entered, of whom the caller does not know: like a lost reply.
  * - *The server is full* (`maxmemory` with `noeviction`). It refuses commands that may need memory, but only as the first write of
  *   a script. So the first write is PEXPIREAT or ZREM, which need none, wherever the contender exists already: it is refreshed,
