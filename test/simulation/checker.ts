@@ -24,6 +24,8 @@ export interface Violation {
 
 /** An end waits for a store that may not answer, but not for longer (milliseconds); timers and clocks may be late. */
 const patience = 520
+/** After a suspension, the core takes a timer for late only after so long. */
+const lateTimer = 60
 /** A suspended machine notices within a second of waking up that a lease was over. */
 const wakingUp = 1020
 const slack = 30
@@ -182,9 +184,11 @@ export class Checker {
 
   landed({ operation, process, subjects, token }: Request<unknown>, open: boolean): void {
     // B4: without a token, nothing tells a late release from one of a newer hold. Nor with it, when two refreshed one hold.
-    if (operation === "release" && !open) {
+    // B1: an acquire for another number that lands late, but within its time, starts over.
+    if (!open && (operation === "release" || operation === "tryAcquire")) {
       for (const subject of subjects) {
-        const isUnclear = token === undefined || !this.store().grants || this.takenOver.has(nameOf(subject))
+        const isUnclear = operation === "tryAcquire" || token === undefined || !this.store().grants ||
+          this.takenOver.has(nameOf(subject))
         if (isUnclear) { for (const use of this.usesOf(subject)) this.excuse(use) }
       }
     }
@@ -251,7 +255,7 @@ export class Checker {
     for (const use of this.uses) {
       const waits = use.phase === "asks" && use.position >= 0 && use.user.waitingPolicy === "default"
       if (use.process !== process || use.key !== key || !waits || this.isTouched(use)) continue
-      use.mustAskBy = Math.min(use.mustAskBy, this.world.now + slack)
+      use.mustAskBy = Math.min(use.mustAskBy, this.world.now + slack + lateTimer)
     }
   }
 
