@@ -236,6 +236,8 @@ export class Checker {
           if (use.place !== undefined && use.place !== answer.fencingToken) {
             this.world.coverage.count("core: asks anew after its place was lost")
           }
+          // What it heard before this answer, when its lease may have been over, has made it look.
+          if (use.place !== undefined) this.heardTokens.get(`${use.process.name} ${use.key}`)?.delete(use.place)
           use.place = answer.fencingToken
           use.position = answer._tag === "Waiting" ? answer.position : -1
           use.renewed = this.world.now
