@@ -24,6 +24,8 @@ export interface Violation {
 
 /** An end waits for a store that may not answer, but not for longer (milliseconds); timers and clocks may be late. */
 const patience = 520
+/** After a suspension, the core takes a timer for late only after so long. */
+const lateTimer = 60
 /** A suspended machine notices within a second of waking up that a lease was over. */
 const wakingUp = 1020
 const slack = 30
@@ -182,9 +184,11 @@ export class Checker {
 
   landed({ operation, process, subjects, token }: Request<unknown>, open: boolean): void {
     // B4: without a token, nothing tells a late release from one of a newer hold. Nor with it, when two refreshed one hold.
-    if (operation === "release" && !open) {
+    // B1: an acquire for another number that lands late, but within its time, starts over.
+    if (!open && (operation === "release" || operation === "tryAcquire")) {
       for (const subject of subjects) {
-        const isUnclear = token === undefined || !this.store().grants || this.takenOver.has(nameOf(subject))
+        const isUnclear = operation === "tryAcquire" || token === undefined || !this.store().grants ||
+          this.takenOver.has(nameOf(subject))
         if (isUnclear) { for (const use of this.usesOf(subject)) this.excuse(use) }
       }
     }
@@ -232,6 +236,8 @@ export class Checker {
           if (use.place !== undefined && use.place !== answer.fencingToken) {
             this.world.coverage.count("core: asks anew after its place was lost")
           }
+          // What it heard before this answer, when its lease may have been over, has made it look.
+          if (use.place !== undefined) this.heardTokens.get(`${use.process.name} ${use.key}`)?.delete(use.place)
           use.place = answer.fencingToken
           use.position = answer._tag === "Waiting" ? answer.position : -1
           use.renewed = this.world.now
@@ -251,7 +257,7 @@ export class Checker {
     for (const use of this.uses) {
       const waits = use.phase === "asks" && use.position >= 0 && use.user.waitingPolicy === "default"
       if (use.process !== process || use.key !== key || !waits || this.isTouched(use)) continue
-      use.mustAskBy = Math.min(use.mustAskBy, this.world.now + slack)
+      use.mustAskBy = Math.min(use.mustAskBy, this.world.now + slack + lateTimer)
     }
   }
 

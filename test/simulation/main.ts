@@ -15,9 +15,6 @@ import { shrink } from "./shrink.ts"
 import type { Result } from "./simulate.ts"
 import { simulate } from "./simulate.ts"
 
-// Tests beside it measure time.
-setPriority(10)
-
 const { values } = parseArgs({
   options: {
     seconds: { type: "string", default: "60" },
@@ -28,6 +25,9 @@ const { values } = parseArgs({
     only: { type: "string", default: "" }
   }
 })
+
+// A long run leaves the machine to others.
+if (values.minutes !== undefined) setPriority(10)
 
 const real = () => load("the core")
 
@@ -55,21 +55,22 @@ const search = async (): Promise<number> => {
   const end = start + (values.minutes === undefined ? Number(values.seconds) * 1000 : Number(values.minutes) * 60_000)
   const from = values.from === undefined ? Date.now() : Number(values.from)
   let core = await real()
-  let [runs, events, failures] = [0, 0, 0]
+  let [runs, events] = [0, 0]
+  const failures: Array<string> = []
   const run = async (seed: string) => {
     const result = simulate(core, Plans.draw(seed))
     runs++
     events += result.events
     coverage.add(result.coverage)
     if (result.violation === undefined) return
-    failures++
+    failures.push(seed)
     report(seed, await shrink(real, Plans.draw(seed)))
     console.log(`Replay: npm run test:simulation -- --seed ${seed}\n`)
     core = await fresh()
   }
   for (const [seed] of seeds) await run(seed)
   let seed = from
-  for (; performance.now() < end && failures < 10; seed++) await run(String(seed))
+  for (; performance.now() < end && failures.length < 10; seed++) await run(String(seed))
   const seconds = (performance.now() - start) / 1000
   const { system, user } = process.cpuUsage(cpu)
   console.log(coverage.print())
@@ -77,9 +78,9 @@ const search = async (): Promise<number> => {
   if (runs >= 1000 && missing.length > 0) console.log(`Never came up: ${missing.join("; ")}`)
   console.log(
     `${runs} runs in ${seconds.toFixed(0)} s (${(runs / (user + system) * 60e6).toFixed(0)} per minute of one core), `
-      + `${(events / runs).toFixed(0)} events each; seeds ${from} to ${seed - 1}; ${failures} failed`
+      + `${(events / runs).toFixed(0)} events each; seeds ${from} to ${seed - 1}; ${failures.length} failed`
   )
-  return failures + (runs >= 1000 ? missing.length : 0)
+  return failures.length + (runs >= 1000 ? missing.length : 0)
 }
 
 /** A run that failed leaves things in the modules of its core. */

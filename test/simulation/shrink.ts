@@ -29,20 +29,22 @@ const elementsOf = (plan: Plan): ReadonlyArray<string> => [
   ...plan.users.flatMap((user) => traits.filter((trait) => user[trait]).map((trait) => `${user.name} ${trait}`))
 ]
 
+const mostRuns = 400
+
 /** A failing run made small, and its story. Every run that fails needs a fresh core: it leaves things behind. */
-export const shrink = async (fresh: () => Promise<Core>, plan: Plan, mostRuns = 400): Promise<Result> => {
-  let runs = 0
+export const shrink = async (fresh: () => Promise<Core>, plan: Plan): Promise<Result> => {
+  const tried: Array<ReadonlySet<string>> = []
   const attempt = async (omitted: ReadonlySet<string>, tells = false) => {
-    runs++
+    tried.push(omitted)
     Globals.forget()
     return simulate(await fresh(), without(plan, omitted), omitted, tells)
   }
   const whole = await attempt(new Set())
   let omitted: ReadonlySet<string> = new Set()
   let left = [...elementsOf(plan), ...whole.fates]
-  for (let size = Math.ceil(left.length / 2); size >= 1 && runs < mostRuns;) {
+  for (let size = Math.ceil(left.length / 2); size >= 1 && tried.length < mostRuns;) {
     let removed = false
-    for (let at = 0; at < left.length && runs < mostRuns;) {
+    for (let at = 0; at < left.length && tried.length < mostRuns;) {
       const candidate = new Set([...omitted, ...left.slice(at, at + size)])
       const result = await attempt(candidate)
       if (result.violation?.promise === whole.violation?.promise) {

@@ -157,7 +157,8 @@ export class Run {
       seen.set(name, (seen.get(name) ?? 0) + 1)
       if (seen.get(name) !== interrupt.nth) return
       const user = this.users.find(({ plan }) => plan.name === name)!
-      const atOnce = new Random(`${this.plan.seed} ${name} at once`).chance(0.5)
+      // Nobody interrupts in the middle of the driver's own call.
+      const atOnce = moment !== "sent" && new Random(`${this.plan.seed} ${name} at once`).chance(0.5)
       if (atOnce) user.interrupt()
       else this.world.after(0, undefined, () => user.interrupt())
     }

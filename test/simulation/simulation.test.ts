@@ -1,0 +1,38 @@
+/** The simulation, in processes of its own: it replaces timers and random numbers. */
+import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { describe, expect, it } from "vitest"
+
+const main = fileURLToPath(new URL("main.ts", import.meta.url))
+
+/** Runs it; what it prints, and whether it found nothing that it should not find. */
+const run = (...args: ReadonlyArray<string>): Promise<{ readonly output: string; readonly ok: boolean }> =>
+  new Promise((resolve) =>
+    execFile(
+      process.execPath,
+      [main, ...args],
+      { maxBuffer: 1e8 },
+      (error, stdout, stderr) => resolve({ output: stdout + stderr, ok: error === null })
+    )
+  )
+
+describe("the real core, over a store that does its worst", () => {
+  it("keeps its promises, with all seeds that ever failed and with fresh ones", async () => {
+    const { ok, output } = await run("--seconds", "50")
+    console.log(output)
+    expect(ok, output.slice(-5000)).toBe(true)
+    expect(Number(/(\d+) runs/.exec(output)?.[1])).toBeGreaterThan(100)
+  }, 180_000)
+
+  it("would not keep them with any of the planted faults", async () => {
+    const { ok, output } = await run("--planted")
+    console.log(output)
+    expect(ok, output).toBe(true)
+  }, 600_000)
+
+  it("runs the same again from the same seed", async () => {
+    const [first, second] = await Promise.all([run("--seed", "7"), run("--seed", "7")])
+    expect(first.output).toBe(second.output)
+    expect(first.output.split("\n").length).toBeGreaterThan(20)
+  }, 60_000)
+})
