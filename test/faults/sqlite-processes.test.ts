@@ -48,7 +48,7 @@ it.live(
         const watching = yield* Effect.forkChild(Effect.repeat(look, Schedule.spaced("5 millis")))
 
         const [victim, ...others] = workers
-        yield* until(Effect.sync(() => workers.every(({ messages }) => messages.length > 5)), "30 seconds")
+        yield* until(Effect.sync(() => workers.every(({ messages }) => messages.length > 5)), "2 minutes")
         victim!.child.kill("SIGKILL")
         const ended = yield* Effect.promise(() => Promise.all(others.map(({ ended }) => ended)))
         yield* Fiber.interrupt(watching)
@@ -66,7 +66,7 @@ it.live(
       }).pipe(Effect.provide(SqliteBacking.layer({ filename: file })))
       expect(rows(file)).toBe(0)
     }),
-  (seconds + 60) * 1000
+  (seconds + 240) * 1000
 )
 
 it.live("a hand-off between processes takes a few milliseconds, not a look", () =>
@@ -84,6 +84,6 @@ it.live("a hand-off between processes takes a few milliseconds, not a look", () 
       return previous && previous.index !== next.index ? [(next.acquired - previous.released) / 1000] : []
     }).toSorted((a, b) => a - b)
     expect(took.length).toBeGreaterThan(rounds)
-    // 0.5 ms on a machine that does nothing else; the first in line would look after a second.
-    expect(took[Math.floor(took.length / 2)]!).toBeLessThan(50)
-  }))
+    // 2 ms on a machine with little else to do; without being woken, the first in line would look after a second.
+    expect(took[Math.floor(took.length / 2)]!).toBeLessThan(300)
+  }), 240_000)

@@ -52,7 +52,7 @@ export const start = (what: string, filename: string, ...args: ReadonlyArray<str
         child,
         messages,
         hears: Effect.promise(async () => {
-          const deadline = performance.now() + 30_000
+          const deadline = performance.now() + 120_000
           while (messages.length <= taken) {
             if (!child.connected || performance.now() > deadline) throw new Error(`${what} says nothing more`)
             await new Promise((resolve) => setTimeout(resolve, 2))

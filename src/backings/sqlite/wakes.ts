@@ -18,7 +18,8 @@ const files = 256
 const retryMillis = 1000
 
 export class Wakes {
-  private readonly folder: string
+  private readonly filename: string
+  private folder: string | undefined
   private readonly file: number
   private readonly name: string
   private readonly look: () => void
@@ -30,7 +31,7 @@ export class Wakes {
 
   /** `look` is called when the process was woken. */
   constructor(filename: string, look: () => void) {
-    this.folder = `${filename}-wake`
+    this.filename = filename
     this.file = Math.floor(Math.random() * files)
     this.name = `${this.file}:${crypto.randomUUID()}`
     this.look = look
@@ -92,8 +93,8 @@ export class Wakes {
 
   private watch(): void {
     try {
-      Fs.mkdirSync(this.folder, { recursive: true })
       const path = this.path(this.file)
+      Fs.mkdirSync(Path.dirname(path), { recursive: true })
       Fs.writeFileSync(path, ".", { flag: "a" })
       // One that is removed or replaced is watched no longer.
       this.watcher = Fs.watch(
@@ -130,7 +131,9 @@ export class Wakes {
     })
   }
 
+  /** Whatever links lead to the file, all mean the same folder. */
   private path(file: number): string {
+    this.folder ??= `${Fs.realpathSync(this.filename)}-wake`
     return Path.join(this.folder, String(file))
   }
 }
