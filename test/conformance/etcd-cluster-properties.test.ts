@@ -1,0 +1,17 @@
+import { Effect, Layer } from "effect"
+import { afterAll } from "vitest"
+import { EtcdBacking } from "../../src/backings/etcd/index.ts"
+import * as EtcdCluster from "../servers/etcdCluster.ts"
+import { connect } from "../utils/etcd.ts"
+import { options } from "./etcdServer.ts"
+import { backingSuite } from "./telling/index.ts"
+
+const cluster = await EtcdCluster.start()
+afterAll(() => cluster.stop())
+
+backingSuite("EtcdBacking on three members", {
+  layer: Layer.unwrap(Effect.map(connect(cluster.urls), (client) => EtcdBacking.layer(client))),
+  ...options,
+  // They take minutes of waiting for leases, and one member answers as three do.
+  sequences: options.sequences / 2
+}, "properties")
