@@ -103,7 +103,7 @@ describe("in the steady state", () => {
     }))
 })
 
-describe("a thousand that are idle, at a ttl of 3 seconds", () => {
+describe("a thousand that are idle", () => {
   const intervals = 3
 
   /** Those that are refreshed together come to share their leases, by and by: then nothing is written any more. */
@@ -123,7 +123,8 @@ describe("a thousand that are idle, at a ttl of 3 seconds", () => {
     )
   })
 
-  const options = { ttl: "3 seconds", limit: 1000 } as const
+  // As often as by a ttl of 3 seconds, of which an overloaded machine would lose some.
+  const options = { ttl: "30 seconds", refreshInterval: "1 second", limit: 1000 } as const
 
   it.live(
     "holds of one key write nothing, and take 20 messages a refreshInterval at most",
@@ -155,7 +156,7 @@ describe("a thousand that are idle, at a ttl of 3 seconds", () => {
   it.live("waiters, too", () =>
     Effect.gen(function*() {
       const counts = yield* counted()
-      const mutex = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "3 seconds" }), counts.context)
+      const mutex = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "9 seconds" }), counts.context)
       yield* mutex.take(1)
       for (let i = 0; i < 1000; i++) {
         yield* Effect.forkScoped(mutex.withPermits(1)(Effect.void))

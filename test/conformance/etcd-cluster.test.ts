@@ -11,7 +11,5 @@ afterAll(() => cluster.stop())
 
 backingSuite("EtcdBacking on three members", {
   layer: Layer.unwrap(Effect.map(connect(cluster.urls), (client) => EtcdBacking.layer(client))),
-  ...options,
-  // They take minutes of waiting for leases, and one member answers as three do.
-  sequences: options.sequences / 2
+  ...options
 })

@@ -1,5 +1,5 @@
 /** Properties: random inputs, shrunk when they fail. */
-import { Arbitrary, Cause, Duration, Effect } from "effect"
+import { Arbitrary, Cause, Effect } from "effect"
 import { fail, show } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 
@@ -23,8 +23,8 @@ export const check = <A>(
         runs,
         // Beyond all lengths: inputs of every length from the first run on. By default most would be a few steps long.
         size: 1000,
-        // Where time is real, most of it is spent waiting: the longer leases last, the more. Virtual time is shared.
-        concurrency: virtualTime ? 1 : Math.max(32, Duration.toMillis(subject.short) / 16),
+        // Where time is real, most of it is spent waiting. Virtual time is shared.
+        concurrency: virtualTime ? 1 : 32,
         maxShrinks: virtualTime ? 500 : 150,
         replay
       }
