@@ -40,29 +40,29 @@ export const faults: ReadonlyArray<Planted> = [
     32,
     "releases without a token",
     "requests.ts",
-    "keeper.backing.release(config.key, identifier, permits, { fencingToken: token })",
-    "keeper.backing.release(config.key, identifier, permits, { fencingToken: token && undefined })"
+    "backing.release(key, identifier, permits, { fencingToken: token })",
+    "backing.release(key, identifier, permits, { fencingToken: token && undefined })"
   ),
   planted(
     32,
     "believes a grant of an earlier place",
     "subscriptions.ts",
-    "const waiter = waiters.get(granted)\n",
-    "const waiter = waiters.get(granted) ?? waiters.values().next().value\n"
+    "const waiter = places.get(granted)\n",
+    "const waiter = places.get(granted) ?? waiters.values().next().value\n"
   ),
   planted(
     573,
     "loses a grant that comes before the wait begins",
     "subscriptions.ts",
-    "if (token !== undefined && subscription.early.delete(token)) waiter.grant()\n  else if",
+    "if (token !== undefined && early.delete(token)) waiter.grant()\n  else if",
     "if"
   ),
   planted(
     5,
     "leaves its place in line behind when it is interrupted",
     "requests.ts",
-    "const fiber = keeper.run(mayHave && name.isOwn ?",
-    "const fiber = keeper.run(mayHave && name.isOwn && contender.deadline < Number.POSITIVE_INFINITY ?"
+    "if (!mayHave || !name.isOwn ||",
+    "if (!mayHave || !name.isOwn || contender.deadline === Number.POSITIVE_INFINITY ||"
   ),
   planted(
     178,
@@ -82,8 +82,8 @@ export const faults: ReadonlyArray<Planted> = [
     3,
     "waits at close for a store that is dead",
     "requests.ts",
-    "const alarm = contender.keeper.setAlarm(patienceMillis, done)",
-    "const alarm = contender.keeper.setAlarm(patienceMillis * 100, done)"
+    "const alarm = contender.keeper.setAlarm(patienceMillis, () => {",
+    "const alarm = contender.keeper.setAlarm(patienceMillis * 100, () => {"
   ),
   planted(
     9,
@@ -96,8 +96,8 @@ export const faults: ReadonlyArray<Planted> = [
     368,
     "lets an identifier be used again while its release is under way",
     "requests.ts",
-    "  fiber.addObserver(() => contender.leaveName())",
-    "  name.leave()"
+    "  const end = () => {\n    contender.leaveName()",
+    "  name.leave()\n  const end = () => {"
   ),
   planted(
     30,
@@ -117,7 +117,7 @@ export const faults: ReadonlyArray<Planted> = [
     21,
     "hears nothing that happens while its subscription is down",
     "subscriptions.ts",
-    "      for (const waiter of waiters.values()) waiter.look()\n",
+    "      for (const waiter of waiters) waiter.look()\n",
     ""
   ),
   planted(
@@ -138,8 +138,8 @@ export const faults: ReadonlyArray<Planted> = [
     1687,
     "lets an identifier be used again when its release has failed",
     "requests.ts",
-    "  fiber.addObserver(() => contender.leaveName())",
-    "  fiber.addObserver(() => name.leave())"
+    "  const end = () => {\n    contender.leaveName()",
+    "  const end = () => {\n    name.leave()"
   ),
   planted(
     3560,
