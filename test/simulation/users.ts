@@ -205,12 +205,15 @@ export class User {
 
   /** Two who hold and wait for each other would wait for ever: the user is interrupted then. */
   private nest({ key, limit, permits }: NonNullable<UserPlan["nested"]>, outer: Use) {
-    const { process, site: { checker, world } } = this
-    const id = `${outer.id}+`
+    const { process, site: { world } } = this
+    let over = false
     world.after(this.plan.ttl * 3, process, () => {
-      if (Array.from(checker.uses).some((use) => use.user === this.plan && use.id === id)) this.interrupt()
+      if (!over) this.interrupt()
     })
-    return this.once(key, limit, permits, id, false, outer)
+    const ended = Effect.sync(() => {
+      over = true
+    })
+    return Effect.ensuring(this.once(key, limit, permits, `${outer.id}+`, false, outer), ended)
   }
 }
 
