@@ -1,9 +1,9 @@
 /** One identifier in one process: a second acquisition waits, or takes the hold over. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Option, Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, Option, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { DistributedSemaphore, LockNotAcquiredError } from "../../src/index.ts"
-import type { Call } from "../utils/fakeBacking.ts"
+import type { Call, Replace } from "../utils/fakeBacking.ts"
 import * as FakeBacking from "../utils/fakeBacking.ts"
 import { start } from "../utils/start.ts"
 
@@ -182,6 +182,63 @@ describe("a confirmation that was answered before the hold was given back", () =
             })
         }))
       )
+    ))
+})
+
+describe("an acquisition whose grant another one has taken over and given back", () => {
+  const resume = { ...named, acquiredExternally: true }
+
+  /** Holds the first answer back. */
+  const slow = (replied: Deferred.Deferred<void>): Replace => {
+    let asked = 0
+    return (real) => ({
+      tryAcquire: (...args) =>
+        Effect.tap(real.tryAcquire(...args), () => ++asked === 1 ? Deferred.await(replied) : Effect.void)
+    })
+  }
+
+  it.effect("before it has heard of it asks again, and holds", () =>
+    Effect.gen(function*() {
+      const replied = yield* Deferred.make<void>()
+      yield* Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key")
+        const first = yield* start(semaphore.withPermits(1, named)(Effect.never))
+        yield* semaphore.withPermits(1, resume)(Effect.void)
+        yield* Deferred.succeed(replied, undefined)
+        yield* TestClock.adjust("1 minute")
+        expect(first.pollUnsafe()).toBeUndefined()
+        expect(yield* semaphore.currentCount).toBe(1)
+        yield* Fiber.interrupt(first)
+        expect(yield* semaphore.currentCount).toBe(0)
+      }).pipe(Effect.provide(FakeBacking.layer([], slow(replied))))
+    }))
+
+  it.effect("without waiting asks again, and holds", () =>
+    Effect.gen(function*() {
+      const replied = yield* Deferred.make<void>()
+      yield* Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key")
+        const first = yield* start(semaphore.tryTake(1, named))
+        yield* semaphore.withPermits(1, resume)(Effect.void)
+        yield* Deferred.succeed(replied, undefined)
+        expect(Option.isSome(yield* Fiber.join(first))).toBe(true)
+        yield* TestClock.adjust("1 minute")
+        expect(yield* semaphore.currentCount).toBe(1)
+      }).pipe(Effect.provide(FakeBacking.layer([], slow(replied))))
+    }))
+
+  it.effect("while it waits for the notification joins the line anew", () =>
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key")
+      const holder = yield* start(semaphore.withPermits(1)(Effect.never))
+      const first = yield* start(semaphore.withPermits(1, named)(Effect.never))
+      yield* Fiber.interrupt(holder)
+      yield* semaphore.withPermits(1, resume)(Effect.void)
+      yield* TestClock.adjust("1 minute")
+      expect(first.pollUnsafe()).toBeUndefined()
+      expect(yield* semaphore.currentCount).toBe(1)
+    }).pipe(
+      Effect.provide(FakeBacking.layer([], () => ({ onPermitsReleased: () => Stream.make(undefined) })))
     ))
 })
 

@@ -47,6 +47,8 @@ export class Contender {
   uncertain = false
   /** The request under way by which the keeper renews the hold or the place. */
   renewing: Fiber.Fiber<unknown, unknown> | undefined
+  /** Whether it must start over: another acquisition took over what the store granted it, and has given that back. */
+  mustStartOver = false
   /** Abandoned requests that may still take effect. */
   late: Set<Fiber.Fiber<unknown, unknown>> | undefined
   loss: Loss | undefined
@@ -66,7 +68,7 @@ export class Contender {
     this.keeper = keeper
     this.config = config
     this.request = request
-    this.name = new Name(keeper.backing, config.key, request.identifier, () => this.lose("revoked"))
+    this.name = new Name(keeper.backing, config.key, request.identifier, () => this.takenBack())
   }
 
   get refreshRequest(): RefreshRequest {
@@ -162,6 +164,13 @@ export class Contender {
   /** The lease has ended without a renewal. */
   runOut(): void {
     this.lose("unreachable")
+  }
+
+  /** Another acquisition has given back the hold that both of them shared. */
+  private takenBack(): void {
+    if (this.deadline < Number.POSITIVE_INFINITY) return this.lose("revoked")
+    this.mustStartOver = true
+    if (this.onTurn !== undefined) this.turn(Exit.succeed("gone"))
   }
 
   /** Ends the hold: it was lost, or is given back. */

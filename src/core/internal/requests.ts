@@ -59,9 +59,22 @@ const question = (
 
 /** Acquires the permits if they are free. */
 export const ask = (contender: Contender, queue = false): Effect.Effect<Answer, SemaphoreBackingError> =>
-  Effect.tap(question(contender, "tryAcquire", () => tryAcquire(contender, queue)), (answer) => {
-    if (answer === false) contender.mayHave = contender.uncertain
-    return Effect.void
+  Effect.flatMap(question(contender, "tryAcquire", () => tryAcquire(contender, queue)), (answer) => {
+    const { mustStartOver, name } = contender
+    if (mustStartOver && (queue || name.claimIfUnused())) {
+      return Effect.andThen(startOver(contender), ask(contender, queue))
+    }
+    const given = mustStartOver ? false : answer
+    if (given === false) contender.mayHave = contender.uncertain
+    return Effect.succeed(given)
+  })
+
+/** Uses the name again, if need be, before it asks again. */
+const startOver = (contender: Contender): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { mustStartOver, name } = contender
+    contender.mustStartOver = false
+    return mustStartOver && !name.isOwn ? name.claim() : Effect.void
   })
 
 /** Acquires the permits, and waits for them if need be. A place that is lost is taken anew. */
@@ -81,7 +94,7 @@ export const acquire = (contender: Contender): Effect.Effect<void, LockNotAcquir
     })
     return Effect.flatMap(
       Effect.ensuring(turn, Effect.sync(() => leave())),
-      (turn) => turn === "granted" ? Effect.void : acquire(contender)
+      (turn) => turn === "granted" ? Effect.void : Effect.andThen(startOver(contender), acquire(contender))
     )
   })
 }
