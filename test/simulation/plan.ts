@@ -240,9 +240,15 @@ const drawTroubles = ({ base, horizon, keys, processes, random }: Context): Read
       case "shard":
       case "revoke":
         return { ...common, kind, key: random.pick(keys) }
-      // A shorter one than the core's tolerance is not noticed.
+      // A shorter one than the core's tolerance is not noticed: it must not be cut short by the end of all troubles, either.
       case "suspend":
-        return { ...common, kind, process, lasts: Math.max(common.lasts, 100) }
+        return {
+          ...common,
+          kind,
+          process,
+          lasts: Math.max(common.lasts, 100),
+          at: Math.max(0, Math.min(common.at, horizon - 100))
+        }
       case "jump":
         return { ...common, kind, process, by: random.pick([-1, 1]) * random.logBetween(10, 1e7) }
       case "leap":
