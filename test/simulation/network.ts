@@ -138,6 +138,12 @@ export class Network {
         }
         if (this.down !== undefined || subjects.some(({ key }) => this.broken.has(key))) {
           checker.touch(this.down ? subjects : subjects.filter(({ key }) => this.broken.has(key)), "the store is down")
+          // Who shares the request gets another attempt, unless its policy has none.
+          checker.touchAll(
+            "it shares a failed request",
+            ({ id, key, user }) =>
+              user.failurePolicy === "none" && subjects.some((subject) => subject.id === id && subject.key === key)
+          )
           if (this.down !== "hangs") fail("refused", "the store is down")
           return
         }
