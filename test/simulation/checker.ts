@@ -9,6 +9,7 @@ import type { Fiber } from "effect"
 import type { FencingToken } from "../../src/core/Backing.ts"
 import type { Lease } from "../../src/core/Lease.ts"
 import type { Answer, Contender } from "../../src/testing/internal/model/model.ts"
+import { judge } from "./judge.ts"
 import type { Request, Subject } from "./network.ts"
 import type { Moment } from "./plan.ts"
 import type { Process } from "./process.ts"
@@ -119,7 +120,12 @@ export class Checker {
     use.phase = "ended"
     use.work = undefined
     this.uses.delete(use)
-    this.judge(use, exit, before)
+    const wrong = judge(use, exit, before, {
+      coverage: this.world.coverage,
+      isTouched: this.isTouched(use),
+      has: this.store().find(use.key, use.id)
+    })
+    if (wrong !== undefined) this.fail("errors", wrong)
     const { now } = this.world
     const name = nameOf(use)
     if (Array.from(this.uses).some((other) => other.key === key && other.id === id)) return
@@ -372,72 +378,6 @@ export class Checker {
     const isLate = this.world.now < process.suspendedUntil + wakingUp
     return !isLate && work !== undefined && !isInterrupted(work) ||
       lease !== undefined && Duration.toMillis(Effect.runSync(lease.remaining)) > 0
-  }
-
-  /** Only documented errors, and only with a reason. */
-  private judge(use: Use, exit: Exit.Exit<unknown, unknown>, phase: Use["phase"]): void {
-    const { coverage } = this.world
-    if (Exit.isSuccess(exit)) return coverage.count(`end: success while it ${phase}`)
-    for (const reason of exit.cause.reasons) {
-      if (reason._tag === "Interrupt") {
-        coverage.count(`end: interrupted while it ${phase}`)
-        if (!this.mayBeInterrupted(use)) {
-          return this.fail("errors", `${use.id} is interrupted, but nobody did`)
-        }
-      } else if (reason._tag === "Die") this.judgeDefect(use, reason.defect)
-      else this.judgeError(use, reason.error)
-    }
-  }
-
-  private mayBeInterrupted({ interrupted, outer, user }: Use): boolean {
-    // Who joins a fiber that it has interrupted is interrupted, too.
-    return interrupted || user.timeout !== undefined || outer !== undefined || user.stopsKeepAlive && user.joins
-  }
-
-  private judgeDefect(use: Use, defect: unknown): void {
-    const message = defect instanceof Error ? defect.message : String(defect)
-    const known = ["defect of the work", "defect of the driver", "defect of the policy"].find((one) => one === message)
-      ?? (use.user.nested && message.includes("it would wait for itself") ? "it would wait for itself" : undefined)
-    if (known === undefined) {
-      return this.fail("errors", `${use.id} dies: ${defect instanceof Error ? defect.stack : message}`)
-    }
-    this.world.coverage.count(`end: ${known}`)
-  }
-
-  private judgeError(use: Use, error: unknown): void {
-    const { id, key, user } = use
-    const tag = (error as { readonly _tag?: string })._tag ?? String(error)
-    const { reason } = error as { readonly reason?: string }
-    this.world.coverage.count(`end: ${tag}${reason === undefined ? "" : ` ${reason}`}`)
-    const isTouched = this.isTouched(use)
-    switch (tag) {
-      case "failure of the work":
-        return
-      case "LockLostError": {
-        if (!isTouched && !user.stopsKeepAlive) {
-          return this.fail("errors", `${key}/${id} lost its hold without any trouble`)
-        }
-        const has = this.store().find(key, id)
-        if (
-          reason !== "unreachable" && !use.shared && has?.holds && has.token === use.token && use.token !== undefined
-        ) {
-          return this.fail("errors", `${key}/${id} lost its hold as ${reason}, but the store has it`)
-        }
-        return
-      }
-      case "LockNotAcquiredError":
-        if (use.external || user.waitingPolicy === "none" || user.waitingPolicy === "ends") return
-        return this.fail("errors", `${key}/${id} was not acquired, though its policy does not end`)
-      case "SemaphoreBackingError":
-        // The failure of a batch is each one's failure, if its policy says so.
-        if (isTouched || ["none", "twice", "dies"].includes(user.failurePolicy)) return
-        return this.fail(
-          "errors",
-          `${key}/${id} has an error of the store, which had none: ${(error as Error).message}`
-        )
-      default:
-        return this.fail("errors", `${key}/${id} fails with ${tag}`)
-    }
   }
 
   private usesOf({ id, key }: Subject): ReadonlyArray<Use> {
