@@ -472,7 +472,7 @@ declare
   digest_of_holder bytea;
   t timestamptz;
   until timestamptz;
-  is_free boolean;
+  is_busy boolean;
   is_changed boolean := false;
   is_known boolean;
   is_gone boolean;
@@ -488,29 +488,61 @@ begin
         else
           select x.* into s from semaphores x where x.key = digest_of_key for update skip locked;
         end if;
-        exit when found;
+        is_busy := not found;
+        -- An insert would wait for whoever has changed the row.
+        exit when not is_busy or not p_wait and exists (select from semaphores x where x.key = digest_of_key);
         insert into semaphores as x (key, name) values (digest_of_key, p_keys[i]) on conflict do nothing returning x.* into s;
+        is_busy := not found;
         exit when found or not p_wait;
       end loop;
-      is_free := found;
       t := clock_timestamp();
       micros := extract(epoch from t) * 1000000;
-      if is_free and t >= s.earliest then
+      if not is_busy and t >= s.earliest then
         s := expire(s, t);
         is_changed := true;
       end if;
     end if;
 
+    -- The usual case in few steps, because a transaction prepares each expression anew: this is the only operation on a semaphore that
+    -- nobody else uses.
+    if not is_busy and not is_changed and s.waiting = 0 and p_keys[i + 1] is distinct from p_keys[i] then
+      if s.holders = 0 and p_operations[i] in ('acquire', 'queue') and p_permits[i] <= p_limits[i]
+        and (p_latest[i] = 0 or micros <= p_latest[i])
+      then
+        insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, listener, name)
+          values (
+            s.id, sha256(convert_to(p_holders[i], 'UTF8')), nextval('tokens'), p_permits[i], p_limits[i],
+            t + p_ttls[i] * interval '1 millisecond', false, p_listener, p_holders[i]
+          )
+          returning 'acquired', c.token, c.expires into answer, number, until;
+        update semaphores x set held = p_permits[i], holders = 1, border = number,
+            smallest = p_limits[i], smallest_holders = 1, earliest = until, used = t
+          where x.key = s.key;
+        return next;
+        continue;
+      end if;
+      if s.holders = 1 and p_operations[i] = 'release' then
+        delete from contenders c
+          where c.semaphore = s.id and c.holder = sha256(convert_to(p_holders[i], 'UTF8')) and p_tokens[i] in (0, c.token)
+            and c.permits <= p_permits[i]
+          returning 'released', c.permits into answer, number;
+        if found then
+          update semaphores x set held = 0, holders = 0, smallest = null, smallest_holders = 0, earliest = 'infinity', used = t
+            where x.key = s.key;
+          return next;
+          continue;
+        end if;
+      end if;
+    end if;
+
     answer := null;
     number := null;
-    "position" := null;
-    retry_after := null;
     is_gone := false;
     asks := p_operations[i] in ('acquire', 'queue');
     digest_of_holder := sha256(convert_to(p_holders[i], 'UTF8'));
     until := t + p_ttls[i] * interval '1 millisecond';
 
-    if not is_free then
+    if is_busy then
       answer := 'busy';
 
     elsif p_operations[i] = 'release' then
@@ -623,6 +655,8 @@ begin
       end if;
     end if;
     return next;
+    "position" := null;
+    retry_after := null;
 
     if is_changed and p_keys[i + 1] is distinct from p_keys[i] then
       update semaphores x set held = s.held, holders = s.holders, waiting = s.waiting, border = s.border,
@@ -667,9 +701,10 @@ begin
   return extract(epoch from clock_timestamp()) * 1000000;
 end $semaphore$;
 
-create function "effect_distributed_lock".sweep(p_age interval) returns void language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
+create function "effect_distributed_lock".sweep(p_age interval) returns boolean language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
 declare
   t constant timestamptz := clock_timestamp();
+  swept integer := 0;
   s semaphores;
 begin
   for s in
@@ -677,6 +712,7 @@ begin
     where x.earliest < t - p_age or x.holders + x.waiting = 0 and x.used < t - p_age
     limit 1000 for update skip locked
   loop
+    swept := swept + 1;
     if s.earliest < t then s := expire(s, t); end if;
     if s.holders + s.waiting = 0 then
       delete from semaphores x where x.key = s.key;
@@ -686,6 +722,7 @@ begin
         where x.key = s.key;
     end if;
   end loop;
+  return swept = 1000;
 end $semaphore$;
 
 insert into "effect_distributed_lock".migrations (id, name) values (2, 'grants');

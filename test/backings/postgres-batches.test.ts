@@ -3,13 +3,14 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber } from "effect"
 import { inject } from "vitest"
 import { buildOn, connect, freshName } from "../utils/postgres.ts"
+import * as Proxy from "../utils/proxy.ts"
 import { until } from "../utils/until.ts"
 
 const url = inject("postgresUrl")
 const minute = Duration.minutes(1)
 
-/** A schema of its own, and somebody who keeps the key locked until the end of a scope. */
-const withLockedKey = Effect.gen(function*() {
+/** A schema of its own, and somebody who keeps the key locked, or has changed its row, until the end of a scope. */
+const withLockedKey = Effect.fnUntraced(function*(how: "locked" | "changed" = "locked") {
   const schema = freshName()
   const { backing } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false })
   yield* backing.tryAcquire("locked", "a", minute, 1, 1)
@@ -17,7 +18,11 @@ const withLockedKey = Effect.gen(function*() {
   const isLocked = yield* Deferred.make<void>()
   const unlock = yield* Deferred.make<void>()
   const transaction = yield* Effect.forkScoped(other.withTransaction(Effect.gen(function*() {
-    yield* other.unsafe(`select from "${schema}".semaphores where name = '"locked"' for update`)
+    yield* other.unsafe(
+      how === "locked"
+        ? `select from "${schema}".semaphores where name = '"locked"' for update`
+        : `update "${schema}".semaphores set used = used where name = '"locked"'`
+    )
     yield* Deferred.succeed(isLocked, undefined)
     yield* Deferred.await(unlock)
   })))
@@ -25,10 +30,10 @@ const withLockedKey = Effect.gen(function*() {
   return { backing, unlock: Effect.andThen(Deferred.succeed(unlock, undefined), Fiber.join(transaction)) }
 })
 
-describe("a key that somebody else has locked", () => {
+describe.each(["locked", "changed"] as const)("a key that somebody else has %s", (how) => {
   it.live("delays no operation on another key, which was sent before it, with it, or after it", () =>
     Effect.gen(function*() {
-      const { backing, unlock } = yield* withLockedKey
+      const { backing, unlock } = yield* withLockedKey(how)
       const ask = (key: string) => backing.tryAcquire(key, "b", minute, 1, 1)
       const waits = yield* Effect.forkScoped(ask("locked"), { startImmediately: true })
       const together = yield* Effect.forEach(
@@ -46,7 +51,7 @@ describe("a key that somebody else has locked", () => {
 
   it.live("delays the refresh of no other key, and an operation that is given up lets its connection go", () =>
     Effect.gen(function*() {
-      const { backing, unlock } = yield* withLockedKey
+      const { backing, unlock } = yield* withLockedKey(how)
       const keys = Array.from({ length: 50 }, (_, index) => `key ${index}`)
       const short = Duration.seconds(4)
       yield* Effect.forEach(keys, (key) => backing.tryAcquire(key, "a", short, 1, 1), { concurrency: "unbounded" })
@@ -71,6 +76,29 @@ describe("a key that somebody else has locked", () => {
       })
       yield* unlock
       expect((yield* Fiber.join(refreshed)).filter((answer) => answer !== false)).toHaveLength(51)
+    }))
+})
+
+describe("a connection that is reset when the server has committed", () => {
+  it.live("fails all operations of the statement, and none is done twice", () =>
+    Effect.gen(function*() {
+      const { hostname, port } = new URL(url)
+      const proxy = yield* Effect.acquireRelease(
+        Effect.promise(() => Proxy.make({ host: hostname, port: Number(port) })),
+        (proxy) => Effect.promise(() => proxy.close())
+      )
+      const proxied = new URL(url)
+      proxied.port = String(proxy.port)
+      const { backing } = yield* buildOn(proxied.href)({ schema: freshName(), pushBasedAcquireEnabled: false })
+      const keys = ["one", "other"]
+      for (const key of keys) yield* backing.tryAcquire(key, "a", minute, 10, 6)
+      const lost = proxy.loseReplyTo("release", "reset")
+      const released = yield* Effect.forEach(keys, (key) => Effect.result(backing.release(key, "a", 2)), {
+        concurrency: "unbounded"
+      })
+      yield* Effect.promise(() => lost)
+      expect(released.map(({ _tag }) => _tag)).toEqual(["Failure", "Failure"])
+      expect(yield* Effect.forEach(keys, (key) => backing.getCount(key, minute))).toEqual([4, 4])
     }))
 })
 

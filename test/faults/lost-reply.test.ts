@@ -39,7 +39,7 @@ const stores = {
         Layer.provide(Postgres.client(url.href, { prepare: false }))
       )
     },
-    requests: { tryAcquire: ".try_acquire(", join: ".try_acquire(", refresh: ".refresh(", release: ".release(" }
+    requests: { tryAcquire: "queue", join: "queue", refresh: "refresh", release: "release" }
   },
   etcd: {
     url: inject("etcdUrl"),

@@ -6,6 +6,7 @@ import { TestClock } from "effect/testing"
 import { PostgresBacking } from "../../src/backings/postgres/index.ts"
 import { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { connect, server } from "../utils/postgres.ts"
+import { until } from "../utils/until.ts"
 
 it.live("a sweep and the releases of what it sweeps never wait for each other in a circle", () =>
   Effect.gen(function*() {
@@ -43,4 +44,25 @@ it.live("a sweep and the releases of what it sweeps never wait for each other in
     expect(Number(row!.deadlocks)).toBe(0)
     // More than the contenders, whom the releases would have removed, too: the sweep was at work.
     expect(Number(row!.removed)).toBeGreaterThan(3 * keys.length)
+  }))
+
+it.live("one sweep removes the rows of all keys that nobody uses any more, however many", () =>
+  Effect.gen(function*() {
+    const sql = yield* connect((yield* server).url)
+    const clock = yield* TestClock.make()
+    yield* Layer.build(PostgresBacking.layer({ pushBasedAcquireEnabled: false })).pipe(
+      Effect.provideService(PgClient.PgClient, sql),
+      Effect.provideService(Clock.Clock, clock)
+    )
+    yield* sql`
+      insert into effect_distributed_lock.semaphores (key, name, used)
+      select sha256(n::text::bytea), n::text, now() - interval '1 hour' from generate_series(1, 2500) n
+    `
+    yield* clock.adjust("30 seconds")
+    yield* until(
+      Effect.map(
+        sql<{ count: bigint }>`select count(*) as count from effect_distributed_lock.semaphores`,
+        ([row]) => Number(row!.count) === 0
+      )
+    )
   }))

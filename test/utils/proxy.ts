@@ -4,7 +4,7 @@ import * as Net from "node:net"
 export interface Proxy {
   readonly port: number
   /** Cuts the connection on which the next request that contains `text` is answered, instead of passing the answer on. */
-  readonly loseReplyTo: (text: string | RegExp) => Promise<void>
+  readonly loseReplyTo: (text: string | RegExp, how?: "close" | "reset") => Promise<void>
   /** Cuts all connections and refuses new ones; or those whose first bytes contain `greeting`. */
   readonly refuse: (greeting?: string) => void
   /** Ends all refusals. */
@@ -26,7 +26,7 @@ export const make = async (first: Target, listenOn = "127.0.0.1"): Promise<Proxy
   let target = first
   const pairs = new Map<readonly [Net.Socket, Net.Socket], Buffer | undefined>()
   let refused: ReadonlyArray<string> = []
-  let lose: { readonly text: string | RegExp; readonly done: () => void } | undefined
+  let lose: { readonly text: string | RegExp; readonly how: "close" | "reset"; readonly done: () => void } | undefined
 
   const server = Net.createServer((client) => {
     const upstream = Net.connect(target.port, target.host ?? "127.0.0.1")
@@ -50,7 +50,11 @@ export const make = async (first: Target, listenOn = "127.0.0.1"): Promise<Proxy
       pairs.set(pair, greeting)
       if (refused.some((text) => greeting.includes(text))) return end()
       if (lose !== undefined && contains(data, lose.text)) {
-        cutOnReply = lose.done
+        const { done, how } = lose
+        cutOnReply = () => {
+          if (how === "reset") client.resetAndDestroy()
+          done()
+        }
         lose = undefined
       }
       upstream.write(data)
@@ -66,7 +70,7 @@ export const make = async (first: Target, listenOn = "127.0.0.1"): Promise<Proxy
   const cutAll = () => pairs.forEach((_, pair) => pair.forEach((socket) => socket.destroy()))
   return {
     port: (server.address() as Net.AddressInfo).port,
-    loseReplyTo: (text) => new Promise((done) => lose = { text, done }),
+    loseReplyTo: (text, how = "close") => new Promise((done) => lose = { text, how, done }),
     refuse: (greeting = "") => {
       refused = [...refused, greeting]
       for (const [pair, first] of pairs) {

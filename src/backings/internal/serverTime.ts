@@ -3,10 +3,10 @@
  *
  * A reply carries the server's time `T` at which its request ran. That was sent at the local monotonic time `L`, and ran after it:
  * so at any local time `now` the server's clock is at most at `T + (now - L)`. This errs by as much as that request was on its
- * way: by so much later the next one may take effect.
+ * way: by so much later the next one may take effect. So a reply that agrees with what is known changes nothing: it may have been slow.
  *
  * A server's clock that is set forward breaks the bound, and a request is then refused although it is in time. The refusal carries
- * the time, too, so the next request is right again: the last reply counts, whatever it is.
+ * the time, too, so the next request is right again: a reply that does not agree replaces what is known.
  *
  * Each node of a Cluster has a clock of its own. If a slot has moved to another node, what was learnt from that node counts.
  */
@@ -29,6 +29,11 @@ export const make = (): ServerTime => {
       const offset = offsets.get(server)
       return offset === undefined ? undefined : Math.ceil(local + offset)
     },
-    learn: (server, sent, time) => void offsets.set(server, time - sent)
+    learn: (server, sent, time) => {
+      const known = offsets.get(server)
+      const most = time - sent
+      const least = time - localTime()
+      if (known === undefined || known < least || known > most) offsets.set(server, most)
+    }
   }
 }

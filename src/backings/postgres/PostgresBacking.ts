@@ -109,7 +109,10 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
 
   yield* inBackground(
     Effect.schedule(
-      Effect.ignoreCause(run("sweep", `select ${schema}.sweep(interval '10 seconds')`)),
+      Effect.ignoreCause(Effect.repeat(
+        run<{ more: boolean }>("sweep", `select ${schema}.sweep(interval '10 seconds') as more`),
+        { while: ([row]) => row!.more }
+      )),
       Schedule.spaced("30 seconds")
     )
   )

@@ -46,9 +46,11 @@ export const micros = (duration: Duration.Duration): number =>
 /** SQLSTATEs that say nothing about an operation: of the connection, of rights, of a schema that is missing, of resources. */
 const ofServer = /^(08|25|28|3D|3F|42|53|57P|58)/
 
+/** Only if the server has refused the batch: after a failure of the connection, it may have been committed. */
 const mayBeOfOne = (cause: Cause.Cause<Error>) => {
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-  return error !== undefined && "code" in error && typeof error.code === "string" && !ofServer.test(error.code)
+  return error !== undefined && "severity" in error && "code" in error && typeof error.code === "string" &&
+    !ofServer.test(error.code)
 }
 
 export const make = Effect.fnUntraced(function*(
