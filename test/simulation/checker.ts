@@ -244,6 +244,8 @@ export class Checker {
           }
           // What it heard before this answer, when its lease may have been over, has made it look.
           if (use.place !== undefined) this.heardTokens.get(`${use.process.name} ${use.key}`)?.delete(use.place)
+          // It was on its way when the hold that it tells of was taken away.
+          if (use.forgotten && use.place === undefined) this.forgottenTokens.add(answer.fencingToken)
           use.place = answer.fencingToken
           use.position = answer._tag === "Waiting" ? answer.position : -1
           use.renewed = this.world.now
@@ -353,8 +355,10 @@ export class Checker {
   }
 
   private checkWaiting(use: Use): void {
-    const { id, key, place, position, process, renewed, ttl } = use
+    const { id, key, outer, place, position, process, renewed, ttl } = use
     const { now } = this.world
+    // The loss of the hold that it works under ends it.
+    if (outer !== undefined && this.isTouched(outer)) return
     if (now > use.mustAskBy && !this.isTouched(use)) {
       return this.fail("L3", `${key}/${id} was told to look, and does not ask`)
     }

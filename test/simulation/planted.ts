@@ -145,7 +145,7 @@ export const faults: ReadonlyArray<Planted> = [
     3560,
     "waits for a timer that stood still with the machine",
     "keeper.ts",
-    "if (this.sleep?.until === first && now < first + lateMillis) return",
-    "if (this.sleep?.until === first) return"
+    "sleep.until === first && now < first)) return",
+    "sleep.until === first)) return"
   )
 ]

@@ -18,9 +18,6 @@ import * as Time from "./time.ts"
 /** A suspended machine stops timers too. After it wakes up, a loss is noticed within this time. */
 const longestSleepMillis = 1000
 
-/** A sleep that has not ended so long after its time never will in time: its timer stood still with the machine. */
-const lateMillis = 50
-
 /** Timers and clocks do not agree to the microsecond. */
 const epsilonMillis = 0.01
 
@@ -38,7 +35,8 @@ export class Keeper {
   readonly context: Context.Context<never>
   private readonly contenders = new Set<Contender>()
   private readonly alarms = new Set<Alarm>()
-  private sleep: { readonly until: number; readonly fiber: Fiber.Fiber<void> } | undefined
+  /** It is over if the keeper wakes in this turn of the event loop. */
+  private sleep: { readonly until: number; readonly isOver: boolean; readonly fiber: Fiber.Fiber<void> } | undefined
 
   /** The keeper of a backing, and of the clock of the fiber that asks. */
   static readonly of = (backing: DistributedSemaphoreBacking): Effect.Effect<Keeper> =>
@@ -90,13 +88,16 @@ export class Keeper {
 
   private wakeBy(due: number): void {
     const now = this.now()
-    const first = Math.min(due, this.sleep?.until ?? Number.POSITIVE_INFINITY)
-    if (this.sleep?.until === first && now < first + lateMillis) return
-    this.sleep?.fiber.interruptUnsafe()
+    const { sleep } = this
+    const first = Math.min(due, sleep?.until ?? Number.POSITIVE_INFINITY)
+    // A timer that is late may have stood still with the machine: it is not waited for.
+    if (sleep !== undefined && (sleep.isOver || sleep.until === first && now < first)) return
+    sleep?.fiber.interruptUnsafe()
     const until = Math.min(first, now + longestSleepMillis)
-    const sleep = until > now ? Effect.sleep(Math.ceil(until - now)) : Effect.yieldNow
-    const fiber = this.run(Effect.andThen(sleep, Effect.sync(() => this.wake())))
-    this.sleep = { until, fiber }
+    const isOver = until <= now
+    const pause = isOver ? Effect.yieldNow : Effect.sleep(Math.ceil(until - now))
+    const fiber = this.run(Effect.andThen(pause, Effect.sync(() => this.wake())))
+    this.sleep = { until, isOver, fiber }
   }
 
   private wake(): void {

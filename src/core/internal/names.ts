@@ -70,11 +70,15 @@ export class Name {
   giveBack(): void {
     this.givingBack = true
     if (this.isOwn) this.sharing?.forEach((use) => use !== this && use.lost())
+    else this.sharing?.delete(this)
   }
 
+  /** Leaves the name to another use that shares the hold, if there is one. */
   leave(): void {
     this.sharing?.delete(this)
-    if (this.isOwn) this.uses.delete(this.name)
+    const heir = this.sharing?.values().next().value
+    if (this.isOwn && heir !== undefined) this.uses.set(this.name, heir)
+    else if (this.isOwn) this.uses.delete(this.name)
     this.wake()
   }
 
