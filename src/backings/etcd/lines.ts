@@ -151,9 +151,7 @@ export const make = Effect.fnUntraced(function*(
           Deferred.doneUnsafe(stands, Effect.void)
           emit()
         }
-        for (const event of events) {
-          for (const granted of view.apply(event)) if (isOurs(names, granted)) emit(FencingToken(granted.token))
-        }
+        for (const granted of view.apply(events)) if (isOurs(names, granted)) emit(FencingToken(granted.token))
         announce(line)
       })
       const inTime = Effect.timeout(Deferred.await(stands), startPatience)
