@@ -2,7 +2,8 @@
  * What a process knows of the semaphores that it uses. Of those that it waits for, or that many use, one watch per key keeps a view.
  *
  * After whatever broke the watch (the connection, a compaction, a member without leader) the view is made anew. Until then, and
- * without a watch, whoever must know something looks, and those who ask while a look is under way share the next one.
+ * without a watch, whoever must know something looks, and those who ask while a look is under way share the next one. That follows
+ * soon, even if the one under way is never answered.
  */
 import { Deferred, Effect, Queue, RcMap, Schedule, Scope, Stream } from "effect"
 import type { IResponseOp, ITxnResponse } from "etcd3"
@@ -29,8 +30,8 @@ export interface Lines {
   readonly listen: (names: SemaphoreNames) => Stream.Stream<void | FencingToken>
 }
 
-/** How long an event may take that is on its way. Then it is better to look. */
-const patience = "250 millis"
+/** How many milliseconds an event may take that is on its way, or a look that others made. Then it is better to look. */
+const patience = 250
 
 /** How long a watch may be silent when there was something to tell. Then what it is connected with is dead, or frozen. */
 const silencePatience = "2 seconds"
@@ -81,24 +82,26 @@ export const make = Effect.fnUntraced(function*(
     }).pipe(Effect.timeout(startPatience))
 
   /** The next look of each key. The first waits for nothing. */
-  const looks = new Map<string, { next: Deferred.Deferred<View, Error> | undefined }>()
+  const looks = new Map<string, { readonly began: number; next: Deferred.Deferred<View, Error> | undefined }>()
 
   const look = (names: SemaphoreNames): Effect.Effect<View, Error> =>
     Effect.suspend(() => {
       const underWay = looks.get(names.folder)
-      if (underWay !== undefined) return Deferred.await(underWay.next ??= Deferred.makeUnsafe<View, Error>())
-      const own = Deferred.makeUnsafe<View, Error>()
       const begin = (result: Deferred.Deferred<View, Error>) => {
-        const turn: { next: Deferred.Deferred<View, Error> | undefined } = { next: undefined }
+        const turn: NonNullable<typeof underWay> = { began: performance.now(), next: undefined }
         looks.set(names.folder, turn)
         Effect.runFork(lookOnce(names)).addObserver((exit) => {
-          looks.delete(names.folder)
-          if (turn.next !== undefined) begin(turn.next)
+          if (looks.get(names.folder) === turn) {
+            looks.delete(names.folder)
+            if (turn.next !== undefined) begin(turn.next)
+          }
           Deferred.doneUnsafe(result, exit)
         })
       }
-      begin(own)
-      return Deferred.await(own)
+      const next = underWay?.next ?? Deferred.makeUnsafe<View, Error>()
+      if (underWay !== undefined && performance.now() - underWay.began < patience) underWay.next = next
+      else begin(next)
+      return Deferred.await(next)
     })
 
   const announce = ({ view, waits }: Line) => {
