@@ -71,12 +71,14 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
     const slot = known === undefined ? "a" : Names.otherSlot(known.slot)
     const value = { permits, limit, ttl, border: undefined }
     const request = Requests.join(names, contender, known, value, fits, reads)
-    return yield* leases.put(ttl, [contender], request, (answer, lease) => {
+    return yield* leases.put(ttl, [contender], request, (answer, lease, isUnwanted) => {
       const revision = revisionOf(answer)
       if (answer.succeeded) {
         if (known !== undefined) leases.leave(contender, known.lease)
         const entry = { ...value, slot, token: revision, modified: revision, lease: lease.id, holds: false } as const
-        leases.enter(lease, contender, entry, start)
+        // Those beside it on the lease leave it at their next refresh, and it ends. This ends before.
+        if (isUnwanted) Effect.runFork(Effect.ignore(store.txn(Requests.leave(contender, entry))))
+        else leases.enter(lease, contender, entry, start)
       }
       return { answer, revision, reads }
     })
