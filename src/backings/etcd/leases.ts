@@ -129,6 +129,8 @@ export class Leases {
         Effect.catchIf(isLeaseNotFound, () => Effect.as(Effect.sync(() => this.drop(lease)), undefined)),
         Effect.ensuring(Effect.sync(() => {
           lease.users--
+          // Another member may answer the next grant.
+          if (lease.users === 0 && !isGranted(lease)) this.drop(lease)
           this.tidy(lease)
         }))
       )
@@ -265,11 +267,12 @@ export class Leases {
   /** For all who put something on it, whoever of them gives up. */
   private grant(lease: Lease): Effect.Effect<unknown, Error> {
     lease.granting ??= Effect.runFork(
-      Effect.onExit(this.store.grant(lease.id, lease.ttl), (exit) =>
-        Effect.sync(() => {
-          if (Exit.isSuccess(exit)) lease.renewed = exit.value
-          else this.drop(lease)
-        }))
+      Effect.onExit(this.store.grant(lease.id, lease.ttl), (exit) => {
+        if (Exit.isFailure(exit)) return Effect.sync(() => this.drop(lease))
+        if (lease.isRevoked) return Effect.ignore(this.store.revoke(lease.id))
+        lease.renewed = exit.value
+        return Effect.void
+      })
     )
     return Fiber.join(lease.granting)
   }
