@@ -33,6 +33,7 @@ export const make = (open: () => Promise<Stream>) => {
     { readonly sent: number; readonly askers: Set<Resume>; readonly next: Set<Resume> }
   >()
   let opening: Promise<Stream> | undefined
+  let isClosed = false
   let watchdog: ReturnType<typeof setTimeout> | undefined
 
   /** Ends the stream. The next message goes by another, maybe to another member. */
@@ -85,6 +86,7 @@ export const make = (open: () => Promise<Stream>) => {
     renew: (lease: string): Effect.Effect<Renewal | undefined, Error> =>
       Effect.retry(
         Effect.callback<Renewal | undefined, Error>((resume) => {
+          if (isClosed) return resume(Effect.fail(new Error("The layer is closed")))
           const askers = messages.get(lease)?.next ?? new Set<Resume>()
           askers.add(resume)
           if (!messages.has(lease)) send(lease, askers)
@@ -95,6 +97,10 @@ export const make = (open: () => Promise<Stream>) => {
         }),
         { times: 3 }
       ),
-    reset
+    reset,
+    close: () => {
+      isClosed = true
+      reset()
+    }
   }
 }
