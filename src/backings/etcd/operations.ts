@@ -38,6 +38,9 @@ export interface Refreshing extends Request {
 
 type Answer = false | Acquired | Waiting
 
+/** Of how many keys it is remembered. */
+const mostOccupied = 1000
+
 /** Of nested txns etcd allows 128, less what is in each. */
 const mostMoves = 100
 
@@ -84,14 +87,26 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
     })
   })
 
-  const tryAcquire = Effect.fnUntraced(function*(request: Asking): Effect.fn.Return<Answer, Error> {
+  /** Where this process was refused last. */
+  const occupied = new Set<string>()
+
+  const tryAcquire = (request: Asking): Effect.Effect<Answer, Error> =>
+    Effect.tap(tryAcquireOnce(request), (answer) =>
+      Effect.sync(() => {
+        occupied.delete(request.names.folder)
+        if (answer) return
+        if (occupied.size >= mostOccupied) occupied.clear()
+        occupied.add(request.names.folder)
+      }))
+
+  const tryAcquireOnce = Effect.fnUntraced(function*(request: Asking): Effect.fn.Return<Answer, Error> {
     const { contender, identifier, limit, names, permits, queue } = request
     let own: Entry | undefined = leases.member(contender)
     let view = lines.view(names)
     let isNow = false
-    // A request for all permits needs no prior read: it succeeds only if there is nobody. A txn that may write costs a raft write, even if
-    // it has no effect; so other requests that must not wait read first.
-    if (!queue && view === undefined && permits === limit) view = new View(names, 0n, [])
+    // A txn that may write costs a raft write, even if it has no effect. So requests that must not wait read first, except those for all
+    // permits: they succeed if there is nobody, which is likely where this process was not refused last.
+    if (!queue && view === undefined && permits === limit && !occupied.has(names.folder)) view = new View(names, 0n, [])
     while (true) {
       if (own?.permits === permits) {
         if (!queue && !own.holds) {
