@@ -6,7 +6,7 @@
  * soon, even if the one under way is never answered.
  */
 import { Deferred, Effect, Queue, RcMap, Schedule, Scope, Stream } from "effect"
-import type { IResponseOp, ITxnResponse } from "etcd3"
+import type { IKeyValue, IResponseOp, ITxnResponse } from "etcd3"
 import { FencingToken } from "../../core/Backing.ts"
 import type { SemaphoreNames } from "./names.ts"
 import { ofFolder } from "./names.ts"
@@ -45,6 +45,9 @@ const idleTimeToLive = "10 seconds"
 /** Of questions in one txn etcd allows 128. */
 const mostQuestions = 125
 
+/** The client takes no more than 4 MB in one answer, and names may be long. */
+const mostAtOnce = 250
+
 const mostRounds = 3
 
 interface Line {
@@ -72,13 +75,19 @@ export const make = Effect.fnUntraced(function*(
   const lines = new Map<string, Line>()
 
   const lookOnce = (names: SemaphoreNames, revision?: bigint) =>
-    Effect.suspend(() => {
-      const at = revision === undefined ? {} : { revision: `${revision}` }
-      const answer = store.txn({ success: [Requests.range(names.all, at)] })
-      return Effect.map(
-        answer,
-        (answer) => new View(names, revision ?? revisionOf(answer), answer.responses[0]!.response_range.kvs)
-      )
+    Effect.gen(function*() {
+      const kvs: Array<IKeyValue> = []
+      let at = revision
+      while (true) {
+        const last = kvs.at(-1)
+        const rest = last === undefined ? names.all : { ...names.all, key: Buffer.concat([last.key, Buffer.of(0)]) }
+        const more = { limit: String(mostAtOnce), ...at === undefined ? {} : { revision: `${at}` } }
+        const answer = yield* store.txn({ success: [Requests.range(rest, more)] })
+        const part = answer.responses[0]!.response_range
+        at ??= revisionOf(answer)
+        kvs.push(...part.kvs)
+        if (!part.more) return new View(names, at, kvs)
+      }
     }).pipe(Effect.timeout(startPatience))
 
   /** The next look of each key. The first waits for nothing. */

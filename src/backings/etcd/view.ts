@@ -35,7 +35,7 @@ export const encode = ({ border, limit, permits, ttl }: Value): Buffer =>
   Buffer.from(`${permits} ${ttl} ${limit}${border === undefined ? "" : ` ${border}`}`)
 
 const decode = (value: Buffer): Value | undefined => {
-  const [, permits, ttl, limit, border] = /^(\d{1,15}) (\d{1,15}) (\d{1,15})(?: (\d+))?$/.exec(value.toString()) ?? []
+  const [, permits, ttl, limit, border] = /^(\d{1,16}) (\d{1,16}) (\d{1,16})(?: (\d+))?$/.exec(value.toString()) ?? []
   if (permits === undefined) return undefined
   return {
     permits: Number(permits),
