@@ -25,8 +25,8 @@ export interface Lines {
     { readonly views: ReadonlyArray<View>; readonly term: bigint },
     Error
   >
-  /** All of it, without a watch; at a revision of the past, if one is given. */
-  readonly look: (names: SemaphoreNames, revision?: bigint) => Effect.Effect<View, Error>
+  /** All of it, without a watch. */
+  readonly look: (names: SemaphoreNames) => Effect.Effect<View, Error>
   readonly listen: (names: SemaphoreNames) => Stream.Stream<void | FencingToken>
 }
 
@@ -74,10 +74,10 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Lines, never, Scope.Scope> {
   const lines = new Map<string, Line>()
 
-  const lookOnce = (names: SemaphoreNames, revision?: bigint) =>
+  const lookOnce = (names: SemaphoreNames) =>
     Effect.gen(function*() {
       const kvs: Array<IKeyValue> = []
-      let at = revision
+      let at: bigint | undefined
       while (true) {
         const last = kvs.at(-1)
         const rest = last === undefined ? names.all : { ...names.all, key: Buffer.concat([last.key, Buffer.of(0)]) }
@@ -262,16 +262,16 @@ export const make = Effect.fnUntraced(function*(
         term: answers.reduce((latest, { term }) => term > latest ? term : latest, 0n)
       }))
     },
-    look: (names, revision) => revision === undefined ? look(names) : lookOnce(names, revision),
+    look,
     listen: ({ folder }) =>
       Stream.callback<void | FencingToken>(Effect.fnUntraced(function*(queue) {
-        const { listeners, view } = yield* RcMap.get(opened, folder)
+        const line = yield* RcMap.get(opened, folder)
         const listener = (event: void | FencingToken) => void Queue.offerUnsafe(queue, event)
         yield* Effect.acquireRelease(
-          Effect.sync(() => listeners.add(listener)),
-          () => Effect.sync(() => listeners.delete(listener))
+          Effect.sync(() => line.listeners.add(listener)),
+          () => Effect.sync(() => line.listeners.delete(listener))
         )
-        if (view !== undefined) listener()
+        if (line.view !== undefined) listener()
       }))
   }
 })
