@@ -178,6 +178,25 @@ describe("a refresh", () => {
 })
 
 describe("a release", () => {
+  it.live("whose answer is lost leaves a lease that is used again", () =>
+    Effect.gen(function*() {
+      const { key, one } = yield* setting
+      yield* one.tries("a", 1, 1)
+      const lease = (yield* leasesOf(one.client, key)).get("a")
+      const txn = one.client.kv.txn.bind(one.client.kv)
+      one.client.kv.txn = async (request, options) => {
+        const answer = await txn(request, options)
+        if (leaves("a")(request)) throw new Error("no reply")
+        return answer
+      }
+      yield* Effect.flip(one.releases("a", 1))
+      expect(yield* one.releases("a", 1)).toBe(0)
+      // Otherwise it would be shared by those who join at the same time.
+      yield* Effect.sleep("300 millis")
+      yield* one.tries("b", 1, 1)
+      expect((yield* leasesOf(one.client, key)).get("b")).toBe(lease)
+    }))
+
   it.live("that takes effect again later frees nothing that was acquired since", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting

@@ -222,10 +222,16 @@ export class Leases {
   /** For a contender that has nothing in the store: nothing of it comes later, unless others are on its lease, and then not to stay. */
   bury(contender: string): Effect.Effect<void, Error> {
     return Effect.suspend(() => {
-      const doubts = this.doubtsOf(contender)
-      if (doubts.length === 0) return Effect.void
-      for (const { contenders } of doubts) contenders.delete(contender)
-      return this.revoke(Array.from(this.leases).filter(isOver))
+      const known = this.members.get(contender)
+      // What was forgotten is gone.
+      const left = Array.from(this.leases).filter(({ members }) =>
+        members.get(contender) !== known && members.delete(contender)
+      )
+      for (const { contenders } of this.doubtsOf(contender)) contenders.delete(contender)
+      return Effect.ensuring(
+        this.revoke(Array.from(this.leases).filter(isOver)),
+        Effect.sync(() => left.forEach((lease) => this.tidy(lease)))
+      )
     })
   }
 

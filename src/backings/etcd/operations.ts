@@ -139,7 +139,7 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
           }
         }
       } else if (isNow) {
-        yield* leases.bury(contender)
+        if (own === undefined) yield* leases.bury(contender)
         return false
       }
       view = yield* look(names)
