@@ -80,16 +80,19 @@ describe("in the steady state", () => {
       expect(yield* growth(proposals, tries)).toBe(2 * cycles)
     }))
 
-  it.live("tryTake writes nothing when it can't succeed beside others", () =>
-    Effect.gen(function*() {
-      const { contexts: [first, second], proposals } = yield* counted(2)
-      const make = DistributedSemaphore.make("key", { limit: 2, ttl: "1 minute" })
-      yield* Effect.flatMap(Effect.provide(make, second!), (semaphore) => semaphore.take(2))
-      const semaphore = yield* Effect.provide(make, first!)
-      const refused = Effect.scoped(semaphore.tryTake(1))
-      yield* refused
-      expect(yield* growth(proposals, Effect.repeat(refused, { times: cycles - 1 }))).toBe(0)
-    }))
+  it.live.each([1, 2])(
+    "tryTake(%d) of 2 writes nothing when it can't succeed beside others",
+    (permits) =>
+      Effect.gen(function*() {
+        const { contexts: [first, second], proposals } = yield* counted(2)
+        const make = DistributedSemaphore.make("key", { limit: 2, ttl: "1 minute" })
+        yield* Effect.flatMap(Effect.provide(make, second!), (semaphore) => semaphore.take(2))
+        const semaphore = yield* Effect.provide(make, first!)
+        const refused = Effect.scoped(semaphore.tryTake(permits))
+        yield* refused
+        expect(yield* growth(proposals, Effect.repeat(refused, { times: cycles - 1 }))).toBe(0)
+      })
+  )
 
   it.live("a refresh writes nothing", () =>
     Effect.gen(function*() {

@@ -1,8 +1,9 @@
 /** etcd: requests that were given up, failed, or were repeated by the client, and that take effect late. */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber } from "effect"
-import { findsNoLease, keys } from "../utils/etcd.ts"
+import { findsNoLease, keys, leases } from "../utils/etcd.ts"
 import { acquired, before, delay, joins, leasesOf, leaves, minute, moves, repeat, setting } from "../utils/etcdRaces.ts"
+import { until } from "../utils/until.ts"
 
 describe("an acquire that is interrupted", () => {
   it.live("and takes effect after the release finds its lease gone", () =>
@@ -40,10 +41,36 @@ describe("an acquire that is interrupted", () => {
       expect(yield* one.refreshes("first")).toMatchObject(acquired)
       expect((yield* leasesOf(one.client, key)).get("first")).not.toBe(lease)
       expect(yield* state).toEqual({ holders: ["first 1"], line: [] })
-      // Nobody is there any more, and what was given up is the last that keeps the lease.
-      yield* one.releases("first", 1)
+      // What was given up is the last that keeps the lease.
+      yield* until(Effect.map(leases(one.client), (all) => !all.includes(lease!)))
+      yield* findsNoLease(one.client, seen[0]!)
+      yield* Deferred.succeed(sent, undefined)
+    }))
+
+  it.live("beside others on its lease gives back at once what arrives late", () =>
+    Effect.gen(function*() {
+      const { one, state } = yield* setting
+      const [sent, isOnItsWay] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const wait = Effect.andThen(Deferred.succeed(isOnItsWay, undefined), Deferred.await(sent))
+      before(one.client, joins("a"), wait)
+      const txn = one.client.kv.txn
+      let arrived = 0
+      one.client.kv.txn = async (request, options) => {
+        const answer = await txn(request, options)
+        if (joins("a")(request) && answer.succeeded) arrived++
+        return answer
+      }
+      const acquiring = yield* Effect.forkScoped(one.queues("a", 1, 3), { startImmediately: true })
+      yield* one.queues("first", 1, 3)
+      yield* Deferred.await(isOnItsWay)
+      yield* Fiber.interrupt(acquiring)
       expect(yield* one.releases("a", 1)).toBe(0)
       yield* Deferred.succeed(sent, undefined)
+      yield* until(Effect.sync(() => arrived === 1))
+      yield* until(Effect.map(state, ({ holders }) => holders.join() === "first 1"))
+      expect(yield* one.refreshes("first")).toMatchObject(acquired)
+      expect(yield* one.queues("a", 1, 3)).toMatchObject(acquired)
+      expect(yield* state).toEqual({ holders: ["first 1", "a 1"], line: [] })
     }))
 })
 
@@ -151,6 +178,25 @@ describe("a refresh", () => {
 })
 
 describe("a release", () => {
+  it.live("whose answer is lost leaves a lease that is used again", () =>
+    Effect.gen(function*() {
+      const { key, one } = yield* setting
+      yield* one.tries("a", 1, 1)
+      const lease = (yield* leasesOf(one.client, key)).get("a")
+      const txn = one.client.kv.txn.bind(one.client.kv)
+      one.client.kv.txn = async (request, options) => {
+        const answer = await txn(request, options)
+        if (leaves("a")(request)) throw new Error("no reply")
+        return answer
+      }
+      yield* Effect.flip(one.releases("a", 1))
+      expect(yield* one.releases("a", 1)).toBe(0)
+      // Otherwise it would be shared by those who join at the same time.
+      yield* Effect.sleep("300 millis")
+      yield* one.tries("b", 1, 1)
+      expect((yield* leasesOf(one.client, key)).get("b")).toBe(lease)
+    }))
+
   it.live("that takes effect again later frees nothing that was acquired since", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting

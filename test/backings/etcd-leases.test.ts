@@ -1,9 +1,13 @@
 /** etcd: who shares a lease, renewals that a deposed leader answers, and leases that end too early. */
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect } from "effect"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
+import { inject } from "vitest"
+import { EtcdBacking } from "../../src/backings/etcd/index.ts"
+import * as KeepAlives from "../../src/backings/etcd/keepAlives.ts"
 import { Leases } from "../../src/backings/etcd/leases.ts"
 import type { Store } from "../../src/backings/etcd/store.ts"
-import { leases as allLeases } from "../utils/etcd.ts"
+import { DistributedSemaphoreBacking } from "../../src/index.ts"
+import { connect, leases as allLeases } from "../utils/etcd.ts"
 import { acquired, before, freshKey, joins, leasesOf, minute, setting, withLeaseThatEnds } from "../utils/etcdRaces.ts"
 import { until } from "../utils/until.ts"
 
@@ -152,5 +156,74 @@ describe("a lease that somebody revokes", () => {
       expect(yield* one.releases("a", 1)).toBe(0)
       expect(yield* one.queues("a", 1, 2)).toMatchObject(acquired)
       yield* until(Effect.map(allLeases(one.client), (all) => all.length > 0))
+    }))
+})
+
+describe("a lease whose grant is not answered", () => {
+  it.live("is waited for by nobody who asks later, and revoked when it comes after all", () =>
+    Effect.gen(function*() {
+      const { one, state } = yield* setting
+      const grant = one.client.leaseClient.leaseGrant.bind(one.client.leaseClient)
+      const answers = yield* Deferred.make<void>()
+      const asked: Array<string> = []
+      one.client.leaseClient.leaseGrant = async (request, options) => {
+        const isFirst = asked.push(String(request!.ID)) === 1
+        const answer = await grant(request, options)
+        if (isFirst) await Effect.runPromise(Deferred.await(answers))
+        return answer
+      }
+      const isThere = Effect.map(allLeases(one.client), (all) => all.includes(asked[0]!))
+      const acquiring = yield* Effect.forkScoped(one.queues("a", 1, 2), { startImmediately: true })
+      yield* until(isThere)
+      yield* Fiber.interrupt(acquiring)
+      expect(yield* Effect.timeout(one.queues("b", 1, 2), "5 seconds")).toMatchObject(acquired)
+      expect(asked).toHaveLength(2)
+      yield* Deferred.succeed(answers, undefined)
+      yield* until(Effect.map(isThere, (isThere) => !isThere))
+      expect(yield* state).toEqual({ holders: ["b 1"], line: [] })
+    }))
+})
+
+describe("a stream of renewals that is not answered", () => {
+  it.live("is ended by the first who gives up, so that others try another", () =>
+    Effect.gen(function*() {
+      let [opened, ended] = [0, 0]
+      const stream = () => ({
+        on: () => {},
+        write: () => true,
+        end: () => void ended++,
+        cancel: () => {}
+      })
+      const keepAlives = KeepAlives.make(async () => {
+        opened++
+        return stream() as never
+      })
+      expect(yield* Effect.timeoutOption(keepAlives.renew("1"), "400 millis")).toEqual(Option.none())
+      yield* Effect.yieldNow
+      expect([opened, ended]).toEqual([1, 1])
+    }))
+
+  it.live("is not opened again once the layer is closed", () =>
+    Effect.gen(function*() {
+      const client = yield* connect(inject("etcdUrl"))
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(EtcdBacking.layer(client), scope)
+      const backing = Context.get(context, DistributedSemaphoreBacking)
+      const key = freshKey()
+      const tries = backing.tryAcquire(key, "a", minute, 1, 1)
+      yield* tries
+      yield* backing.release(key, "a", 1)
+      const keepAlive = client.leaseClient.leaseKeepAlive.bind(client.leaseClient)
+      let [opened, written] = [0, 0]
+      client.leaseClient.leaseKeepAlive = async (options) => {
+        opened++
+        return Object.assign(await keepAlive(options), { write: () => ++written > 0 })
+      }
+      const acquiring = yield* Effect.forkScoped(Effect.exit(tries), { startImmediately: true })
+      yield* until(Effect.sync(() => written > 0))
+      yield* Scope.close(scope, Exit.void)
+      yield* Effect.timeout(Fiber.join(acquiring), "5 seconds")
+      expect(opened).toBe(1)
+      yield* backing.release(key, "a", 1)
     }))
 })

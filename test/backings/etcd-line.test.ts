@@ -1,6 +1,9 @@
 /** etcd: what another process does just before a contender joins the line, or asks again. */
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect } from "effect"
+import { Context, Duration, Effect, Layer } from "effect"
+import { EtcdBacking } from "../../src/backings/etcd/index.ts"
+import { DistributedSemaphoreBacking } from "../../src/index.ts"
+import { connect, server } from "../utils/etcd.ts"
 import { acquired, before, joins, leasesOf, minute, setting } from "../utils/etcdRaces.ts"
 import { until } from "../utils/until.ts"
 
@@ -143,5 +146,35 @@ describe("names within a semaphore that somebody else has put there", () => {
       yield* Effect.promise(() => other.client.delete().prefix(folder))
       expect(yield* one.tries("b", 1, 1)).toMatchObject(acquired)
       expect(yield* state).toEqual({ holders: ["b 1"], line: [] })
+    }))
+})
+
+describe("the largest limit that there is", () => {
+  it.live("is understood, and as many permits", () =>
+    Effect.gen(function*() {
+      const { one, state } = yield* setting
+      const all = Number.MAX_SAFE_INTEGER
+      expect(yield* Effect.timeout(one.queues("a", all, all), "10 seconds")).toMatchObject(acquired)
+      expect(yield* state).toEqual({ holders: [`a ${all}`], line: [] })
+    }))
+})
+
+describe("a line of more bytes than the client takes in one answer", () => {
+  it.live("is read in parts", () =>
+    Effect.gen(function*() {
+      const client = yield* connect((yield* server).url)
+      const { getCount, tryAcquire } = Context.get(
+        yield* Layer.build(EtcdBacking.layer(client)),
+        DistributedSemaphoreBacking
+      )
+      const name = (number: number) => `semaphore/key/${String(number).padStart(10_000, "x")}/a`
+      for (let from = 0; from < 450; from += 90) {
+        const success = Array.from({ length: 90 }, (_, index) => ({
+          request_put: { key: Buffer.from(name(from + index)), value: Buffer.from("1 60 1000") }
+        }))
+        yield* Effect.promise(() => client.kv.txn({ success }))
+      }
+      expect(yield* getCount("key", minute)).toBe(450)
+      expect(yield* tryAcquire("key", "a", minute, 1000, 1, { queue: true })).toMatchObject(acquired)
     }))
 })

@@ -1,8 +1,8 @@
-/** etcd: a process that sees late what happens. */
+/** etcd: a process that sees late what happens, or all at once. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import type { Etcd3, IWatchResponse } from "etcd3"
-import { acquired, setting } from "../utils/etcdRaces.ts"
+import { acquired, minute, setting } from "../utils/etcdRaces.ts"
 import { until } from "../utils/until.ts"
 
 type Listener = (response: IWatchResponse) => void
@@ -96,5 +96,40 @@ describe("a process whose watch shows nothing any more", () => {
       expect(yield* one.tries("a", 1, 1)).toBe(false)
       expect(count).toBeLessThan(20)
       expect((yield* state).line.length).toBeGreaterThanOrEqual(count)
+    }))
+})
+
+describe("keys that vanish at once", () => {
+  it.live("grant nothing to those that vanish with them", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      const heard = yield* one.listens
+      yield* other.tries("a", 1, 1)
+      yield* Effect.forEach(["b", "c"], (id) => one.queues(id, 1, 1))
+      yield* Effect.promise(() => other.client.delete().prefix(`semaphore/${key}/`))
+      yield* other.tries("holder", 1, 1)
+      const place = yield* one.queues("next", 1, 1)
+      yield* other.releases("holder", 1)
+      yield* until(Effect.sync(() => heard.length > 0))
+      expect(heard).toEqual([(place as { fencingToken: bigint }).fencingToken])
+      expect(yield* state).toEqual({ holders: ["next 1"], line: [] })
+    }))
+})
+
+describe("a look that is not answered", () => {
+  it.live("is not waited for by those who ask later", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      yield* other.tries("holder", 1, 1)
+      const txn = one.client.kv.txn.bind(one.client.kv)
+      let looks = 0
+      one.client.kv.txn = (request, options) => ++looks === 1 ? new Promise(() => {}) : txn(request, options)
+      const count = one.backing.getCount(key, minute)
+      yield* Effect.forkScoped(count, { startImmediately: true })
+      const early = yield* Effect.forkScoped(count, { startImmediately: true })
+      expect(looks).toBe(1)
+      yield* Effect.sleep("300 millis")
+      expect(yield* Effect.timeout(count, "3 seconds")).toBe(1)
+      expect(yield* Effect.timeout(Fiber.join(early), "1 second")).toBe(1)
     }))
 })

@@ -69,7 +69,7 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
   const prefix = options.keyPrefix ?? defaultPrefix
   const store = Store.make(client)
   const leases = new Leases(store)
-  yield* Effect.addFinalizer(() => Effect.ensuring(leases.close, Effect.sync(() => store.keepAlives.reset())))
+  yield* Effect.addFinalizer(() => Effect.ensuring(leases.close, Effect.sync(() => store.keepAlives.close())))
   const watches = options.pushBasedAcquireEnabled !== false
   const lines = yield* Lines.make(
     store,

@@ -18,6 +18,9 @@ type Resume = (answer: Effect.Effect<Renewal | undefined, Error>) => void
 /** How long a message may take. Then what the stream is connected with is dead, or frozen. */
 const patienceMillis = 1000
 
+/** The same, when somebody has given up. */
+const lessPatienceMillis = 300
+
 /** Ended before it is cancelled: otherwise the client counts it as a failure of the host. */
 export const close = (stream: { readonly end: () => void; readonly cancel: () => void }): void => {
   stream.end()
@@ -30,6 +33,7 @@ export const make = (open: () => Promise<Stream>) => {
     { readonly sent: number; readonly askers: Set<Resume>; readonly next: Set<Resume> }
   >()
   let opening: Promise<Stream> | undefined
+  let isClosed = false
   let watchdog: ReturnType<typeof setTimeout> | undefined
 
   /** Ends the stream. The next message goes by another, maybe to another member. */
@@ -82,13 +86,21 @@ export const make = (open: () => Promise<Stream>) => {
     renew: (lease: string): Effect.Effect<Renewal | undefined, Error> =>
       Effect.retry(
         Effect.callback<Renewal | undefined, Error>((resume) => {
+          if (isClosed) return resume(Effect.fail(new Error("The layer is closed")))
           const askers = messages.get(lease)?.next ?? new Set<Resume>()
           askers.add(resume)
           if (!messages.has(lease)) send(lease, askers)
-          return Effect.sync(() => askers.delete(resume))
+          return Effect.sync(() => {
+            const message = askers.delete(resume) ? messages.get(lease) : undefined
+            if (message && message.sent <= performance.now() - lessPatienceMillis) reset()
+          })
         }),
         { times: 3 }
       ),
-    reset
+    reset,
+    close: () => {
+      isClosed = true
+      reset()
+    }
   }
 }

@@ -44,6 +44,9 @@ export interface Lease {
   readonly doubts: Set<Doubt>
 }
 
+/** Takes in the answer to a request. It is unwanted if those who sent it have given up what it put. */
+type Landed<A> = (answer: ITxnResponse, lease: Lease, isUnwanted: boolean) => A
+
 const mostMembers = 250
 
 /** To grant and to revoke one is a raft write each, and to renew one is none. */
@@ -60,6 +63,10 @@ const age = ({ renewed }: Lease): number => performance.now() - renewed.sent
 const isGranted = (lease: Lease): boolean => age(lease) < Number.POSITIVE_INFINITY
 
 const isFree = ({ doubts, members, users }: Lease): boolean => members.size + users + doubts.size === 0
+
+/** Whether there may be something on it, or may come, that nobody wants, and nothing else. */
+const isOver = ({ doubts, members, users }: Lease): boolean =>
+  members.size + users === 0 && doubts.size > 0 && Array.from(doubts).every(({ contenders }) => contenders.size === 0)
 
 const newId = () => String(crypto.getRandomValues(new BigUint64Array(1))[0]! >> 1n || 1n)
 
@@ -96,7 +103,7 @@ export class Leases {
     ttl: number,
     contenders: ReadonlyArray<string>,
     request: (lease: string) => ITxnRequest,
-    landed: (answer: ITxnResponse, lease: Lease) => A,
+    landed: Landed<A>,
     first = false
   ): Effect.Effect<A | undefined, Error> {
     return Effect.suspend(() => {
@@ -122,6 +129,8 @@ export class Leases {
         Effect.catchIf(isLeaseNotFound, () => Effect.as(Effect.sync(() => this.drop(lease)), undefined)),
         Effect.ensuring(Effect.sync(() => {
           lease.users--
+          // Another member may answer the next grant.
+          if (lease.users === 0 && !isGranted(lease)) this.drop(lease)
           this.tidy(lease)
         }))
       )
@@ -210,16 +219,19 @@ export class Leases {
     })
   }
 
-  /** For a contender that has nothing in the store: nothing of it comes later, unless others are on its lease. */
+  /** For a contender that has nothing in the store: nothing of it comes later, unless others are on its lease, and then not to stay. */
   bury(contender: string): Effect.Effect<void, Error> {
     return Effect.suspend(() => {
-      const doubts = this.doubtsOf(contender)
-      if (doubts.length === 0) return Effect.void
-      for (const { contenders } of doubts) contenders.delete(contender)
-      const isOver = ({ doubts, members, users }: Lease) =>
-        members.size + users === 0 && doubts.size > 0 &&
-        Array.from(doubts).every(({ contenders }) => contenders.size === 0)
-      return this.revoke(Array.from(this.leases).filter(isOver))
+      const known = this.members.get(contender)
+      // What was forgotten is gone.
+      const left = Array.from(this.leases).filter(({ members }) =>
+        members.get(contender) !== known && members.delete(contender)
+      )
+      for (const { contenders } of this.doubtsOf(contender)) contenders.delete(contender)
+      return Effect.ensuring(
+        this.revoke(Array.from(this.leases).filter(isOver)),
+        Effect.sync(() => left.forEach((lease) => this.tidy(lease)))
+      )
     })
   }
 
@@ -261,11 +273,12 @@ export class Leases {
   /** For all who put something on it, whoever of them gives up. */
   private grant(lease: Lease): Effect.Effect<unknown, Error> {
     lease.granting ??= Effect.runFork(
-      Effect.onExit(this.store.grant(lease.id, lease.ttl), (exit) =>
-        Effect.sync(() => {
-          if (Exit.isSuccess(exit)) lease.renewed = exit.value
-          else this.drop(lease)
-        }))
+      Effect.onExit(this.store.grant(lease.id, lease.ttl), (exit) => {
+        if (Exit.isFailure(exit)) return Effect.sync(() => this.drop(lease))
+        if (lease.isRevoked) return Effect.ignore(this.store.revoke(lease.id))
+        lease.renewed = exit.value
+        return Effect.void
+      })
     )
     return Fiber.join(lease.granting)
   }
@@ -275,7 +288,7 @@ export class Leases {
     lease: Lease,
     contenders: ReadonlyArray<string>,
     request: ITxnRequest,
-    landed: (answer: ITxnResponse, lease: Lease) => A
+    landed: Landed<A>
   ): Effect.Effect<{ readonly result: A; readonly term: bigint }, Error> {
     return Effect.callback((resume) => {
       let isRepeated = false
@@ -283,13 +296,14 @@ export class Leases {
       lease.users++
       doubt.fiber = Effect.runFork(this.store.txn(request, () => void (isRepeated = true)))
       doubt.fiber.addObserver((exit) => {
+        const isUnwanted = lease.doubts.has(doubt) && doubt.contenders.size === 0
         const answer = Exit.map(exit as Exit.Exit<ITxnResponse, Error>, (answer) => ({
-          result: landed(answer, lease),
+          result: landed(answer, lease, isUnwanted),
           term: BigInt(answer.header.raft_term)
         }))
         doubt.fiber = undefined
         if (!lease.doubts.has(doubt)) lease.users--
-        if (isLeaseGone(exit) || Exit.isSuccess(exit) && !isRepeated) lease.doubts.delete(doubt)
+        if (isLeaseGone(exit) || Exit.isSuccess(exit) && !isRepeated && !isUnwanted) lease.doubts.delete(doubt)
         else lease.doubts.add(doubt)
         this.tidy(lease)
         resume(answer)
@@ -303,7 +317,9 @@ export class Leases {
   }
 
   private tidy(lease: Lease): void {
-    if (lease.isRevoked || !isFree(lease)) return
+    if (lease.isRevoked) return
+    if (isOver(lease)) Effect.runFork(Effect.ignore(this.revoke([lease])))
+    if (!isFree(lease)) return
     const free = Array.from(this.leases).filter(isFree)
     const oldest = free.reduce((a, b) => age(a) > age(b) ? a : b)
     if (this.isClosed || free.length > mostFree) Effect.runFork(Effect.ignore(this.revoke([oldest])))

@@ -2,10 +2,11 @@
  * What a process knows of the semaphores that it uses. Of those that it waits for, or that many use, one watch per key keeps a view.
  *
  * After whatever broke the watch (the connection, a compaction, a member without leader) the view is made anew. Until then, and
- * without a watch, whoever must know something looks, and those who ask while a look is under way share the next one.
+ * without a watch, whoever must know something looks, and those who ask while a look is under way share the next one. That follows
+ * soon, even if the one under way is never answered.
  */
 import { Deferred, Effect, Queue, RcMap, Schedule, Scope, Stream } from "effect"
-import type { IResponseOp, ITxnResponse } from "etcd3"
+import type { IKeyValue, IResponseOp, ITxnResponse } from "etcd3"
 import { FencingToken } from "../../core/Backing.ts"
 import type { SemaphoreNames } from "./names.ts"
 import { ofFolder } from "./names.ts"
@@ -24,13 +25,13 @@ export interface Lines {
     { readonly views: ReadonlyArray<View>; readonly term: bigint },
     Error
   >
-  /** All of it, without a watch; at a revision of the past, if one is given. */
-  readonly look: (names: SemaphoreNames, revision?: bigint) => Effect.Effect<View, Error>
+  /** All of it, without a watch. */
+  readonly look: (names: SemaphoreNames) => Effect.Effect<View, Error>
   readonly listen: (names: SemaphoreNames) => Stream.Stream<void | FencingToken>
 }
 
-/** How long an event may take that is on its way. Then it is better to look. */
-const patience = "250 millis"
+/** How many milliseconds an event may take that is on its way, or a look that others made. Then it is better to look. */
+const patience = 250
 
 /** How long a watch may be silent when there was something to tell. Then what it is connected with is dead, or frozen. */
 const silencePatience = "2 seconds"
@@ -43,6 +44,9 @@ const idleTimeToLive = "10 seconds"
 
 /** Of questions in one txn etcd allows 128. */
 const mostQuestions = 125
+
+/** The client takes no more than 4 MB in one answer, and names may be long. */
+const mostAtOnce = 250
 
 const mostRounds = 3
 
@@ -70,35 +74,43 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Lines, never, Scope.Scope> {
   const lines = new Map<string, Line>()
 
-  const lookOnce = (names: SemaphoreNames, revision?: bigint) =>
-    Effect.suspend(() => {
-      const at = revision === undefined ? {} : { revision: `${revision}` }
-      const answer = store.txn({ success: [Requests.range(names.all, at)] })
-      return Effect.map(
-        answer,
-        (answer) => new View(names, revision ?? revisionOf(answer), answer.responses[0]!.response_range.kvs)
-      )
+  const lookOnce = (names: SemaphoreNames) =>
+    Effect.gen(function*() {
+      const kvs: Array<IKeyValue> = []
+      let at: bigint | undefined
+      while (true) {
+        const last = kvs.at(-1)
+        const rest = last === undefined ? names.all : { ...names.all, key: Buffer.concat([last.key, Buffer.of(0)]) }
+        const more = { limit: String(mostAtOnce), ...at === undefined ? {} : { revision: `${at}` } }
+        const answer = yield* store.txn({ success: [Requests.range(rest, more)] })
+        const part = answer.responses[0]!.response_range
+        at ??= revisionOf(answer)
+        kvs.push(...part.kvs)
+        if (!part.more) return new View(names, at, kvs)
+      }
     }).pipe(Effect.timeout(startPatience))
 
   /** The next look of each key. The first waits for nothing. */
-  const looks = new Map<string, { next: Deferred.Deferred<View, Error> | undefined }>()
+  const looks = new Map<string, { readonly began: number; next: Deferred.Deferred<View, Error> | undefined }>()
 
   const look = (names: SemaphoreNames): Effect.Effect<View, Error> =>
     Effect.suspend(() => {
       const underWay = looks.get(names.folder)
-      if (underWay !== undefined) return Deferred.await(underWay.next ??= Deferred.makeUnsafe<View, Error>())
-      const own = Deferred.makeUnsafe<View, Error>()
       const begin = (result: Deferred.Deferred<View, Error>) => {
-        const turn: { next: Deferred.Deferred<View, Error> | undefined } = { next: undefined }
+        const turn: NonNullable<typeof underWay> = { began: performance.now(), next: undefined }
         looks.set(names.folder, turn)
         Effect.runFork(lookOnce(names)).addObserver((exit) => {
-          looks.delete(names.folder)
-          if (turn.next !== undefined) begin(turn.next)
+          if (looks.get(names.folder) === turn) {
+            looks.delete(names.folder)
+            if (turn.next !== undefined) begin(turn.next)
+          }
           Deferred.doneUnsafe(result, exit)
         })
       }
-      begin(own)
-      return Deferred.await(own)
+      const next = underWay?.next ?? Deferred.makeUnsafe<View, Error>()
+      if (underWay !== undefined && performance.now() - underWay.began < patience) underWay.next = next
+      else begin(next)
+      return Deferred.await(next)
     })
 
   const announce = ({ view, waits }: Line) => {
@@ -151,9 +163,7 @@ export const make = Effect.fnUntraced(function*(
           Deferred.doneUnsafe(stands, Effect.void)
           emit()
         }
-        for (const event of events) {
-          for (const granted of view.apply(event)) if (isOurs(names, granted)) emit(FencingToken(granted.token))
-        }
+        for (const granted of view.apply(events)) if (isOurs(names, granted)) emit(FencingToken(granted.token))
         announce(line)
       })
       const inTime = Effect.timeout(Deferred.await(stands), startPatience)
@@ -252,16 +262,16 @@ export const make = Effect.fnUntraced(function*(
         term: answers.reduce((latest, { term }) => term > latest ? term : latest, 0n)
       }))
     },
-    look: (names, revision) => revision === undefined ? look(names) : lookOnce(names, revision),
+    look,
     listen: ({ folder }) =>
       Stream.callback<void | FencingToken>(Effect.fnUntraced(function*(queue) {
-        const { listeners, view } = yield* RcMap.get(opened, folder)
+        const line = yield* RcMap.get(opened, folder)
         const listener = (event: void | FencingToken) => void Queue.offerUnsafe(queue, event)
         yield* Effect.acquireRelease(
-          Effect.sync(() => listeners.add(listener)),
-          () => Effect.sync(() => listeners.delete(listener))
+          Effect.sync(() => line.listeners.add(listener)),
+          () => Effect.sync(() => line.listeners.delete(listener))
         )
-        if (view !== undefined) listener()
+        if (line.view !== undefined) listener()
       }))
   }
 })

@@ -38,6 +38,9 @@ export interface Refreshing extends Request {
 
 type Answer = false | Acquired | Waiting
 
+/** Of how many keys it is remembered. */
+const mostOccupied = 1000
+
 /** Of nested txns etcd allows 128, less what is in each. */
 const mostMoves = 100
 
@@ -71,25 +74,39 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
     const slot = known === undefined ? "a" : Names.otherSlot(known.slot)
     const value = { permits, limit, ttl, border: undefined }
     const request = Requests.join(names, contender, known, value, fits, reads)
-    return yield* leases.put(ttl, [contender], request, (answer, lease) => {
+    return yield* leases.put(ttl, [contender], request, (answer, lease, isUnwanted) => {
       const revision = revisionOf(answer)
       if (answer.succeeded) {
         if (known !== undefined) leases.leave(contender, known.lease)
         const entry = { ...value, slot, token: revision, modified: revision, lease: lease.id, holds: false } as const
-        leases.enter(lease, contender, entry, start)
+        // Those beside it on the lease leave it at their next refresh, and it ends. This ends before.
+        if (isUnwanted) Effect.runFork(Effect.ignore(store.txn(Requests.leave(contender, entry))))
+        else leases.enter(lease, contender, entry, start)
       }
       return { answer, revision, reads }
     })
   })
 
-  const tryAcquire = Effect.fnUntraced(function*(request: Asking): Effect.fn.Return<Answer, Error> {
+  /** Where this process was refused last. */
+  const occupied = new Set<string>()
+
+  const tryAcquire = (request: Asking): Effect.Effect<Answer, Error> =>
+    Effect.tap(tryAcquireOnce(request), (answer) =>
+      Effect.sync(() => {
+        occupied.delete(request.names.folder)
+        if (answer) return
+        if (occupied.size >= mostOccupied) occupied.clear()
+        occupied.add(request.names.folder)
+      }))
+
+  const tryAcquireOnce = Effect.fnUntraced(function*(request: Asking): Effect.fn.Return<Answer, Error> {
     const { contender, identifier, limit, names, permits, queue } = request
     let own: Entry | undefined = leases.member(contender)
     let view = lines.view(names)
     let isNow = false
-    // A request for all permits needs no prior read: it succeeds only if there is nobody. A txn that may write costs a raft write, even if
-    // it has no effect; so other requests that must not wait read first.
-    if (!queue && view === undefined && permits === limit) view = new View(names, 0n, [])
+    // A txn that may write costs a raft write, even if it has no effect. So requests that must not wait read first, except those for all
+    // permits: they succeed if there is nobody, which is likely where this process was not refused last.
+    if (!queue && view === undefined && permits === limit && !occupied.has(names.folder)) view = new View(names, 0n, [])
     while (true) {
       if (own?.permits === permits) {
         if (!queue && !own.holds) {
@@ -122,7 +139,7 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
           }
         }
       } else if (isNow) {
-        yield* leases.bury(contender)
+        if (own === undefined) yield* leases.bury(contender)
         return false
       }
       view = yield* look(names)

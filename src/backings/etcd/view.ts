@@ -35,7 +35,7 @@ export const encode = ({ border, limit, permits, ttl }: Value): Buffer =>
   Buffer.from(`${permits} ${ttl} ${limit}${border === undefined ? "" : ` ${border}`}`)
 
 const decode = (value: Buffer): Value | undefined => {
-  const [, permits, ttl, limit, border] = /^(\d{1,15}) (\d{1,15}) (\d{1,15})(?: (\d+))?$/.exec(value.toString()) ?? []
+  const [, permits, ttl, limit, border] = /^(\d{1,16}) (\d{1,16}) (\d{1,16})(?: (\d+))?$/.exec(value.toString()) ?? []
   if (permits === undefined) return undefined
   return {
     permits: Number(permits),
@@ -97,12 +97,19 @@ export class View {
     return this.holders.get(identifier) ?? this.waiters.get(identifier)
   }
 
-  /** Events come in the order of their revisions. Returns who is granted by it. */
-  apply({ kv, type }: IEvent): ReadonlyArray<Contender> {
-    if (type === "Put") this.put(kv)
-    else this.remove(kv.key)
-    this.revision = BigInt(kv.mod_revision)
-    return this.grant()
+  /**
+   * Events come in the order of their revisions. Those of one revision happen at once: who vanishes with the one ahead is not granted.
+   * Returns who is granted, and holds.
+   */
+  apply(events: ReadonlyArray<IEvent>): ReadonlyArray<Contender> {
+    const granted = events.flatMap(({ kv, type }, index) => {
+      if (type === "Put") this.put(kv)
+      else this.remove(kv.key)
+      if (events[index + 1]?.kv.mod_revision === kv.mod_revision) return []
+      this.revision = BigInt(kv.mod_revision)
+      return this.grant()
+    })
+    return granted.filter((one) => this.find(one.identifier) === one)
   }
 
   /** How many waiters are ahead. */
@@ -188,7 +195,7 @@ export class View {
   }
 
   /** B2: moves the border between holders and waiters. */
-  private grant(): ReadonlyArray<Contender> {
+  private grant(): Array<Contender> {
     const granted: Array<Contender> = []
     for (const waiter of this.waiters.values()) {
       const fits = this.held + waiter.permits <= this.limits.least(waiter.limit)
