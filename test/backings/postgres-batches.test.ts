@@ -3,6 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber } from "effect"
 import { inject } from "vitest"
 import { buildOn, connect, freshName } from "../utils/postgres.ts"
+import * as Proxy from "../utils/proxy.ts"
 import { until } from "../utils/until.ts"
 
 const url = inject("postgresUrl")
@@ -22,7 +23,7 @@ const withLockedKey = Effect.gen(function*() {
     yield* Deferred.await(unlock)
   })))
   yield* Deferred.await(isLocked)
-  return { backing, unlock: Effect.andThen(Deferred.succeed(unlock, undefined), Fiber.join(transaction)) }
+  return { backing, schema, unlock: Effect.andThen(Deferred.succeed(unlock, undefined), Fiber.join(transaction)) }
 })
 
 describe("a key that somebody else has locked", () => {
@@ -90,5 +91,45 @@ describe("an operation that PostgreSQL refuses", () => {
         expect(results.flatMap(({ _tag }, index) => _tag === "Failure" ? [ids[index]] : [])).toEqual(["poison"])
       }
       expect(yield* backing.getCount("one", minute)).toBe(ids.length - 1)
+    }))
+})
+
+describe("a statement that failed for another reason is not repeated", () => {
+  it.live("when its reply was lost: it may have taken effect, and takes effect once", () =>
+    Effect.gen(function*() {
+      const { hostname, port } = new URL(url)
+      const proxy = yield* Effect.acquireRelease(
+        Effect.promise(() => Proxy.make({ host: hostname, port: Number(port) })),
+        (proxy) => Effect.promise(() => proxy.close())
+      )
+      const proxied = new URL(url)
+      proxied.port = String(proxy.port)
+      // Prepared statements would be sent without their text.
+      const pool = { prepare: false }
+      const { backing } = yield* buildOn(proxied.href)({ schema: freshName(), pushBasedAcquireEnabled: false }, pool)
+      const keys = ["one", "other"]
+      yield* Effect.forEach(keys, (key) => backing.tryAcquire(key, "a", minute, 6, 6))
+      const lost = proxy.loseReplyTo(".operate(")
+      const exits = yield* Effect.forEach(keys, (key) => Effect.exit(backing.release(key, "a", 2)), {
+        concurrency: "unbounded"
+      })
+      yield* Effect.promise(() => lost)
+      expect(exits.map(({ _tag }) => _tag)).toEqual(["Failure", "Failure"])
+      expect(yield* Effect.forEach(keys, (key) => backing.getCount(key, minute))).toEqual([4, 4])
+    }))
+
+  it.live("when it took too long: all that shared it hear so at once", () =>
+    Effect.gen(function*() {
+      const { schema, unlock } = yield* withLockedKey
+      const { backing } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false }, {
+        startupParameters: { statement_timeout: "500" }
+      })
+      const results = yield* Effect.forEach(
+        Array.from({ length: 33 }, (_, index) => `holder ${index}`),
+        (id) => Effect.result(backing.tryAcquire("locked", id, minute, 1, 1)),
+        { concurrency: "unbounded" }
+      ).pipe(Effect.timeout("10 seconds"))
+      expect(results.map(({ _tag }) => _tag)).toEqual(results.map(() => "Failure"))
+      yield* unlock
     }))
 })

@@ -3,7 +3,7 @@ import * as Net from "node:net"
 
 export interface Proxy {
   readonly port: number
-  /** Cuts the connection on which the next request that contains `text` is answered, instead of passing the answer on. */
+  /** Resets the connection on which the next request that contains `text` is answered, instead of passing the answer on. */
   readonly loseReplyTo: (text: string | RegExp) => Promise<void>
   /** Cuts all connections and refuses new ones; or those whose first bytes contain `greeting`. */
   readonly refuse: (greeting?: string) => void
@@ -58,6 +58,7 @@ export const make = async (first: Target, listenOn = "127.0.0.1"): Promise<Proxy
     upstream.on("data", (data) => {
       if (cutOnReply === undefined) return client.write(data)
       cutOnReply()
+      client.resetAndDestroy()
       return end()
     })
   })

@@ -43,12 +43,15 @@ const millis = (ttl: Duration.Duration) => BigInt(Math.min(Math.ceil(Duration.to
 export const micros = (duration: Duration.Duration): number =>
   Math.min(Math.ceil(Duration.toMillis(duration) * 1000), 4e15)
 
-/** SQLSTATEs that say nothing about an operation: of the connection, of rights, of a schema that is missing, of resources. */
-const ofServer = /^(08|25|28|3D|3F|42|53|57P|58)/
+/**
+ * SQLSTATEs of data and of constraints: one operation can cause them, and the transaction had no effect. Any other failure is of all: a
+ * connection that broke may have lost the reply of a commit, and a time-out would be waited for again and again.
+ */
+const ofData = /^(22|23)[0-9A-Z]{3}$/
 
 const mayBeOfOne = (cause: Cause.Cause<Error>) => {
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-  return error !== undefined && "code" in error && typeof error.code === "string" && !ofServer.test(error.code)
+  return error !== undefined && "code" in error && typeof error.code === "string" && ofData.test(error.code)
 }
 
 export const make = Effect.fnUntraced(function*(
