@@ -488,7 +488,8 @@ begin
         else
           select x.* into s from semaphores x where x.key = digest_of_key for update skip locked;
         end if;
-        exit when found;
+        -- An insert would wait for whoever has updated the row.
+        exit when found or not p_wait and exists (select from semaphores x where x.key = digest_of_key);
         insert into semaphores as x (key, name) values (digest_of_key, p_keys[i]) on conflict do nothing returning x.* into s;
         exit when found or not p_wait;
       end loop;
@@ -667,10 +668,11 @@ begin
   return extract(epoch from clock_timestamp()) * 1000000;
 end $semaphore$;
 
-create function "effect_distributed_lock".sweep(p_age interval) returns void language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
+create function "effect_distributed_lock".sweep(p_age interval) returns bigint language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
 declare
   t constant timestamptz := clock_timestamp();
   s semaphores;
+  swept bigint := 0;
 begin
   for s in
     select x.* from semaphores x
@@ -685,7 +687,9 @@ begin
           smallest = s.smallest, smallest_holders = s.smallest_holders, earliest = s.earliest, used = t
         where x.key = s.key;
     end if;
+    swept := swept + 1;
   end loop;
+  return swept;
 end $semaphore$;
 
 insert into "effect_distributed_lock".migrations (id, name) values (2, 'grants');

@@ -9,8 +9,8 @@ import { until } from "../utils/until.ts"
 const url = inject("postgresUrl")
 const minute = Duration.minutes(1)
 
-/** A schema of its own, and somebody who keeps the key locked until the end of a scope. */
-const withLockedKey = Effect.gen(function*() {
+/** A schema of its own, and somebody who keeps the key locked, and may have updated its row, until it is told to unlock it. */
+const withLockedKeyBy = Effect.fnUntraced(function*(lock: (semaphores: string) => string) {
   const schema = freshName()
   const { backing } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false })
   yield* backing.tryAcquire("locked", "a", minute, 1, 1)
@@ -18,7 +18,7 @@ const withLockedKey = Effect.gen(function*() {
   const isLocked = yield* Deferred.make<void>()
   const unlock = yield* Deferred.make<void>()
   const transaction = yield* Effect.forkScoped(other.withTransaction(Effect.gen(function*() {
-    yield* other.unsafe(`select from "${schema}".semaphores where name = '"locked"' for update`)
+    yield* other.unsafe(lock(`"${schema}".semaphores`))
     yield* Deferred.succeed(isLocked, undefined)
     yield* Deferred.await(unlock)
   })))
@@ -26,24 +26,33 @@ const withLockedKey = Effect.gen(function*() {
   return { backing, schema, unlock: Effect.andThen(Deferred.succeed(unlock, undefined), Fiber.join(transaction)) }
 })
 
+const locks = {
+  locked: (semaphores: string) => `select from ${semaphores} where name = '"locked"' for update`,
+  updated: (semaphores: string) => `update ${semaphores} set used = used where name = '"locked"'`
+}
+const withLockedKey = withLockedKeyBy(locks.locked)
+
 describe("a key that somebody else has locked", () => {
-  it.live("delays no operation on another key, which was sent before it, with it, or after it", () =>
-    Effect.gen(function*() {
-      const { backing, unlock } = yield* withLockedKey
-      const ask = (key: string) => backing.tryAcquire(key, "b", minute, 1, 1)
-      const waits = yield* Effect.forkScoped(ask("locked"), { startImmediately: true })
-      const together = yield* Effect.forEach(
-        ["before", "locked", "with", "locked"],
-        (key) => Effect.forkScoped(ask(key), { startImmediately: true })
-      )
-      expect(yield* Effect.timeout(Fiber.join(together[0]!), "5 seconds")).toMatchObject({ _tag: "Acquired" })
-      expect(yield* Effect.timeout(Fiber.join(together[2]!), "5 seconds")).toMatchObject({ _tag: "Acquired" })
-      expect(yield* Effect.timeout(ask("after"), "5 seconds")).toMatchObject({ _tag: "Acquired" })
-      const locked = [waits, together[1]!, together[3]!]
-      expect(locked.map((fiber) => fiber.pollUnsafe())).toEqual([undefined, undefined, undefined])
-      yield* unlock
-      expect(yield* Effect.forEach(locked, (fiber) => Fiber.join(fiber))).toEqual([false, false, false])
-    }))
+  it.live.each(["locked", "updated"] as const)(
+    "and %s delays no operation on another key, sent before, with or after its own",
+    (how) =>
+      Effect.gen(function*() {
+        const { backing, unlock } = yield* withLockedKeyBy(locks[how])
+        const ask = (key: string) => backing.tryAcquire(key, "b", minute, 1, 1)
+        const waits = yield* Effect.forkScoped(ask("locked"), { startImmediately: true })
+        const together = yield* Effect.forEach(
+          ["before", "locked", "with", "locked"],
+          (key) => Effect.forkScoped(ask(key), { startImmediately: true })
+        )
+        expect(yield* Effect.timeout(Fiber.join(together[0]!), "5 seconds")).toMatchObject({ _tag: "Acquired" })
+        expect(yield* Effect.timeout(Fiber.join(together[2]!), "5 seconds")).toMatchObject({ _tag: "Acquired" })
+        expect(yield* Effect.timeout(ask("after"), "5 seconds")).toMatchObject({ _tag: "Acquired" })
+        const locked = [waits, together[1]!, together[3]!]
+        expect(locked.map((fiber) => fiber.pollUnsafe())).toEqual([undefined, undefined, undefined])
+        yield* unlock
+        expect(yield* Effect.forEach(locked, (fiber) => Fiber.join(fiber))).toEqual([false, false, false])
+      })
+  )
 
   it.live("delays the refresh of no other key, and an operation that is given up lets its connection go", () =>
     Effect.gen(function*() {

@@ -60,7 +60,8 @@ begin
         else
           select x.* into s from semaphores x where x.key = digest_of_key for update skip locked;
         end if;
-        exit when found;
+        -- An insert would wait for whoever has updated the row.
+        exit when found or not p_wait and exists (select from semaphores x where x.key = digest_of_key);
         insert into semaphores as x (key, name) values (digest_of_key, p_keys[i]) on conflict do nothing returning x.* into s;
         exit when found or not p_wait;
       end loop;
@@ -246,11 +247,12 @@ end ${body}`,
     // C5: expires what has expired a while ago, and removes the rows of keys that nobody has used since. It waits for no operation:
     // what is locked is left for the next time. At most a thousand keys, so that none is locked for long.
     //
-    // In: for how long.
-    `create function ${s}.sweep(p_age interval) returns void ${entry} as ${body}
+    // In: for how long. Out: how many keys: if a thousand, there may be more.
+    `create function ${s}.sweep(p_age interval) returns bigint ${entry} as ${body}
 declare
   t constant timestamptz := clock_timestamp();
   s semaphores;
+  swept bigint := 0;
 begin
   for s in
     select x.* from semaphores x
@@ -265,7 +267,9 @@ begin
           smallest = s.smallest, smallest_holders = s.smallest_holders, earliest = s.earliest, used = t
         where x.key = s.key;
     end if;
+    swept := swept + 1;
   end loop;
+  return swept;
 end ${body}`
   ]
 }
