@@ -84,6 +84,40 @@ describe("a key that somebody else has locked", () => {
     }))
 })
 
+describe("many keys that somebody else has locked", () => {
+  it.live("are waited for by few statements, however many ask, and an operation on another key is not kept", () =>
+    Effect.gen(function*() {
+      const schema = freshName()
+      const { backing } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false })
+      const keys = Array.from({ length: 30 }, (_, index) => `key ${index}`)
+      const ask = (key: string, id: string) => backing.tryAcquire(key, id, minute, 2, 1)
+      yield* Effect.forEach(keys, (key) => ask(key, "a"), { concurrency: "unbounded" })
+      const other = yield* connect(url)
+      const waiting = other<{ pid: number }>`
+        select pid from pg_stat_activity where wait_event_type = 'Lock' and query like ${`%${schema}%operate%`}
+      `
+      const most = { value: 0 }
+      const fibers = yield* other.withTransaction(Effect.gen(function*() {
+        yield* other.unsafe(`select from "${schema}".semaphores for update`)
+        const fibers = yield* Effect.forEach(
+          keys,
+          (key) => Effect.forkScoped(ask(key, "b"), { startImmediately: true })
+        )
+        for (let look = 0; look < 50; look++) {
+          most.value = Math.max(most.value, (yield* waiting).length)
+          yield* Effect.sleep("20 millis")
+        }
+        expect(yield* Effect.timeout(ask("free", "b"), "5 seconds")).toMatchObject({ _tag: "Acquired" })
+        return fibers
+      }))
+      expect(most.value).toBeGreaterThan(0)
+      expect(most.value).toBeLessThanOrEqual(3)
+      expect(yield* Effect.forEach(fibers, (fiber) => Fiber.join(fiber))).toMatchObject(
+        keys.map(() => ({ _tag: "Acquired" }))
+      )
+    }))
+})
+
 describe("an operation that PostgreSQL refuses", () => {
   it.live("fails by itself: those that share its statement succeed", () =>
     Effect.gen(function*() {
