@@ -146,7 +146,8 @@ export const make = <Operation, Answer, E>(
 
   const flush = () => {
     isScheduled = false
-    while (underWay < mostUnderWay) {
+    while (true) {
+      if (underWay >= mostUnderWay) return
       const entries = take()
       if (entries.length === 0) return
       send(entries)
