@@ -701,18 +701,17 @@ begin
   return extract(epoch from clock_timestamp()) * 1000000;
 end $semaphore$;
 
-create function "effect_distributed_lock".sweep(p_age interval) returns boolean language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
+create function "effect_distributed_lock".sweep(p_age interval) returns bigint language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
 declare
   t constant timestamptz := clock_timestamp();
-  swept integer := 0;
   s semaphores;
+  swept bigint := 0;
 begin
   for s in
     select x.* from semaphores x
     where x.earliest < t - p_age or x.holders + x.waiting = 0 and x.used < t - p_age
     limit 1000 for update skip locked
   loop
-    swept := swept + 1;
     if s.earliest < t then s := expire(s, t); end if;
     if s.holders + s.waiting = 0 then
       delete from semaphores x where x.key = s.key;
@@ -721,8 +720,9 @@ begin
           smallest = s.smallest, smallest_holders = s.smallest_holders, earliest = s.earliest, used = t
         where x.key = s.key;
     end if;
+    swept := swept + 1;
   end loop;
-  return swept = 1000;
+  return swept;
 end $semaphore$;
 
 insert into "effect_distributed_lock".migrations (id, name) values (2, 'grants');

@@ -5,7 +5,14 @@ import * as Batches from "../../src/backings/internal/batches.ts"
 import { until } from "../utils/until.ts"
 
 /** Batches whose requests end when the test says so. */
-const controlled = (options: { readonly mayBeOfOne?: boolean } = {}) => {
+const controlled = (
+  options: {
+    readonly mayBeOfOne?: boolean
+    readonly mostUnderWay?: number
+    readonly subjectOf?: (operation: number) => string
+    readonly onInterrupt?: Effect.Effect<void>
+  } = {}
+) => {
   const sent: Array<{ readonly operations: ReadonlyArray<number>; readonly end: Deferred.Deferred<void, string> }> = []
   let interrupted = 0
   const batches = Batches.make<number, string, string>({
@@ -14,10 +21,15 @@ const controlled = (options: { readonly mayBeOfOne?: boolean } = {}) => {
         const end = Deferred.makeUnsafe<void, string>()
         sent.push({ operations, end })
         return Effect.as(Deferred.await(end), operations.map(String))
-      }).pipe(Effect.onInterrupt(() => Effect.sync(() => void interrupted++))),
+      }).pipe(
+        Effect.onInterrupt(() =>
+          Effect.andThen(Effect.sync(() => void interrupted++), options.onInterrupt ?? Effect.void)
+        )
+      ),
     mayBeOfOne: () => options.mayBeOfOne ?? false,
     mostPerBatch: 3,
-    mostUnderWay: 1,
+    mostUnderWay: options.mostUnderWay ?? 1,
+    ...(options.subjectOf && { subjectOf: options.subjectOf }),
     context: Context.empty()
   })
   const submit = (...operations: ReadonlyArray<number>) =>
@@ -87,6 +99,44 @@ describe("batches", () => {
       yield* sentAre([1], [2])
       yield* succeed(1)
       expect(yield* Fiber.join(next)).toEqual(["2"])
+    }))
+
+  it.live("those with subjects: one about each subject is under way, however long, and all together are bounded", () =>
+    Effect.gen(function*() {
+      const subjectOf = (operation: number) => String(operation % 10)
+      const { sent, sentAre, submit, succeed } = controlled({ mostUnderWay: 2, subjectOf })
+      yield* submit(1)
+      yield* submit(11)
+      yield* submit(2, 3)
+      yield* sentAre([1, 11], [2])
+      const next = yield* submit(21)
+      yield* submit(31)
+      // Longer than a batch without a subject would keep others.
+      yield* Effect.sleep("400 millis")
+      expect(sent).toHaveLength(2)
+      yield* succeed(1)
+      yield* sentAre([1, 11], [2], [3])
+      yield* succeed(2)
+      yield* Effect.sleep("50 millis")
+      expect(sent).toHaveLength(3)
+      yield* succeed(0)
+      yield* sentAre([1, 11], [2], [3], [21, 31])
+      yield* succeed(3)
+      expect(yield* Fiber.join(next)).toEqual(["21"])
+    }))
+
+  it.live("one that nobody waits for any more keeps no other, even if its interruption takes long", () =>
+    Effect.gen(function*() {
+      const isInterrupted = yield* Deferred.make<void>()
+      const { sentAre, submit } = controlled({ subjectOf: String, onInterrupt: Deferred.await(isInterrupted) })
+      const first = yield* submit(1)
+      yield* sentAre([1])
+      yield* submit(1)
+      const interruption = yield* Effect.forkChild(Fiber.interrupt(first), { startImmediately: true })
+      yield* sentAre([1], [1])
+      expect(interruption.pollUnsafe()).toBeUndefined()
+      yield* Deferred.succeed(isInterrupted, undefined)
+      yield* Fiber.join(interruption)
     }))
 
   it.live("a failure that may be of one operation is of that one alone, and any other is of all", () =>

@@ -9,8 +9,8 @@ import { until } from "../utils/until.ts"
 const url = inject("postgresUrl")
 const minute = Duration.minutes(1)
 
-/** A schema of its own, and somebody who keeps the key locked, or has changed its row, until the end of a scope. */
-const withLockedKey = Effect.fnUntraced(function*(how: "locked" | "changed" = "locked") {
+/** A schema of its own, and somebody who keeps the key locked, and may have updated its row, until it is told to unlock it. */
+const withLockedKeyBy = Effect.fnUntraced(function*(lock: (semaphores: string) => string) {
   const schema = freshName()
   const { backing } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false })
   yield* backing.tryAcquire("locked", "a", minute, 1, 1)
@@ -18,40 +18,45 @@ const withLockedKey = Effect.fnUntraced(function*(how: "locked" | "changed" = "l
   const isLocked = yield* Deferred.make<void>()
   const unlock = yield* Deferred.make<void>()
   const transaction = yield* Effect.forkScoped(other.withTransaction(Effect.gen(function*() {
-    yield* other.unsafe(
-      how === "locked"
-        ? `select from "${schema}".semaphores where name = '"locked"' for update`
-        : `update "${schema}".semaphores set used = used where name = '"locked"'`
-    )
+    yield* other.unsafe(lock(`"${schema}".semaphores`))
     yield* Deferred.succeed(isLocked, undefined)
     yield* Deferred.await(unlock)
   })))
   yield* Deferred.await(isLocked)
-  return { backing, unlock: Effect.andThen(Deferred.succeed(unlock, undefined), Fiber.join(transaction)) }
+  return { backing, schema, unlock: Effect.andThen(Deferred.succeed(unlock, undefined), Fiber.join(transaction)) }
 })
 
-describe.each(["locked", "changed"] as const)("a key that somebody else has %s", (how) => {
-  it.live("delays no operation on another key, which was sent before it, with it, or after it", () =>
-    Effect.gen(function*() {
-      const { backing, unlock } = yield* withLockedKey(how)
-      const ask = (key: string) => backing.tryAcquire(key, "b", minute, 1, 1)
-      const waits = yield* Effect.forkScoped(ask("locked"), { startImmediately: true })
-      const together = yield* Effect.forEach(
-        ["before", "locked", "with", "locked"],
-        (key) => Effect.forkScoped(ask(key), { startImmediately: true })
-      )
-      expect(yield* Effect.timeout(Fiber.join(together[0]!), "5 seconds")).toMatchObject({ _tag: "Acquired" })
-      expect(yield* Effect.timeout(Fiber.join(together[2]!), "5 seconds")).toMatchObject({ _tag: "Acquired" })
-      expect(yield* Effect.timeout(ask("after"), "5 seconds")).toMatchObject({ _tag: "Acquired" })
-      const locked = [waits, together[1]!, together[3]!]
-      expect(locked.map((fiber) => fiber.pollUnsafe())).toEqual([undefined, undefined, undefined])
-      yield* unlock
-      expect(yield* Effect.forEach(locked, (fiber) => Fiber.join(fiber))).toEqual([false, false, false])
-    }))
+const locks = {
+  locked: (semaphores: string) => `select from ${semaphores} where name = '"locked"' for update`,
+  updated: (semaphores: string) => `update ${semaphores} set used = used where name = '"locked"'`
+}
+const withLockedKey = withLockedKeyBy(locks.locked)
+
+describe("a key that somebody else has locked", () => {
+  it.live.each(["locked", "updated"] as const)(
+    "and %s delays no operation on another key, sent before, with or after its own",
+    (how) =>
+      Effect.gen(function*() {
+        const { backing, unlock } = yield* withLockedKeyBy(locks[how])
+        const ask = (key: string) => backing.tryAcquire(key, "b", minute, 1, 1)
+        const waits = yield* Effect.forkScoped(ask("locked"), { startImmediately: true })
+        const together = yield* Effect.forEach(
+          ["before", "locked", "with", "locked"],
+          (key) => Effect.forkScoped(ask(key), { startImmediately: true })
+        )
+        expect(yield* Effect.timeout(Fiber.join(together[0]!), "5 seconds")).toMatchObject({ _tag: "Acquired" })
+        expect(yield* Effect.timeout(Fiber.join(together[2]!), "5 seconds")).toMatchObject({ _tag: "Acquired" })
+        expect(yield* Effect.timeout(ask("after"), "5 seconds")).toMatchObject({ _tag: "Acquired" })
+        const locked = [waits, together[1]!, together[3]!]
+        expect(locked.map((fiber) => fiber.pollUnsafe())).toEqual([undefined, undefined, undefined])
+        yield* unlock
+        expect(yield* Effect.forEach(locked, (fiber) => Fiber.join(fiber))).toEqual([false, false, false])
+      })
+  )
 
   it.live("delays the refresh of no other key, and an operation that is given up lets its connection go", () =>
     Effect.gen(function*() {
-      const { backing, unlock } = yield* withLockedKey(how)
+      const { backing, unlock } = yield* withLockedKey
       const keys = Array.from({ length: 50 }, (_, index) => `key ${index}`)
       const short = Duration.seconds(4)
       yield* Effect.forEach(keys, (key) => backing.tryAcquire(key, "a", short, 1, 1), { concurrency: "unbounded" })
@@ -79,26 +84,37 @@ describe.each(["locked", "changed"] as const)("a key that somebody else has %s",
     }))
 })
 
-describe("a connection that is reset when the server has committed", () => {
-  it.live("fails all operations of the statement, and none is done twice", () =>
+describe("many keys that somebody else has locked", () => {
+  it.live("are waited for by few statements, however many ask, and an operation on another key is not kept", () =>
     Effect.gen(function*() {
-      const { hostname, port } = new URL(url)
-      const proxy = yield* Effect.acquireRelease(
-        Effect.promise(() => Proxy.make({ host: hostname, port: Number(port) })),
-        (proxy) => Effect.promise(() => proxy.close())
+      const schema = freshName()
+      const { backing } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false })
+      const keys = Array.from({ length: 30 }, (_, index) => `key ${index}`)
+      const ask = (key: string, id: string) => backing.tryAcquire(key, id, minute, 2, 1)
+      yield* Effect.forEach(keys, (key) => ask(key, "a"), { concurrency: "unbounded" })
+      const other = yield* connect(url)
+      const waiting = other<{ pid: number }>`
+        select pid from pg_stat_activity where wait_event_type = 'Lock' and query like ${`%${schema}%operate%`}
+      `
+      const most = { value: 0 }
+      const fibers = yield* other.withTransaction(Effect.gen(function*() {
+        yield* other.unsafe(`select from "${schema}".semaphores for update`)
+        const fibers = yield* Effect.forEach(
+          keys,
+          (key) => Effect.forkScoped(ask(key, "b"), { startImmediately: true })
+        )
+        for (let look = 0; look < 50; look++) {
+          most.value = Math.max(most.value, (yield* waiting).length)
+          yield* Effect.sleep("20 millis")
+        }
+        expect(yield* Effect.timeout(ask("free", "b"), "5 seconds")).toMatchObject({ _tag: "Acquired" })
+        return fibers
+      }))
+      expect(most.value).toBeGreaterThan(0)
+      expect(most.value).toBeLessThanOrEqual(3)
+      expect(yield* Effect.forEach(fibers, (fiber) => Fiber.join(fiber))).toMatchObject(
+        keys.map(() => ({ _tag: "Acquired" }))
       )
-      const proxied = new URL(url)
-      proxied.port = String(proxy.port)
-      const { backing } = yield* buildOn(proxied.href)({ schema: freshName(), pushBasedAcquireEnabled: false })
-      const keys = ["one", "other"]
-      for (const key of keys) yield* backing.tryAcquire(key, "a", minute, 10, 6)
-      const lost = proxy.loseReplyTo("release", "reset")
-      const released = yield* Effect.forEach(keys, (key) => Effect.result(backing.release(key, "a", 2)), {
-        concurrency: "unbounded"
-      })
-      yield* Effect.promise(() => lost)
-      expect(released.map(({ _tag }) => _tag)).toEqual(["Failure", "Failure"])
-      expect(yield* Effect.forEach(keys, (key) => backing.getCount(key, minute))).toEqual([4, 4])
     }))
 })
 
@@ -118,5 +134,45 @@ describe("an operation that PostgreSQL refuses", () => {
         expect(results.flatMap(({ _tag }, index) => _tag === "Failure" ? [ids[index]] : [])).toEqual(["poison"])
       }
       expect(yield* backing.getCount("one", minute)).toBe(ids.length - 1)
+    }))
+})
+
+describe("a statement that failed for another reason is not repeated", () => {
+  it.live("when its reply was lost: it may have taken effect, and takes effect once", () =>
+    Effect.gen(function*() {
+      const { hostname, port } = new URL(url)
+      const proxy = yield* Effect.acquireRelease(
+        Effect.promise(() => Proxy.make({ host: hostname, port: Number(port) })),
+        (proxy) => Effect.promise(() => proxy.close())
+      )
+      const proxied = new URL(url)
+      proxied.port = String(proxy.port)
+      // Prepared statements would be sent without their text.
+      const pool = { prepare: false }
+      const { backing } = yield* buildOn(proxied.href)({ schema: freshName(), pushBasedAcquireEnabled: false }, pool)
+      const keys = ["one", "other"]
+      yield* Effect.forEach(keys, (key) => backing.tryAcquire(key, "a", minute, 6, 6))
+      const lost = proxy.loseReplyTo(".operate(", "reset")
+      const exits = yield* Effect.forEach(keys, (key) => Effect.exit(backing.release(key, "a", 2)), {
+        concurrency: "unbounded"
+      })
+      yield* Effect.promise(() => lost)
+      expect(exits.map(({ _tag }) => _tag)).toEqual(["Failure", "Failure"])
+      expect(yield* Effect.forEach(keys, (key) => backing.getCount(key, minute))).toEqual([4, 4])
+    }))
+
+  it.live("when it took too long: all that shared it hear so at once", () =>
+    Effect.gen(function*() {
+      const { schema, unlock } = yield* withLockedKey
+      const { backing } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false }, {
+        startupParameters: { statement_timeout: "500" }
+      })
+      const results = yield* Effect.forEach(
+        Array.from({ length: 33 }, (_, index) => `holder ${index}`),
+        (id) => Effect.result(backing.tryAcquire("locked", id, minute, 1, 1)),
+        { concurrency: "unbounded" }
+      ).pipe(Effect.timeout("10 seconds"))
+      expect(results.map(({ _tag }) => _tag)).toEqual(results.map(() => "Failure"))
+      yield* unlock
     }))
 })

@@ -1,19 +1,30 @@
 /** The bound of a server's clock, without a server. */
-import { expect, it } from "@effect/vitest"
+import { describe, expect, it } from "vitest"
 import * as ServerTime from "../../src/backings/internal/serverTime.ts"
 
-const second = 1_000_000
-
-it("a slow reply does not loosen the bound that a quick one gave, and a clock that was set replaces it", () => {
+/** The bound at the local time 10 000, after replies: when each was sent, the server's time in it, and when it arrived. */
+const bound = (...replies: ReadonlyArray<readonly [sent: number, time: number, received: number]>) => {
   const serverTime = ServerTime.make()
-  const now = ServerTime.localTime()
-  const bound = () => serverTime.at("server", now)! - now
-  // The server is 100 seconds ahead. The second request waited there for four seconds, until a moment ago.
-  serverTime.learn("server", now, now + 100 * second)
-  serverTime.learn("server", now - 4 * second, now + 100 * second)
-  expect(bound()).toBeCloseTo(100 * second, -1)
-  for (const ahead of [200, 50]) {
-    serverTime.learn("server", now, now + ahead * second)
-    expect(bound()).toBeCloseTo(ahead * second, -1)
-  }
+  for (const [sent, time, received] of replies) serverTime.learn("", sent, time, received)
+  return serverTime.at("", 10_000)
+}
+
+describe("the bound of a server's clock", () => {
+  it("takes the first reply to have been answered when its request was sent", () => {
+    expect(bound()).toBeUndefined()
+    expect(bound([1000, 5003, 1010])).toBe(14_003)
+  })
+
+  it("stays after a reply to a request that waited", () => {
+    expect(bound([1000, 5003, 1010], [2000, 10_002, 6005])).toBe(14_003)
+  })
+
+  it("gets better by a reply that was faster", () => {
+    expect(bound([1000, 9002, 5005], [6000, 10_003, 6005])).toBe(14_003)
+  })
+
+  it("follows a clock that is set forward or back", () => {
+    expect(bound([1000, 5003, 1010], [2000, 66_003, 2010])).toBe(74_003)
+    expect(bound([1000, 65_003, 1010], [2000, 6003, 2010])).toBe(14_003)
+  })
 })

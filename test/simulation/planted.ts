@@ -90,7 +90,7 @@ export const faults: ReadonlyArray<Planted> = [
     "does not tell the first holder that the second one, which took its hold over, has given it back",
     "names.ts",
     "if (this.isOwn) this.sharing?.forEach((use) => use !== this && use.lost())",
-    ""
+    "if (this.isOwn) this.wake()"
   ),
   planted(
     368,

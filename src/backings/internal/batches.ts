@@ -2,7 +2,8 @@
  * Smart batching: few requests for many operations, without a pause. What arrives while a batch is under way goes together in the next
  * one; what arrives when none is goes at once, together with all else of this turn of the event loop.
  *
- * A batch whose store does not answer keeps the next one for a while only, and is interrupted when nobody waits for it any more.
+ * A batch whose store does not answer keeps the next one for a while only, and is interrupted when nobody waits for it any more. It then
+ * keeps no other, even if its interruption takes long.
  */
 import { Cause, Context, Effect, Exit, Fiber } from "effect"
 
@@ -21,6 +22,11 @@ export interface Options<Operation, Answer, E> {
   readonly mayBeOfOne: (cause: Cause.Cause<E>) => boolean
   readonly mostPerBatch: number
   readonly mostUnderWay: number
+  /**
+   * What operations are about. Those about different things never share a batch, and of those about one thing only one batch is
+   * under way, however long that takes: its store is meant to keep it waiting.
+   */
+  readonly subjectOf?: (operation: Operation) => string
   /** What batches run in. */
   readonly context: Context.Context<never>
 }
@@ -47,14 +53,17 @@ interface Entry<Operation, Answer, E> {
 
 interface Batch {
   readonly groups: Set<Group<any, any>>
+  /** Lets the next one go. */
+  readonly makeRoom: () => void
   fiber: Fiber.Fiber<unknown> | undefined
 }
 
 export const make = <Operation, Answer, E>(
-  { context, mayBeOfOne, mostPerBatch, mostUnderWay, run }: Options<Operation, Answer, E>
+  { context, mayBeOfOne, mostPerBatch, mostUnderWay, run, subjectOf }: Options<Operation, Answer, E>
 ): Batches<Operation, Answer, E> => {
   let queue: Array<Entry<Operation, Answer, E>> = []
   let underWay = 0
+  const subjects = new Set<string>()
   let isScheduled = false
 
   /** An exit for each of the operations. */
@@ -79,18 +88,21 @@ export const make = <Operation, Answer, E>(
   }
 
   const send = (entries: ReadonlyArray<Entry<Operation, Answer, E>>) => {
-    const batch: Batch = { groups: new Set(entries.map(({ group }) => group)), fiber: undefined }
-    for (const { batches } of batch.groups) batches.add(batch)
+    const subject = subjectOf?.(entries[0]!.operation)
+    if (subject !== undefined) subjects.add(subject)
     underWay++
     let isCounted = true
     const makeRoom = () => {
       if (!isCounted) return
       isCounted = false
       underWay--
+      if (subject !== undefined) subjects.delete(subject)
       schedule()
     }
-    const timer = setTimeout(makeRoom, patienceMillis)
-    timer.unref()
+    const batch: Batch = { groups: new Set(entries.map(({ group }) => group)), makeRoom, fiber: undefined }
+    for (const { batches } of batch.groups) batches.add(batch)
+    const timer = subject === undefined ? setTimeout(makeRoom, patienceMillis) : undefined
+    timer?.unref()
     const fiber = batch.fiber = Effect.runForkWith(context)(runAll(entries.map(({ operation }) => operation)))
     fiber.addObserver((exit) => {
       clearTimeout(timer)
@@ -109,16 +121,34 @@ export const make = <Operation, Answer, E>(
     })
   }
 
+  /** Takes the next batch from the queue, and what nobody waits for any more. */
+  const take = () => {
+    const entries: typeof queue = []
+    let subject: string | undefined
+    let rest: typeof queue = []
+    for (const [position, entry] of queue.entries()) {
+      if (entries.length === mostPerBatch) {
+        rest = rest.concat(queue.slice(position))
+        break
+      }
+      if (entry.group.isOver) continue
+      const own = subjectOf?.(entry.operation)
+      if (own !== undefined && (subjects.has(own) || entries.length > 0 && own !== subject)) {
+        rest.push(entry)
+      } else {
+        entries.push(entry)
+        subject = own
+      }
+    }
+    queue = rest
+    return entries
+  }
+
   const flush = () => {
     isScheduled = false
     while (true) {
       if (underWay >= mostUnderWay) return
-      const entries: typeof queue = []
-      let taken = 0
-      for (; taken < queue.length && entries.length < mostPerBatch; taken++) {
-        if (!queue[taken]!.group.isOver) entries.push(queue[taken]!)
-      }
-      queue = taken === queue.length ? [] : queue.slice(taken)
+      const entries = take()
       if (entries.length === 0) return
       send(entries)
     }
@@ -145,8 +175,11 @@ export const make = <Operation, Answer, E>(
         schedule()
         return Effect.suspend(() => {
           group.isOver = true
-          const fibers = Array.from(group.batches, ({ fiber, groups }) => {
-            if (Array.from(groups).every(({ isOver }) => isOver)) fiber!.interruptUnsafe()
+          const fibers = Array.from(group.batches, ({ fiber, groups, makeRoom }) => {
+            if (Array.from(groups).every(({ isOver }) => isOver)) {
+              fiber!.interruptUnsafe()
+              makeRoom()
+            }
             return fiber!
           })
           return fibers.length === 0 ? Effect.void : Fiber.awaitAll(fibers)

@@ -107,15 +107,12 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   )
   const operations = yield* Operations.make(client, schema, listener, serverTime)
 
-  yield* inBackground(
-    Effect.schedule(
-      Effect.ignoreCause(Effect.repeat(
-        run<{ more: boolean }>("sweep", `select ${schema}.sweep(interval '10 seconds') as more`),
-        { while: ([row]) => row!.more }
-      )),
-      Schedule.spaced("30 seconds")
-    )
+  // The first sweep comes at once, because a process may be a short one, and each goes on while there may be more to sweep.
+  const sweep = Effect.repeat(
+    run<{ swept: bigint }>("sweep", `select ${schema}.sweep(interval '10 seconds') as swept`),
+    { while: ([row]) => Number(row!.swept) >= 1000 }
   )
+  yield* inBackground(Effect.repeat(Effect.ignoreCause(sweep), Schedule.spaced("30 seconds")))
 
   const submit = (operation: string, requests: ReadonlyArray<Operations.Operation>) =>
     Effect.mapError(

@@ -280,19 +280,18 @@ end ${body}`,
     // C5: expires what has expired a while ago, and removes the rows of keys that nobody has used since. It waits for no operation:
     // what is locked is left for the next time. At most a thousand keys, so that none is locked for long.
     //
-    // In: for how long. Out: whether there may be more.
-    `create function ${s}.sweep(p_age interval) returns boolean ${entry} as ${body}
+    // In: for how long. Out: how many keys: if a thousand, there may be more.
+    `create function ${s}.sweep(p_age interval) returns bigint ${entry} as ${body}
 declare
   t constant timestamptz := clock_timestamp();
-  swept integer := 0;
   s semaphores;
+  swept bigint := 0;
 begin
   for s in
     select x.* from semaphores x
     where x.earliest < t - p_age or x.holders + x.waiting = 0 and x.used < t - p_age
     limit 1000 for update skip locked
   loop
-    swept := swept + 1;
     if s.earliest < t then s := expire(s, t); end if;
     if s.holders + s.waiting = 0 then
       delete from semaphores x where x.key = s.key;
@@ -301,8 +300,9 @@ begin
           smallest = s.smallest, smallest_holders = s.smallest_holders, earliest = s.earliest, used = t
         where x.key = s.key;
     end if;
+    swept := swept + 1;
   end loop;
-  return swept = 1000;
+  return swept;
 end ${body}`
   ]
 }

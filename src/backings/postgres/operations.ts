@@ -36,6 +36,9 @@ export interface Answer {
 /** They take the server some milliseconds, during which it keeps their keys locked. */
 const mostPerBatch = 200
 
+/** Statements that wait for locked keys, at once: the pool has other work, too. */
+const mostWaiting = 3
+
 /** Whole milliseconds; more than a century is for ever. */
 const millis = (ttl: Duration.Duration) => BigInt(Math.min(Math.ceil(Duration.toMillis(ttl)), 4e12))
 
@@ -43,14 +46,15 @@ const millis = (ttl: Duration.Duration) => BigInt(Math.min(Math.ceil(Duration.to
 export const micros = (duration: Duration.Duration): number =>
   Math.min(Math.ceil(Duration.toMillis(duration) * 1000), 4e15)
 
-/** SQLSTATEs that say nothing about an operation: of the connection, of rights, of a schema that is missing, of resources. */
-const ofServer = /^(08|25|28|3D|3F|42|53|57P|58)/
+/**
+ * SQLSTATEs of data and of constraints: one operation can cause them, and the transaction had no effect. Any other failure is of all: a
+ * connection that broke may have lost the reply of a commit, and a time-out would be waited for again and again.
+ */
+const ofData = /^(22|23)[0-9A-Z]{3}$/
 
-/** Only if the server has refused the batch: after a failure of the connection, it may have been committed. */
 const mayBeOfOne = (cause: Cause.Cause<Error>) => {
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-  return error !== undefined && "severity" in error && "code" in error && typeof error.code === "string" &&
-    !ofServer.test(error.code)
+  return error !== undefined && "code" in error && typeof error.code === "string" && ofData.test(error.code)
 }
 
 export const make = Effect.fnUntraced(function*(
@@ -95,64 +99,80 @@ export const make = Effect.fnUntraced(function*(
   }
 
   const makeBatches = (wait: boolean) =>
-    Batches.make({
-      run: (operations: ReadonlyArray<Operation>) => run(operations, wait),
+    Batches.make<Operation, Answer, Error>({
+      run: (operations) => run(operations, wait),
       mayBeOfOne,
       mostPerBatch,
-      mostUnderWay: 1,
+      ...(wait ? { mostUnderWay: mostWaiting, subjectOf: ({ key }) => key } : { mostUnderWay: 1 }),
       context
     })
 
   const batches = makeBatches(false)
   /** Renewals are many at once: nothing else stands behind them. */
   const refreshes = makeBatches(false)
-
   /** Of keys that somebody else has locked, each by itself: so no key waits for another. */
-  const locked = new Map<string, { readonly batches: Batches.Batches<Operation, Answer, Error>; users: number }>()
+  const waiting = makeBatches(true)
 
-  const submitLocked = (key: string, operations: ReadonlyArray<Operation>) =>
+  /** The keys that are waited for, and by how many. */
+  const waiters = new Map<string, number>()
+
+  const submitWaiting = (key: string, operations: ReadonlyArray<Operation>) =>
     Effect.suspend(() => {
-      const own = locked.get(key) ?? { batches: makeBatches(true), users: 0 }
-      locked.set(key, own)
-      own.users++
+      waiters.set(key, (waiters.get(key) ?? 0) + 1)
       return Effect.ensuring(
-        own.batches.submit(operations),
+        waiting.submit(operations),
         Effect.sync(() => {
-          if (--own.users === 0) locked.delete(key)
+          const others = waiters.get(key)! - 1
+          if (others === 0) waiters.delete(key)
+          else waiters.set(key, others)
         })
       )
     })
 
   /** Answers are never `busy`. */
-  const submit = (operations: ReadonlyArray<Operation>): Effect.Effect<ReadonlyArray<Answer>, Error> =>
+  const submit = (operations: ReadonlyArray<Operation>, attempt = 1): Effect.Effect<ReadonlyArray<Answer>, Error> =>
     Effect.suspend(() => {
       const [first] = operations
       if (first === undefined) return Effect.succeed([])
-      if (operations.length === 1 && locked.has(first.key)) return submitLocked(first.key, operations)
+      if (operations.length === 1 && waiters.has(first.key)) return submitWaiting(first.key, operations)
       return Effect.flatMap((first.kind === "refresh" ? refreshes : batches).submit(operations), (answers) => {
-        const busy = new Map<string, Array<number>>()
-        for (const [index, { answer }] of answers.entries()) {
-          if (answer !== "busy") continue
-          const { key } = operations[index]!
-          const indices = busy.get(key)
-          if (indices === undefined) busy.set(key, [index])
-          else indices.push(index)
-        }
-        if (busy.size === 0) return Effect.succeed(answers)
-        const all = Array.from(answers)
-        return Effect.as(
-          Effect.forEach(
-            busy,
-            ([key, indices]) =>
-              Effect.map(submitLocked(key, indices.map((index) => operations[index]!)), (answers) => {
-                for (const [position, index] of indices.entries()) all[index] = answers[position]!
-              }),
-            { concurrency: "unbounded", discard: true }
-          ),
-          all
-        )
+        const busy: Array<number> = []
+        for (const [index, { answer }] of answers.entries()) if (answer === "busy") busy.push(index)
+        if (busy.length === 0) return Effect.succeed(answers)
+        return Effect.map(submitBusy(busy.map((index) => operations[index]!), attempt), (later) => {
+          const all = Array.from(answers)
+          for (const [position, index] of busy.entries()) all[index] = later[position]!
+          return all
+        })
       })
     })
 
-  return { submit }
+  const submitBusy = (operations: ReadonlyArray<Operation>, attempt: number) => {
+    const ofKeys = new Map<string, Array<number>>()
+    for (const [index, { key }] of operations.entries()) ofKeys.set(key, [...ofKeys.get(key) ?? [], index])
+    // Another process's batch has locked them, for some milliseconds. More than a few keys are cheaper together.
+    if (attempt < 3 && ofKeys.size + waiters.size > mostWaiting) {
+      return Effect.andThen(pause, submit(operations, attempt + 1))
+    }
+    const all: Array<Answer> = []
+    return Effect.as(
+      Effect.forEach(
+        ofKeys,
+        ([key, indices]) =>
+          Effect.map(submitWaiting(key, indices.map((index) => operations[index]!)), (answers) => {
+            for (const [position, index] of indices.entries()) all[index] = answers[position]!
+          }),
+        { concurrency: "unbounded", discard: true }
+      ),
+      all
+    )
+  }
+
+  return { submit: (operations: ReadonlyArray<Operation>) => submit(operations) }
+})
+
+/** Ten milliseconds, whatever the caller's clock is. */
+const pause = Effect.callback<void>((resume) => {
+  const timer = setTimeout(() => resume(Effect.void), 10)
+  return Effect.sync(() => clearTimeout(timer))
 })

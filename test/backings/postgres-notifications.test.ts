@@ -1,0 +1,35 @@
+/** The connection that listens, without a server. */
+import type { PgClient } from "@effect/sql-pg"
+import { expect, it } from "@effect/vitest"
+import { Effect, Queue, Schedule, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import * as Notifications from "../../src/backings/postgres/notifications.ts"
+
+it.effect("a connection that dies without a word is replaced, although it does not let itself be closed", () =>
+  Effect.gen(function*() {
+    const connections: Array<{ readonly queue: Queue.Queue<{ payload: string }>; isDead: boolean }> = []
+    const client = {
+      listen: () =>
+        Effect.acquireRelease(
+          Effect.gen(function*() {
+            const queue = yield* Queue.unbounded<{ payload: string }>()
+            connections.push({ queue, isDead: false })
+            return queue
+          }),
+          () => connections.some(({ isDead }) => isDead) ? Effect.never : Effect.void
+        ),
+      notify: (_channel: string, payload: string) =>
+        Effect.sync(() => {
+          for (const { isDead, queue } of connections) if (!isDead) Queue.offerUnsafe(queue, { payload })
+        })
+    } as unknown as PgClient.PgClient
+    const clients = { listening: client, notifying: client }
+    const { listen, stands } = yield* Notifications.make(clients, "channel", Schedule.spaced("1 second"))
+    let stood = 0
+    yield* Effect.forkScoped(Stream.runForEach(listen("key"), () => Effect.sync(() => void stood++)))
+    yield* TestClock.adjust("1 minute")
+    expect([connections.length, stood, stands()]).toEqual([1, 1, true])
+    connections[0]!.isDead = true
+    yield* TestClock.adjust("13 seconds")
+    expect([connections.length, stood, stands()]).toEqual([2, 2, true])
+  }))
