@@ -137,6 +137,16 @@ describe("a hold that was taken over", () => {
       expect(yield* Fiber.joinAll([first, second])).toMatchObject([lost, lost])
     }))
 
+  test("stays that of the first acquisition when the second is lost, until a third one gives it back", (semaphore) =>
+    Effect.gen(function*() {
+      const first = yield* start(Effect.flip(semaphore.withPermits(2, named)(Effect.never)))
+      yield* Fiber.interrupt(yield* semaphore.take(2, resume))
+      yield* TestClock.adjust("2 minutes")
+      expect(first.pollUnsafe()).toBeUndefined()
+      yield* semaphore.withPermits(2, resume)(Effect.void)
+      expect(yield* Fiber.join(first)).toMatchObject({ _tag: "LockLostError", reason: "revoked" })
+    }))
+
   test("is lost, too, if the first acquisition itself runs the second, and works on", (semaphore) =>
     Effect.gen(function*() {
       const inner = semaphore.withPermits(1, resume)(Effect.void)

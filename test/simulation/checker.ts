@@ -229,6 +229,8 @@ export class Checker {
       this.countUnderWay(subject, -1)
       if (Exit.isFailure(exit)) this.world.coverage.count(`core: is told that a ${request.operation} failed`)
       if (Exit.isFailure(exit)) this.unaccountable.add(nameOf(subject))
+      // A defect ends whatever asked for it.
+      if (Exit.hasDies(exit)) { for (const use of this.usesOf(subject)) use.givesBack = true }
     }
     if (Exit.isSuccess(exit)) {
       const answers = request.operation === "refreshAll" ? exit.value as ReadonlyArray<Answer> : [exit.value as Answer]

@@ -126,6 +126,7 @@ export class Network {
       }
       const fail = (how: Failure, why: string) => endIn(fate.back, () => this.failure(request, how, why))
 
+      let isFirst = true
       const arrive = (isLast: boolean): void => {
         if (connection !== this.connection) {
           checker.touch(subjects, "the connection broke")
@@ -138,7 +139,7 @@ export class Network {
         }
         if (this.down !== undefined || subjects.some(({ key }) => this.broken.has(key))) {
           checker.touch(this.down ? subjects : subjects.filter(({ key }) => this.broken.has(key)), "the store is down")
-          // Who shares the request gets another attempt, unless its policy has none.
+          // Each hold that shares the request gets another attempt, unless its policy has none.
           checker.touchAll(
             "it shares a failed request",
             ({ id, key, user }) =>
@@ -155,7 +156,9 @@ export class Network {
         if (!open) world.coverage.count(`late: ${request.operation} landed after it was given up`)
         world.tell(() => `${name} lands`)
         const answer = request.perform()
-        checker.landed(request, open)
+        // Its second arrival may be as late as one that was given up.
+        checker.landed(request, open && isFirst)
+        isFirst = false
         if (!isLast) return
         if (fate.fails === undefined) {
           endIn(

@@ -6,5 +6,11 @@ export const seeds: ReadonlyArray<readonly [seed: string, found: string]> = [
   [
     "705225",
     "A grant was taken over under its identifier, and given back, before the acquisition that it was for had heard of it."
+  ],
+  ["1027973", "A look waited for a timer that had stood still while the machine was suspended."],
+  ["1033329", "The owner of a shared hold was lost, and the hold went on as nobody's."],
+  [
+    "1085078",
+    "A release was repeated after the lease was over, because the machine had been suspended during the pause before."
   ]
 ]

@@ -219,7 +219,12 @@ const release = (
 ): Effect.Effect<void, SemaphoreBackingError> => {
   const { config: { backingFailureRetryPolicy }, keeper } = contender
   if (end <= keeper.now()) return Effect.void
-  const attempt = Attempt.run(keeper, releaseAttempt(contender), (fiber) => abandon(contender, fiber), true)
+  const attempt = Effect.suspend(() =>
+    // The pause before it may have been longer than it should, as while the machine was suspended.
+    end <= keeper.now()
+      ? Effect.succeed(0)
+      : Attempt.run(keeper, releaseAttempt(contender), (fiber) => abandon(contender, fiber), true)
+  )
   const timeLeft = () => Duration.millis(Math.max(0, end - keeper.now()))
   return Effect.map(Attempt.repeat(attempt, backingFailureRetryPolicy, timeLeft, made), () => {
     contender.mayHave = false
