@@ -100,4 +100,24 @@ describe("the migration to version 2", () => {
       expect(yield* backing.getCount("key", minute)).toBe(1)
       expect(yield* backing.tryAcquire("key", "b", minute, 1, 1)).toBe(false)
     }))
+
+  it.live("goes on after a deadlock with an operation of the earlier version", () =>
+    Effect.gen(function*() {
+      const { schema, sql } = yield* earlier
+      const lock = (table: string) => sql.unsafe(`lock table "${schema}".${table} in row exclusive mode`)
+      const building = yield* sql.withTransaction(Effect.gen(function*() {
+        // The migration locks them in the other order, and is the first to wait: so it is the one that PostgreSQL ends.
+        yield* lock("places")
+        const building = yield* Effect.forkScoped(buildOn(url)({ schema }), { startImmediately: true })
+        const observer = yield* connect(url, { maxConnections: 1 })
+        yield* until(Effect.map(
+          observer`select 1 from pg_locks where not granted and relation = ${`"${schema}".places`}::text::regclass`,
+          (rows) => rows.length === 1
+        ))
+        yield* lock("holds")
+        return building
+      }))
+      const { backing } = yield* Fiber.join(building)
+      expect(yield* backing.getCount("key", minute)).toBe(0)
+    }))
 })

@@ -5,7 +5,7 @@
  * the schema, waits for its lock without a limit, and joins a transaction that is open.
  */
 import type { PgClient } from "@effect/sql-pg"
-import { Cause, Effect } from "effect"
+import { Cause, Effect, Schedule } from "effect"
 import * as SqlError from "effect/sql/SqlError"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
 import { refuse } from "../../core/internal/options.ts"
@@ -30,6 +30,9 @@ const codeOf = (error: unknown) => {
 
 /** invalid_schema_name, undefined_function */
 const isMissing = (error: unknown) => codeOf(error) === "3F000" || codeOf(error) === "42883"
+
+/** deadlock_detected */
+const isDeadlock = (error: unknown) => codeOf(error) === "40P01"
 
 /** lock_not_available */
 const isLocked = (error: unknown) => codeOf(error) === "55P03"
@@ -97,6 +100,8 @@ export const migrate = Effect.fnUntraced(function*(client: PgClient.PgClient, na
     }
   })).pipe(
     apart(client),
+    // Functions of an earlier version lock tables in other orders.
+    Effect.retry({ while: isDeadlock, schedule: Schedule.jittered(Schedule.spaced("100 millis")), times: 10 }),
     Effect.mapError((error) =>
       failed(
         isLocked(error)
