@@ -211,6 +211,8 @@ describe("a hand-off", () => {
           )
           yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === size), "30 seconds")
           yield* until(Effect.map(counts.watchers, (count) => count === 1))
+          // Those that asked before the watch stood look once, and may move to other leases.
+          yield* until(Effect.map(growth(counts.proposals, Effect.sleep("500 millis")), (written) => written === 0))
 
           const [requestsBefore, proposalsBefore] = [yield* counts.requests, yield* counts.proposals]
           const [duration] = yield* Effect.timed(
@@ -219,8 +221,8 @@ describe("a hand-off", () => {
           const requests = ((yield* counts.requests) - requestsBefore) / size
           const proposals = ((yield* counts.proposals) - proposalsBefore) / size
           console.log(`${size} waiters: ${requests} messages and ${proposals} raft writes per hand-off, ${duration}`)
-          // The first release is the holder's. The first in line looks once a second.
-          expect(proposals).toBeLessThanOrEqual(1 + 2 / size)
+          // The first release is the holder's. The first in line looks once a second, and may then move to a lease of its own.
+          expect(proposals).toBeLessThanOrEqual(1 + (2 + Duration.toSeconds(duration)) / size)
           expect(requests).toBeLessThan(1.5)
           expect(yield* counts.watchers).toBe(1)
         }

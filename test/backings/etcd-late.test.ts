@@ -220,6 +220,17 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 1"] })
     }))
 
+  it.live("of a place that was granted on the way frees its permits", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 3, 3)
+      yield* one.queues("a", 2, 3)
+      yield* other.queues("b", 1, 3)
+      before(one.client, leaves("a"), other.releases("holder", 3))
+      expect(yield* one.releases("a", 2)).toBe(2)
+      expect(yield* state).toEqual({ holders: ["b 1"], line: [] })
+    }))
+
   it.live("of a part that is repeated, when it was carried out, frees that part once", () =>
     Effect.gen(function*() {
       const { one, state } = yield* setting

@@ -70,12 +70,14 @@ export const moves = (id: string): Kind => ({ success }) =>
     ?? false
 
 /** Leaves, or gives up a part. */
-export const leaves = (id: string): Kind => ({ success }) =>
-  success?.length === 1 &&
-    success.some(({ request_delete_range, request_put }) =>
+export const leaves = (id: string): Kind => ({ success = [] }) => {
+  const writes = success.filter(({ request_range }) => request_range === undefined)
+  return writes.length === 1 &&
+    writes.some(({ request_delete_range, request_put }) =>
       request_delete_range?.key?.includes(`/${id}/`) ||
       request_put?.ignore_lease && request_put.key?.includes(`/${id}/`)
-    ) || false
+    )
+}
 
 /** Does something before the first request of a kind is sent. These requests, to send them again. */
 export const before = (client: Etcd3, kind: Kind, effect: Effect.Effect<unknown, unknown>) => {

@@ -3,6 +3,7 @@
  * the operation or after it; what is left is on a lease that nobody renews, and ends with it.
  */
 import { Duration, Effect } from "effect"
+import type { ITxnResponse } from "etcd3"
 import type { Acquired, Waiting } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
 import type { Leases } from "./leases.ts"
@@ -263,6 +264,9 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
   const isReleased = (before: Entry, now: Entry | undefined, part: boolean) =>
     now?.token !== before.token || part && now.permits !== before.permits
 
+  const holdsIn = (names: SemaphoreNames, identifier: string, answer: ITxnResponse) =>
+    ofSome(names, answer, answer.responses[0]!)?.find(identifier)?.holds === true
+
   const release = Effect.fnUntraced(function*(
     { contender, identifier, names }: Request,
     permits: number,
@@ -270,24 +274,32 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
   ) {
     yield* leases.settle(contender)
     let own: Entry | undefined = leases.member(contender)
-    // Another process may have acquired another number in its name since.
-    if (own === undefined || !own.holds || !isMeant(token, own)) own = (yield* look(names)).find(identifier)
+    // Another process may have acquired another number in its name since. And of a hold, a part may be to stay.
+    if (own === undefined || !isMeant(token, own) || !own.holds && permits < own.permits) {
+      own = (yield* look(names)).find(identifier)
+    }
     while (own !== undefined && isMeant(token, own)) {
-      const freed = own.holds ? Math.min(own.permits, permits) : 0
-      const rest = own.holds ? own.permits - freed : 0
+      const given = Math.min(own.permits, permits)
+      const rest = own.holds ? own.permits - given : 0
       leases.forget(contender)
       let isRepeated = false
       const answer = yield* store.txn(
-        rest > 0 ? Requests.rewrite(contender, own, { ...own, permits: rest }) : Requests.leave(contender, own),
+        rest > 0
+          ? Requests.rewrite(contender, own, { ...own, permits: rest })
+          : own.holds
+          ? Requests.leave(contender, own)
+          : Requests.leavePlace(names, contender, own),
         () => void (isRepeated = true)
       )
+      // It may have been granted since it was seen last.
+      const held = own.holds || answer.succeeded && holdsIn(names, identifier, answer)
       const now: Entry | undefined = answer.succeeded ? undefined : (yield* look(names)).find(identifier)
       if (answer.succeeded || isRepeated && isReleased(own, now, rest > 0)) {
         if (rest === 0) {
           leases.leave(contender, own.lease)
           yield* leases.bury(contender)
         }
-        return freed
+        return held ? given : 0
       }
       own = now
     }

@@ -84,6 +84,16 @@ export const leave = (contender: string, known: Entry): ITxnRequest => {
   return { compare: [isUnmodified(name, known)], success: [remove(name)] }
 }
 
+/**
+ * Gives up what was a place when it was seen last. Answers those up to it in the line, if they are few enough to hold together: so it is
+ * known whether it was a hold by then.
+ */
+export const leavePlace = ({ all }: SemaphoreNames, contender: string, known: Entry): ITxnRequest => {
+  const { compare, success } = leave(contender, known)
+  const ahead = { max_create_revision: `${known.token}`, sort_target: "Create", limit: String(known.limit) }
+  return { compare: compare!, success: [range(all, ahead), ...success!] }
+}
+
 /** Writes another value and keeps the lease. If `fresh` is given, nothing may be new, and `stay` must be there. */
 export const rewrite = (
   contender: string,
