@@ -44,6 +44,7 @@ export class Checker {
   /** Identifiers whose hold an acquisition has taken over. */
   private readonly takenOver = new Set<string>()
   private readonly forgottenTokens = new Set<bigint>()
+  private readonly sentAt = new WeakMap<Request<unknown>, number>()
   private readonly tokens = new Map<string, Map<bigint, string>>()
   /** Until when something may be left of an identifier that nobody uses. */
   private readonly leftUntil = new Map<string, { readonly key: string; readonly id: string; until: number }>()
@@ -174,6 +175,7 @@ export class Checker {
 
   sent(request: Request<unknown>): void {
     const { coverage } = this.world
+    this.sentAt.set(request, this.world.now)
     if (request.operation === "release" && request.token === undefined && this.store().grants) {
       coverage.count("core: releases without a number, because no answer ever came")
     }
@@ -250,7 +252,9 @@ export class Checker {
           if (use.forgotten && use.place === undefined) this.forgottenTokens.add(answer.fencingToken)
           use.place = answer.fencingToken
           use.position = answer._tag === "Waiting" ? answer.position : -1
-          use.renewed = this.world.now
+          // The core no longer waits for an answer that takes longer than an attempt may last.
+          const sent = this.sentAt.get(request) ?? Number.NEGATIVE_INFINITY
+          if (this.world.now - sent < Math.min(use.ttl / 4, 5000) * 0.95) use.renewed = sent
         }
       }
     }
