@@ -2,9 +2,10 @@ import { defineConfig } from "vitest/config"
 
 const source = (file: string) => new URL(`src/${file}`, import.meta.url).pathname
 
-/** They count requests, or measure how long something takes: they want the machine for themselves. */
+/** They count requests, measure how long something takes, or do nothing but work: they want the machine for themselves. */
 const alone = [
   "test/core/cost.test.ts",
+  "test/simulation/*.test.ts",
   "test/backings/*-cost.test.ts",
   "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-full,redis-outage}.test.ts"
 ]
