@@ -1,12 +1,13 @@
 /** etcd: a server that freezes or restarts, a history that is compacted, leases that are revoked, acquires that are interrupted. */
 import { describe, expect, it } from "@effect/vitest"
 import { noop } from "cockatiel"
-import { Deferred, Duration, Effect, Exit, Fiber, Layer, Random, Schedule, Scope } from "effect"
+import { Deferred, Duration, Effect, Exit, Fiber, Layer, Schedule, Scope } from "effect"
 import type { Etcd3 } from "etcd3"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import { DistributedSemaphore } from "../../src/index.ts"
 import { connect, keys, leases, metrics, server } from "../utils/etcd.ts"
 import * as Fibers from "../utils/fibers.ts"
+import { interruptTakes } from "../utils/interruptions.ts"
 import * as Proxy from "../utils/proxy.ts"
 import { until } from "../utils/until.ts"
 
@@ -272,18 +273,7 @@ describe.each([true, false])("interrupting take at any moment, push %s", (push) 
             yield* cycle
             yield* Fiber.join(holder)
             const before = yield* Fibers.steady(running)
-            let acquired = 0
-            const contender = Effect.gen(function*() {
-              const attempt = yield* Effect.forkChild(
-                Effect.scoped(Effect.andThen(semaphore.take(1), Effect.sync(() => acquired++))),
-                { startImmediately: true }
-              )
-              yield* Effect.sleep(Duration.millis(yield* Random.nextBetween(0, latest)))
-              yield* Fiber.interrupt(attempt)
-            })
-            yield* Effect.forEach(Array.from({ length: 2000 }), () => contender, { concurrency: 10, discard: true })
-            expect(acquired).toBeGreaterThan(0)
-            expect(acquired).toBeLessThan(2000)
+            yield* interruptTakes(semaphore, latest)
             yield* until(Effect.map(keys(observer), (names) => names.length === 0))
             yield* until(Effect.map(leases(observer), (all) => all.length <= 16))
             expect((yield* metrics(url)).etcd_debugging_mvcc_watcher_total).toBe(push ? 1 : 0)

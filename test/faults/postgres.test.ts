@@ -1,10 +1,11 @@
 /** PostgreSQL: backends that are terminated, a server that restarts or freezes, acquires that are interrupted. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Layer, Random, Scope } from "effect"
+import { Duration, Effect, Exit, Fiber, Layer, Scope } from "effect"
 import { PostgresBacking } from "../../src/backings/postgres/index.ts"
 import { DistributedSemaphore } from "../../src/index.ts"
 import * as Fibers from "../utils/fibers.ts"
+import { interruptTakes } from "../utils/interruptions.ts"
 import { connect, connections, server } from "../utils/postgres.ts"
 import { until } from "../utils/until.ts"
 
@@ -167,15 +168,6 @@ describe.each([true, false])("interrupting take after 0 to 12 ms, push %s", (pus
           const sql = yield* connect(url, { maxConnections })
           yield* Effect.gen(function*() {
             const semaphore = yield* DistributedSemaphore.make("key", { limit: 2, ttl: "1 minute" })
-            let acquired = 0
-            const contender = Effect.gen(function*() {
-              const attempt = yield* Effect.forkChild(
-                Effect.scoped(Effect.andThen(semaphore.take(1), Effect.sync(() => acquired++))),
-                { startImmediately: true }
-              )
-              yield* Effect.sleep(Duration.millis(yield* Random.nextBetween(0, 12)))
-              yield* Fiber.interrupt(attempt)
-            })
             // All connections are open before, and the LISTEN stands.
             const holder = yield* Scope.make()
             yield* Scope.provide(semaphore.take(2), holder)
@@ -190,10 +182,7 @@ describe.each([true, false])("interrupting take after 0 to 12 ms, push %s", (pus
             yield* useAll
             const before = yield* Fibers.steady(running)
 
-            acquired = 0
-            yield* Effect.forEach(Array.from({ length: 2000 }), () => contender, { concurrency: 10, discard: true })
-            expect(acquired).toBeGreaterThan(0)
-            expect(acquired).toBeLessThan(2000)
+            yield* interruptTakes(semaphore, 12)
             yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
             const [duration] = yield* Effect.timed(useAll)
             expect(Duration.toMillis(duration)).toBeLessThan(190)

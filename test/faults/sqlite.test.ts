@@ -1,9 +1,10 @@
 /** What processes do to a file of semaphores that they share: they die, stop, interrupt, and are many. */
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Fiber, Random } from "effect"
+import { Duration, Effect, Fiber } from "effect"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
 import { DistributedSemaphore } from "../../src/index.ts"
 import * as Fibers from "../utils/fibers.ts"
+import { interruptTakes } from "../utils/interruptions.ts"
 import { filename, rows, start } from "../utils/sqlite.ts"
 import { until } from "../utils/until.ts"
 
@@ -143,18 +144,7 @@ describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push
           )
           yield* Effect.gen(function*() {
             const semaphore = yield* DistributedSemaphore.make("key", { limit: 2, ttl: "1 minute" })
-            let acquired = 0
-            const contender = Effect.gen(function*() {
-              const attempt = yield* Effect.forkChild(
-                Effect.scoped(Effect.andThen(semaphore.take(1), Effect.sync(() => acquired++))),
-                { startImmediately: true }
-              )
-              yield* Effect.sleep(Duration.millis(yield* Random.nextBetween(0, 3)))
-              yield* Fiber.interrupt(attempt)
-            })
-            yield* Effect.forEach(Array.from({ length: 2000 }), () => contender, { concurrency: 10, discard: true })
-            expect(acquired).toBeGreaterThan(0)
-            expect(acquired).toBeLessThan(2000)
+            yield* interruptTakes(semaphore, 3)
             yield* Fiber.interrupt(other)
             expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
             // The test itself, its keeper, and the subscription of the key, which outlives its waiters.
