@@ -11,6 +11,7 @@
  *
  * Each node of a Cluster has a clock of its own. If a slot has moved to another node, what was learnt from that node counts.
  */
+import { SemaphoreBackingError } from "../../core/Errors.ts"
 
 export interface ServerTime {
   /** The time of a server, at most, at a local time; `undefined` if nothing is known. Both in microseconds. */
@@ -18,6 +19,13 @@ export interface ServerTime {
   /** Learns from a reply, which has arrived just now unless the local time of that is given. */
   readonly learn: (server: string, sent: number, time: number, received?: number) => void
 }
+
+/** What an acquire fails with that took too long to reach its server. */
+export const lateError = (): SemaphoreBackingError =>
+  new SemaphoreBackingError({
+    operation: "tryAcquire",
+    cause: new Error("The request reached the server later than it may take effect: it had no effect")
+  })
 
 /** The local monotonic time in microseconds, not by Effect's `Clock`: a test may stop that, but not the server's. */
 export const localTime = (): number => performance.now() * 1000

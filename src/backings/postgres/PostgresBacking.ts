@@ -164,7 +164,7 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
           submit("tryAcquire", [{ kind, key, holderId, permits, limit, ttl, fencingToken: undefined, latest }]),
           ([answer]) =>
             answer!.answer === "late"
-              ? Effect.fail(new SemaphoreBackingError({ operation: "tryAcquire", cause: new Error(lateMessage) }))
+              ? Effect.fail(ServerTime.lateError())
               : Effect.succeed(translate(answer!, stood))
         )
       }),
@@ -208,8 +208,6 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
       )
   })
 })
-
-const lateMessage = "The request reached the server later than it may take effect: it had no effect"
 
 interface InspectRow {
   readonly holder: string

@@ -149,7 +149,11 @@ export const make = Effect.fnUntraced(function*(
 
   const submitBusy = (operations: ReadonlyArray<Operation>, attempt: number) => {
     const ofKeys = new Map<string, Array<number>>()
-    for (const [index, { key }] of operations.entries()) ofKeys.set(key, [...ofKeys.get(key) ?? [], index])
+    for (const [index, { key }] of operations.entries()) {
+      const indices = ofKeys.get(key)
+      if (indices === undefined) ofKeys.set(key, [index])
+      else indices.push(index)
+    }
     // Another process's batch has locked them, for some milliseconds. More than a few keys are cheaper together.
     if (attempt < 3 && ofKeys.size + waiters.size > mostWaiting) {
       return Effect.andThen(pause, submit(operations, attempt + 1))

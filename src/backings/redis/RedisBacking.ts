@@ -164,7 +164,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       { script: Scripts.tryAcquire, keys: [keyOf(keyPrefix, key)], args },
       ([, reply]) =>
         reply[0] === "late"
-          ? new SemaphoreBackingError({ operation: "tryAcquire", cause: new Error(lateMessage) })
+          ? ServerTime.lateError()
           : answerOf(reply, stood && canNotify(key))
     )
   }
@@ -230,8 +230,6 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
 
 /** More than some quadrillions count as so many: the sums of a semaphore must stay in their range of scores. */
 const mostPermits = 2 ** 52 - 1
-
-const lateMessage = "The request reached the server later than it may take effect: it had no effect"
 
 type Answer = false | Acquired | Waiting
 
