@@ -35,6 +35,8 @@ export interface Asking extends Request {
 export interface Refreshing extends Request {
   readonly ttl: number
   readonly token: bigint | undefined
+  /** Of an acquire that believes to have this number: another process may have released a part of it since. */
+  readonly permits?: number
 }
 
 type Answer = false | Acquired | Waiting
@@ -45,8 +47,11 @@ const mostOccupied = 1000
 /** Of nested txns etcd allows 128, less what is in each. */
 const mostMoves = 100
 
-const isMeant = (token: bigint | undefined, own: { readonly token: bigint }): boolean =>
+const isMeant = (token: bigint | undefined, own: Pick<Contender, "token">): boolean =>
   token === undefined || own.token === token
+
+const isStill = ({ permits, token }: Refreshing, own: Contender): boolean =>
+  isMeant(token, own) && (permits === undefined || own.permits === permits)
 
 export const make = (store: Store, leases: Leases, lines: Lines) => {
   const answerOf = ({ contender, names, ttl }: Refreshing | Asking, view: View, own: Contender): Acquired | Waiting => {
@@ -238,9 +243,9 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
         const viewOf = new Map(Array.from(all.keys(), (folder, index) => [folder, views[index]!]))
         const found = new Map<string, { readonly request: Refreshing; readonly own: Contender }>()
         for (const request of left) {
-          const { contender, identifier, names, token } = request
+          const { contender, identifier, names } = request
           const own = viewOf.get(names.folder)!.find(identifier)
-          if (own !== undefined && isMeant(token, own)) {
+          if (own !== undefined && isStill(request, own)) {
             // Of several requests of one contender, one after the other.
             if (!found.has(contender)) found.set(contender, { request, own: { ...own } })
             continue
@@ -253,7 +258,7 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
           if (!kept.has(request.contender)) continue
           const view = viewOf.get(request.names.folder)!
           const now = view.find(request.identifier)
-          if (now?.token === own.token) answers.set(request, answerOf(request, view, now))
+          if (now?.token === own.token && isStill(request, now)) answers.set(request, answerOf(request, view, now))
         }
       }
       return requests.map((request) => answers.get(request)!)

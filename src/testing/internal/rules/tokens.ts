@@ -43,6 +43,23 @@ export const cases = [
 
   backingCase(
     "B11",
+    "the former number is another acquisition, after any process released a part of the hold",
+    ["tokens", "partialRelease"],
+    ({ processes, semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, count, key } = semaphore(4)
+        const tokens = [yield* acquires("a", 2)]
+        for (const process of processes) {
+          equal(yield* process.release(key, "a", 1), 1, "permits freed")
+          tokens.push(yield* acquires("a", 2))
+          equal(yield* count, 2, "permits held")
+        }
+        rises(tokens, "after each part")
+      })
+  ),
+
+  backingCase(
+    "B11",
     "inspect shows the tokens, and holders and waiters in the order of the line",
     ["tokens", "inspect"],
     ({ options, semaphore }) =>
