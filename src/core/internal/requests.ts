@@ -150,12 +150,11 @@ export const giveBack = (contender: Contender, done: () => void): void => {
   if (!mayHave || !name.isOwn || endOf(contender) <= keeper.now() && !late?.size) return end()
   if (late?.size || renewing !== undefined) return void keeper.run(settleAndRelease(contender)).addObserver(end)
   // The usual case needs no fiber but that of the attempt.
-  Attempt.start(keeper, keeper.context, releaseAttempt(contender), (exit, fiber) => {
+  Attempt.start(keeper, keeper.context, releaseAttempt(contender), (exit) => {
     if (Exit.isSuccess(exit)) {
       contender.mayHave = false
       return end()
     }
-    abandon(contender, fiber)
     keeper.run(settled(contender, release(contender, endOf(contender), exit))).addObserver(end)
   })
 }
@@ -223,7 +222,8 @@ const release = (
     // The pause before it may have been longer than it should, as while the machine was suspended.
     end <= keeper.now()
       ? Effect.succeed(0)
-      : Attempt.run(keeper, releaseAttempt(contender), (fiber) => abandon(contender, fiber), true)
+      // A release that takes effect late gives nothing, so nobody releases again after it.
+      : Attempt.run(keeper, releaseAttempt(contender), () => {}, true)
   )
   const timeLeft = () => Duration.millis(Math.max(0, end - keeper.now()))
   return Effect.map(Attempt.repeat(attempt, backingFailureRetryPolicy, timeLeft, made), () => {
