@@ -189,9 +189,17 @@ export class Contender {
     return () => listeners.delete(listener)
   }
 
+  /**
+   * When the lease is over in the store, at the latest. The store counts from when a request takes effect: that is at most the time
+   * limit of an attempt after it was sent (B12).
+   */
+  get expiry(): number {
+    return this.sent + Duration.toMillis(this.config.ttl) + Duration.toMillis(this.config.attemptLimit)
+  }
+
   /** Frees the name: at once if nothing can be held any more, otherwise when the lease is over, whatever became of the release. */
   leaveName(): void {
-    const left = this.mayHave ? this.sent + Duration.toMillis(this.config.ttl) - this.keeper.now() : 0
+    const left = this.mayHave ? this.expiry - this.keeper.now() : 0
     if (left <= 0) this.name.leave()
     else this.keeper.setAlarm(left, () => this.name.leave())
   }

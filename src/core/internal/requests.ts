@@ -147,7 +147,7 @@ export const giveBack = (contender: Contender, done: () => void): void => {
     contender.leaveName()
     done()
   }
-  if (!mayHave || !name.isOwn || endOf(contender) <= keeper.now() && !late?.size) return end()
+  if (!mayHave || !name.isOwn || contender.expiry <= keeper.now() && !late?.size) return end()
   if (late?.size || renewing !== undefined) return void keeper.run(settleAndRelease(contender)).addObserver(end)
   // The usual case needs no fiber but that of the attempt.
   Attempt.start(keeper, keeper.context, releaseAttempt(contender), (exit) => {
@@ -155,12 +155,9 @@ export const giveBack = (contender: Contender, done: () => void): void => {
       contender.mayHave = false
       return end()
     }
-    keeper.run(settled(contender, release(contender, endOf(contender), exit))).addObserver(end)
+    keeper.run(settled(contender, release(contender, contender.expiry, exit))).addObserver(end)
   })
 }
-
-/** When the lease is over, by the store's clock, at the latest. */
-const endOf = ({ config: { ttl }, sent }: Contender) => sent + Duration.toMillis(ttl)
 
 /** Waits until the requests under way have ended, for as long as an attempt may last, and then releases. */
 const settleAndRelease = (contender: Contender): Effect.Effect<void> => {
@@ -170,7 +167,7 @@ const settleAndRelease = (contender: Contender): Effect.Effect<void> => {
     contender,
     Effect.andThen(
       Effect.timeoutOption(Fiber.awaitAll(underWay), attemptLimit),
-      Effect.suspend(() => release(contender, endOf(contender)))
+      Effect.suspend(() => release(contender, contender.expiry))
     )
   )
 }
