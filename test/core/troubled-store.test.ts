@@ -106,7 +106,10 @@ describe("a release that failed, and lands late", () => {
         const semaphore = yield* DistributedSemaphore.make("key", { backingFailureRetryPolicy: Schedule.recurs(0) })
         yield* start(semaphore.withPermits(1, { identifier: "cron" })(Effect.void))
         const next = yield* start(semaphore.withPermits(1, { identifier: "cron" })(Effect.never))
-        yield* TestClock.adjust("31 seconds")
+        // The ttl, and the longest that an attempt may take until it has its effect.
+        yield* TestClock.adjust("34 seconds")
+        expect(yield* semaphore.currentCount).toBe(0)
+        yield* TestClock.adjust("2 seconds")
         expect(yield* semaphore.currentCount).toBe(1)
         expect(next.pollUnsafe()).toBeUndefined()
       })
