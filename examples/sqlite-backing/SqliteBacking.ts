@@ -120,7 +120,8 @@ const make = Effect.fnUntraced(function*(file: string) {
           fencingToken: FencingToken(BigInt(token)),
           remaining: Duration.millis(expiry - now)
         }))
-      return { holders: those(1), line: those(0) }
+      const [holders, line] = [those(1), those(0)]
+      return { holders, line, holderCount: holders.length, waiterCount: line.length }
     })
 
   return DistributedSemaphoreBacking.of({

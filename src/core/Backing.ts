@@ -12,7 +12,7 @@
  * @since 0.1.0
  */
 import { Brand, Context } from "effect"
-import type { Duration, Effect, Stream } from "effect"
+import type { DateTime, Duration, Effect, Stream } from "effect"
 import type { SemaphoreBackingError } from "./Errors.ts"
 
 export { SemaphoreBackingError } from "./Errors.ts"
@@ -41,6 +41,8 @@ export const FencingToken: Brand.Constructor<FencingToken> = Brand.nominal<Fenci
 export interface Acquired {
   readonly _tag: "Acquired"
   readonly fencingToken: FencingToken
+  /** The smallest limit that a holder asked with, if it is smaller than that of the request: it is the one that counts (B2). */
+  readonly limit?: number | undefined
 }
 
 /**
@@ -61,6 +63,8 @@ export interface Waiting {
    * semaphore then polls.
    */
   readonly retryAfter?: Duration.Duration | undefined
+  /** The smallest limit that a holder asked with, if it is smaller than that of the request: it is the one that counts (B2). */
+  readonly limit?: number | undefined
 }
 
 /**
@@ -79,29 +83,58 @@ export interface RefreshRequest {
 }
 
 /**
- * What a store knows of a key.
+ * What a store knows of a holder or a waiter.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ContenderState {
+  readonly identifier: string
+  readonly permits: number
+  /** The number of the place, and of the hold that it becomes. */
+  readonly fencingToken: FencingToken
+  /** Time left until the hold or the place expires, by the store's clock. */
+  readonly remaining: Duration.Duration
+  /** The process that asked last: the `owner` option of its layer, which is its host name and process id by default. */
+  readonly owner?: string | undefined
+  /** When it joined the line, by the store's clock. Absent where a store can't say. */
+  readonly since?: DateTime.Utc | undefined
+}
+
+/**
+ * What a store knows of a key: one consistent snapshot. Of many holders it lists the first thousand, and so of the line.
  *
  * @category models
  * @since 0.1.0
  */
 export interface SemaphoreState {
-  /** The holds, in the order of acquisition. */
-  readonly holders: ReadonlyArray<{
-    readonly identifier: string
-    readonly permits: number
-    readonly fencingToken: FencingToken
-    /** Time left until the lease expires, by the store's clock. */
-    readonly remaining: Duration.Duration
-  }>
-  /** The waiters, first in line first. */
-  readonly line: ReadonlyArray<{
-    readonly identifier: string
-    readonly permits: number
-    /** The number of the place. */
-    readonly fencingToken: FencingToken
-    /** Time left until the place expires, by the store's clock. */
-    readonly remaining: Duration.Duration
-  }>
+  /** The first holders, in the order of acquisition. */
+  readonly holders: ReadonlyArray<ContenderState>
+  /** The first waiters, first in line first. */
+  readonly line: ReadonlyArray<ContenderState>
+  /** How many hold, listed or not. */
+  readonly holderCount: number
+  /** How many wait, listed or not. */
+  readonly waiterCount: number
+}
+
+/**
+ * How many holders, and how many waiters, `inspect` lists at most.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const mostListed = 1000
+
+/**
+ * The hold or the place that was revoked.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Revocation {
+  readonly key: string
+  readonly holderId: string
 }
 
 /**
@@ -151,7 +184,8 @@ export interface DistributedSemaphoreBacking {
    *
    * **Details**
    *
-   * With a token it means that one acquisition: one that comes late touches no newer hold or place of the same identifier.
+   * With a token it means that one acquisition: one that comes late touches no newer hold or place of the same identifier. With
+   * `revoke`, somebody other than the holder gives it up, and `onRevoked` says so to all processes (B13).
    *
    * @returns how many permits were freed: 0 for an unknown holder and for a place.
    */
@@ -159,7 +193,7 @@ export interface DistributedSemaphoreBacking {
     key: string,
     holderId: string,
     permits: number,
-    options?: { readonly fencingToken?: FencingToken | undefined }
+    options?: { readonly fencingToken?: FencingToken | undefined; readonly revoke?: boolean | undefined }
   ) => Effect.Effect<number, SemaphoreBackingError>
 
   /**
@@ -202,9 +236,27 @@ export interface DistributedSemaphoreBacking {
   readonly onPermitsReleased?: ((key: string) => Stream.Stream<void | FencingToken>) | undefined
 
   /**
+   * Emits what other processes revoked, of any key, so that the holder looks at once (B13). One that is missed does no harm: the
+   * next refresh says it too. It reconnects by itself.
+   */
+  readonly onRevoked?: Stream.Stream<Revocation> | undefined
+
+  /**
    * Lists the holders and the waiters. Changes nothing (B10).
    */
   readonly inspect?: ((key: string) => Effect.Effect<SemaphoreState, SemaphoreBackingError>) | undefined
+
+  /**
+   * Emits when what `inspect` answers may have changed, as far as the store says so: `semaphore.changes` also looks once a second.
+   * It reconnects by itself.
+   */
+  readonly onChanged?: ((key: string) => Stream.Stream<void>) | undefined
+
+  /**
+   * The keys that have holders or waiters, each once, page by page. A key that gets its first or loses its last contender meanwhile
+   * may be there or not.
+   */
+  readonly keys?: Stream.Stream<string, SemaphoreBackingError> | undefined
 }
 
 /**

@@ -19,16 +19,17 @@
  * @since 0.1.0
  */
 import { Effect, Option } from "effect"
-import type { Fiber, Scope } from "effect"
+import type { Fiber, Scope, Stream } from "effect"
 import type { SemaphoreState } from "./Backing.ts"
 import { DistributedSemaphoreBacking } from "./Backing.ts"
 import type { LockLostError } from "./Errors.ts"
 import { LockNotAcquiredError, SemaphoreBackingError } from "./Errors.ts"
 import * as Attempt from "./internal/attempt.ts"
+import { snapshots } from "./internal/changes.ts"
 import { Contender, isGranted } from "./internal/contender.ts"
 import { Held, leasesOf } from "./internal/held.ts"
 import { Keeper } from "./internal/keeper.ts"
-import { refuse, resolveConfig, resolveRequest } from "./internal/options.ts"
+import { checkIdentifier, refuse, resolveConfig, resolveRequest } from "./internal/options.ts"
 import * as Requests from "./internal/requests.ts"
 import type { Lease } from "./Lease.ts"
 import type { AcquireOptions, DistributedSemaphoreConfig } from "./Options.ts"
@@ -116,6 +117,24 @@ export interface DistributedSemaphore {
    * The holders and the waiters. Fails with a `SemaphoreBackingError` if the backing has no `inspect`.
    */
   readonly inspect: Effect.Effect<SemaphoreState, SemaphoreBackingError>
+
+  /**
+   * What `inspect` answers, now and whenever holders or waiters change: at once where the store notifies of it, within a second
+   * otherwise. Changes that follow each other quickly may come as one.
+   */
+  readonly changes: Stream.Stream<SemaphoreState, SemaphoreBackingError>
+
+  /**
+   * Takes the hold or the place of a holder away, for operators: others are granted what it leaves. Answers how many permits were
+   * freed: 0 for a place, and if there is no such holder.
+   *
+   * **Gotchas**
+   *
+   * The holder fails with a `LockLostError` whose reason is `"revoked"`: at once if the backing notifies and it holds for longer than
+   * a second, otherwise at its next refresh. Until its work has stopped, there are two holders: guard what must not be written twice
+   * by the fencing token. A waiter joins the end of the line again.
+   */
+  readonly revoke: (identifier: string) => Effect.Effect<number, SemaphoreBackingError>
 }
 
 /**
@@ -205,11 +224,18 @@ export const make = (
     const takeLease = (permits: number, options?: AcquireOptions) =>
       Effect.map(scoped(permits, options, take), (lease) => lease!)
 
-    const read = <A>(name: "getCount" | "inspect", operation: () => Effect.Effect<A, SemaphoreBackingError>) =>
+    const request = <A>(
+      name: "getCount" | "inspect" | "release",
+      operation: () => Effect.Effect<A, SemaphoreBackingError>
+    ) =>
       Attempt.repeat(
         Attempt.run(keeper, { name, operation, limit: config.attemptLimit }, (fiber) => fiber.interruptUnsafe()),
         config.backingFailureRetryPolicy
       )
+
+    const inspect = backing.inspect === undefined
+      ? Effect.fail(new SemaphoreBackingError({ operation: "inspect", cause: "not supported by this backing" }))
+      : request("inspect", () => backing.inspect!(key))
 
     const withPermits: DistributedSemaphore["withPermits"] = (permits, options) => (effect) =>
       Effect.uninterruptibleMask((restore) =>
@@ -238,10 +264,17 @@ export const make = (
           scoped(permits, options, tryTake),
           (lease) => Option.fromUndefinedOr(lease?.keepAlive)
         ),
-      currentCount: read("getCount", () => backing.getCount(key, config.ttl)),
-      inspect: backing.inspect === undefined
-        ? Effect.fail(new SemaphoreBackingError({ operation: "inspect", cause: "not supported by this backing" }))
-        : read("inspect", () => backing.inspect!(key))
+      currentCount: request("getCount", () => backing.getCount(key, config.ttl)),
+      inspect,
+      changes: snapshots(inspect, backing.onChanged?.(key)),
+      revoke: (identifier) =>
+        Effect.tap(
+          Effect.suspend(() => {
+            checkIdentifier(identifier)
+            return request("release", () => backing.release(key, identifier, Number.MAX_SAFE_INTEGER, { revoke: true }))
+          }),
+          () => Effect.sync(() => keeper.revoked(key, identifier))
+        )
     }
   })
 

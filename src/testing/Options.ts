@@ -18,11 +18,13 @@ import type { DistributedSemaphoreBacking } from "../core/Backing.ts"
  *   released.
  * - `inspect`: has the member `inspect`.
  * - `partialRelease`: can give up a part of a hold (B4). Without it, what is released is always the whole hold.
+ * - `operators`: has what operators need: `onRevoked` (B13), `onChanged` and `keys`, and its answers name a smaller limit that counts. It
+ *   implies `inspect`.
  *
  * @category models
  * @since 0.1.0
  */
-export type Capability = "queue" | "tokens" | "push" | "inspect" | "partialRelease"
+export type Capability = "queue" | "tokens" | "push" | "inspect" | "partialRelease" | "operators"
 
 /**
  * What a case may require: a capability, or a way to reach behind the backing, which is an option of the suite.
@@ -86,7 +88,7 @@ export const resolve = (options: BackingSuiteOptions): ResolvedOptions => {
   const has = (requirement: Requirement) =>
     requirement === "footprint" || requirement === "restart"
       ? options[requirement] !== undefined
-      : can(requirement) || requirement === "tokens" && can("queue")
+      : can(requirement) || requirement === "tokens" && can("queue") || requirement === "inspect" && can("operators")
   return {
     layer: options.layer,
     has,

@@ -36,6 +36,7 @@ import * as Line from "./internal/rules/line.ts"
 import * as Looks from "./internal/rules/looks.ts"
 import * as Names from "./internal/rules/names.ts"
 import * as Notifications from "./internal/rules/notifications.ts"
+import * as Operators from "./internal/rules/operators.ts"
 import * as Refresh from "./internal/rules/refresh.ts"
 import * as RefreshAll from "./internal/rules/refreshAll.ts"
 import * as Release from "./internal/rules/release.ts"
@@ -65,6 +66,7 @@ export const backingCases: ReadonlyArray<BackingCase> = [
   ...Clocks.cases,
   ...Crashes.cases,
   ...Looks.cases,
+  ...Operators.cases,
   ...Notifications.cases,
   ...Names.cases,
   ...Concurrency.cases,

@@ -4,7 +4,7 @@ import { runs } from "./runs.ts"
 
 backingSuite("MemoryBacking", {
   layer: MemoryBacking.layer,
-  capabilities: ["queue", "push", "inspect", "partialRelease"],
+  capabilities: ["queue", "push", "partialRelease", "operators"],
   instances: 1,
   virtualTime: true,
   ...runs

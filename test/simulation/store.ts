@@ -148,6 +148,8 @@ export class Store {
       fencingToken: token as FencingToken,
       remaining: Duration.nanos(expiry.earliest - now)
     })
-    return { holders: Model.holdersOf(state).map(describe), line: Model.waitersOf(state).map(describe) }
+    const holders = Model.holdersOf(state).map(describe)
+    const line = Model.waitersOf(state).map(describe)
+    return { holders, line, holderCount: holders.length, waiterCount: line.length }
   }
 }

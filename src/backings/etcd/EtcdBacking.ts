@@ -120,7 +120,9 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
     })
     return {
       holders: Array.from(holders.values(), describe),
-      line: Array.from(waiters.values(), describe)
+      line: Array.from(waiters.values(), describe),
+      holderCount: holders.size,
+      waiterCount: waiters.size
     } satisfies SemaphoreState
   })
 

@@ -11,9 +11,11 @@
  *
  * @since 0.1.0
  */
-import { Clock, Duration, Effect, Layer, Queue, Stream } from "effect"
-import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
-import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
+import { Clock, DateTime, Duration, Effect, Layer, Queue, Stream } from "effect"
+import type { Scope } from "effect"
+import type { Acquired, RefreshRequest, Revocation, SemaphoreState, Waiting } from "../../core/Backing.ts"
+import { DistributedSemaphoreBacking, FencingToken, mostListed } from "../../core/Backing.ts"
+import { defaultOwner } from "../internal/owner.ts"
 import type { Contender } from "./semaphore.ts"
 import { Semaphore } from "./semaphore.ts"
 
@@ -22,21 +24,23 @@ const second = 1_000_000_000n
 const nanos = (duration: Duration.Duration) => Duration.toNanosUnsafe(duration)
 
 /** By the monotonic clock. An operation takes effect when it runs, so none comes late (B12). */
-const atNow = <A>(f: (now: bigint) => A): Effect.Effect<A> =>
-  Clock.clockWith((clock) => Effect.sync(() => f(clock.monotonicTimeNanosUnsafe())))
+const atNow = <A>(f: (now: bigint, clock: Clock.Clock) => A): Effect.Effect<A> =>
+  Clock.clockWith((clock) => Effect.sync(() => f(clock.monotonicTimeNanosUnsafe(), clock)))
 
 const make = (): DistributedSemaphoreBacking => {
   const semaphores = new Map<string, Semaphore>()
-  const listeners = new Map<string, Set<(token: bigint) => void>>()
+  const grants = makeListeners<bigint>()
+  const changes = makeListeners<void>()
+  const revocations = makeListeners<Revocation>()
   let lastToken = 0n
 
   const operate = <A>(key: string, now: bigint, operation: (semaphore: Semaphore) => A): A => {
-    const semaphore = semaphores.get(key) ??
-      new Semaphore((token) => listeners.get(key)?.forEach((listener) => listener(token)))
+    const semaphore = semaphores.get(key) ?? new Semaphore((token) => grants.notify(key, token))
     semaphore.expire(now)
     const result = operation(semaphore)
     if (semaphore.isEmpty) semaphores.delete(key)
     else semaphores.set(key, semaphore)
+    changes.notify(key)
     return result
   }
 
@@ -44,14 +48,17 @@ const make = (): DistributedSemaphoreBacking => {
     semaphore: Semaphore,
     contender: Contender,
     ttl: Duration.Duration,
+    asked: number,
     now: bigint
   ): Acquired | Waiting => {
     const fencingToken = FencingToken(contender.token)
-    if (semaphore.holds(contender)) return { _tag: "Acquired", fencingToken }
+    const smallest = semaphore.smallestLimit(contender.limit)
+    const limit = smallest < asked ? smallest : undefined
+    if (semaphore.holds(contender)) return { _tag: "Acquired", fencingToken, limit }
     const position = semaphore.position(contender)
     const bounds = [nanos(ttl) / 3n, semaphore.nextExpiry() - now, ...position === 0 ? [second] : []]
     const retryAfter = Duration.nanos(bounds.reduce((a, b) => a < b ? a : b))
-    return { _tag: "Waiting", fencingToken, position, retryAfter }
+    return { _tag: "Waiting", fencingToken, position, retryAfter, limit }
   }
 
   const refreshAll = (requests: ReadonlyArray<RefreshRequest>, now: bigint) => {
@@ -62,9 +69,10 @@ const make = (): DistributedSemaphoreBacking => {
         return { semaphore, own }
       })
     )
-    return found.map(({ own, semaphore }, index) =>
-      own !== undefined && answer(semaphore, own, requests[index]!.ttl, now)
-    )
+    return found.map(({ own, semaphore }, index) => {
+      const { limit, ttl } = requests[index]!
+      return own !== undefined && answer(semaphore, own, ttl, limit, now)
+    })
   }
 
   const look = (key: string) =>
@@ -77,16 +85,21 @@ const make = (): DistributedSemaphoreBacking => {
 
   return DistributedSemaphoreBacking.of({
     tryAcquire: (key, holderId, ttl, limit, permits, options) =>
-      atNow((now) =>
+      atNow((now, clock) =>
         operate(key, now, (semaphore) => {
-          const request = { id: holderId, permits, limit, expiry: now + nanos(ttl) }
+          const since = clock.currentTimeMillisUnsafe()
+          const request = { id: holderId, permits, limit, since, expiry: now + nanos(ttl) }
           const contender = semaphore.ask(request, () => ++lastToken, options?.queue ?? false)
-          return contender !== undefined && answer(semaphore, contender, ttl, now)
+          return contender !== undefined && answer(semaphore, contender, ttl, limit, now)
         })
       ),
 
     release: (key, holderId, permits, options) =>
-      atNow((now) => operate(key, now, (semaphore) => semaphore.release(holderId, permits, options?.fencingToken))),
+      atNow((now) => {
+        const freed = operate(key, now, (semaphore) => semaphore.release(holderId, permits, options?.fencingToken))
+        if (options?.revoke) revocations.notify("", { key, holderId })
+        return freed
+      }),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
       atNow((now) => refreshAll([{ key, holderId, ttl, limit, permits, ...options }], now)[0]!),
@@ -97,32 +110,69 @@ const make = (): DistributedSemaphoreBacking => {
 
     onPermitsReleased: (key) =>
       Stream.callback<void | FencingToken>((queue) =>
-        Effect.acquireRelease(
-          Effect.sync(() => {
-            const listener = (token: bigint) => void Queue.offerUnsafe(queue, FencingToken(token))
-            listeners.set(key, (listeners.get(key) ?? new Set()).add(listener))
-            Queue.offerUnsafe(queue, undefined)
-            return listener
-          }),
-          (listener) =>
-            Effect.sync(() => {
-              const ofKey = listeners.get(key)
-              if (ofKey?.delete(listener) && ofKey.size === 0) listeners.delete(key)
-            })
+        Effect.andThen(
+          grants.listen(key, (token) => Queue.offerUnsafe(queue, FencingToken(token))),
+          Effect.sync(() => Queue.offerUnsafe(queue, undefined))
         )
+      ),
+
+    onRevoked: Stream.callback<Revocation>((queue) =>
+      revocations.listen("", (event) => Queue.offerUnsafe(queue, event))
+    ),
+
+    onChanged: (key) =>
+      Stream.callback<void>(
+        (queue) => changes.listen(key, () => Queue.offerUnsafe(queue, undefined)),
+        { bufferSize: 1, strategy: "sliding" }
       ),
 
     inspect: (key) =>
       Effect.map(look(key), ({ holders, line, now }): SemaphoreState => {
-        const describe = ({ expiry, id, permits, token }: Contender) => ({
+        const describe = ({ expiry, id, permits, since, token }: Contender) => ({
           identifier: id,
           permits,
           fencingToken: FencingToken(token),
-          remaining: Duration.nanos(expiry - now)
+          remaining: Duration.nanos(expiry - now),
+          owner: defaultOwner,
+          since: DateTime.makeUnsafe(since)
         })
-        return { holders: holders.map(describe), line: line.map(describe) }
-      })
+        return {
+          holders: holders.slice(0, mostListed).map(describe),
+          line: line.slice(0, mostListed).map(describe),
+          holderCount: holders.length,
+          waiterCount: line.length
+        }
+      }),
+
+    keys: Stream.unwrap(atNow((now) => {
+      for (const [key, semaphore] of semaphores) {
+        semaphore.expire(now)
+        if (semaphore.isEmpty) semaphores.delete(key)
+      }
+      return Stream.fromIterable(Array.from(semaphores.keys()))
+    }))
   })
+}
+
+interface Listeners<A> {
+  readonly notify: (key: string, event: A) => void
+  readonly listen: (key: string, listener: (event: A) => void) => Effect.Effect<void, never, Scope.Scope>
+}
+
+const makeListeners = <A>(): Listeners<A> => {
+  const listeners = new Map<string, Set<(event: A) => void>>()
+  return {
+    notify: (key, event) => listeners.get(key)?.forEach((listener) => listener(event)),
+    listen: (key, listener) =>
+      Effect.acquireRelease(
+        Effect.sync(() => void listeners.set(key, (listeners.get(key) ?? new Set()).add(listener))),
+        () =>
+          Effect.sync(() => {
+            const ofKey = listeners.get(key)
+            if (ofKey?.delete(listener) && ofKey.size === 0) listeners.delete(key)
+          })
+      )
+  }
 }
 
 /**

@@ -11,6 +11,8 @@ export interface Contender {
   permits: number
   limit: number
   expiry: bigint
+  /** When it joined the line, in milliseconds of the wall clock. */
+  readonly since: number
   /** Rises along the line. Without gaps, unless somebody left the line from its middle. */
   seat: number
 }
@@ -55,7 +57,7 @@ export class Semaphore {
 
   /** B1 to B3. */
   ask(
-    request: Pick<Contender, "id" | "permits" | "limit" | "expiry">,
+    request: Omit<Contender, "token" | "seat">,
     nextToken: () => bigint,
     queue: boolean
   ): Contender | undefined {
@@ -132,7 +134,7 @@ export class Semaphore {
   }
 
   /** The smallest limit of the holders, and of one that comes after them. */
-  private smallestLimit(limit: number): number {
+  smallestLimit(limit: number): number {
     let smallest = limit
     for (const other of this.limits.keys()) smallest = Math.min(smallest, other)
     return smallest

@@ -224,8 +224,7 @@ const stateOf = (rows: ReadonlyArray<InspectRow>): SemaphoreState => {
     fencingToken: FencingToken(BigInt(token)),
     remaining: Duration.micros(BigInt(micros))
   })
-  return {
-    holders: rows.filter(({ holds }) => holds).map(describe),
-    line: rows.filter(({ holds }) => !holds).map(describe)
-  }
+  const holders = rows.filter(({ holds }) => holds).map(describe)
+  const line = rows.filter(({ holds }) => !holds).map(describe)
+  return { holders, line, holderCount: holders.length, waiterCount: line.length }
 }

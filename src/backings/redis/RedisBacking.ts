@@ -264,7 +264,12 @@ const stateOf = ([, holders, line]: InspectReply): SemaphoreState => {
     fencingToken: token(number),
     remaining: Duration.micros(BigInt(micros))
   })
-  return { holders: holders.map(describe), line: line.map(describe) }
+  return {
+    holders: holders.map(describe),
+    line: line.map(describe),
+    holderCount: holders.length,
+    waiterCount: line.length
+  }
 }
 
 type ContenderState = readonly [id: string, permits: string, token: string, micros: string]

@@ -176,10 +176,9 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
           fencingToken: FencingToken(BigInt(token)),
           remaining: Duration.micros(BigInt(expiry - now))
         })
-        return {
-          holders: contenders.filter(({ granted }) => granted > 0).map(describe),
-          line: contenders.filter(({ granted }) => granted === 0).map(describe)
-        }
+        const holders = contenders.filter(({ granted }) => granted > 0).map(describe)
+        const line = contenders.filter(({ granted }) => granted === 0).map(describe)
+        return { holders, line, holderCount: holders.length, waiterCount: line.length }
       })
   })
 })

@@ -34,6 +34,7 @@ export class Contender {
   readonly config: ResolvedConfig
   readonly request: Request
   readonly name: Name
+  readonly began: number
   token: FencingToken | undefined
   /** When the last request that may have given or extended something was sent. */
   sent = Number.NEGATIVE_INFINITY
@@ -68,6 +69,7 @@ export class Contender {
     this.keeper = keeper
     this.config = config
     this.request = request
+    this.began = keeper.now()
     this.name = new Name(keeper.backing, config.key, request.identifier, () => this.takenBack())
   }
 
@@ -103,9 +105,10 @@ export class Contender {
     this.stay(answer)
   }
 
-  /** Asks the store at once whether the place has been granted. */
+  /** Asks the store at once whether the place has been granted, or the hold revoked. */
   look(): void {
-    if (this.onTurn === undefined) return
+    const mayLook = this.onTurn !== undefined || this.isHeld && this.isKeptAlive
+    if (!mayLook) return
     if (this.renewing !== undefined) this.lookAgain = true
     else this.renewIn(0)
   }
@@ -127,7 +130,13 @@ export class Contender {
     this.deadline = this.renewed + this.config.leaseMillis
     this.due = this.isKeptAlive ? this.renewed + interval : Number.POSITIVE_INFINITY
     this.slack = interval * slackRatio
+    if (this.lookAgain && this.isKeptAlive) this.due = this.keeper.now()
+    this.lookAgain = false
     this.keeper.keep(this)
+  }
+
+  private get isHeld(): boolean {
+    return this.deadline < Number.POSITIVE_INFINITY
   }
 
   /** Stops refreshing the hold. It lasts until its lease is over. */
@@ -168,7 +177,7 @@ export class Contender {
 
   /** Another acquisition has given back the hold that both of them shared. */
   private takenBack(): void {
-    if (this.deadline < Number.POSITIVE_INFINITY) return this.lose("revoked")
+    if (this.isHeld) return this.lose("revoked")
     this.mustStartOver = true
     if (this.onTurn !== undefined) this.turn(Exit.succeed("gone"))
   }
@@ -274,7 +283,7 @@ export class Contender {
   private turn(turn: Turn): void {
     const onTurn = this.onTurn!
     this.onTurn = undefined
-    if (this.deadline === Number.POSITIVE_INFINITY) this.keeper.drop(this)
+    if (!this.isHeld) this.keeper.drop(this)
     onTurn(turn)
   }
 

@@ -5,7 +5,7 @@
  * ends the holds whose lease is over, and rings alarms. A sleep that is no longer needed is not cut short, so a hold that comes and
  * goes arms no timer.
  */
-import { Clock, Context, Duration, Effect, Exit, Fiber } from "effect"
+import { Clock, Context, Duration, Effect, Exit, Fiber, Stream } from "effect"
 import type { DistributedSemaphoreBacking, SemaphoreBackingError } from "../Backing.ts"
 import { start } from "./attempt.ts"
 import { inBackground } from "./background.ts"
@@ -17,6 +17,9 @@ import * as Time from "./time.ts"
 
 /** A suspended machine stops timers too. After it wakes up, a loss is noticed within this time. */
 const longestSleepMillis = 1000
+
+/** Revocations are heard once something is kept for longer than this, so that shorter holds need no subscription. */
+const lastingMillis = 1000
 
 /** Timers and clocks do not agree to the microsecond. */
 const epsilonMillis = 0.01
@@ -35,6 +38,9 @@ export class Keeper {
   readonly context: Context.Context<never>
   private readonly contenders = new Set<Contender>()
   private readonly alarms = new Set<Alarm>()
+  /** Listens for revocations. */
+  private revocations: Fiber.Fiber<void> | undefined
+  private readonly limitsMet = new Set<string>()
   /** It is over if the keeper wakes in this turn of the event loop. */
   private sleep: { readonly until: number; readonly isOver: boolean; readonly fiber: Fiber.Fiber<void> } | undefined
 
@@ -86,6 +92,34 @@ export class Keeper {
     this.contenders.delete(contender)
   }
 
+  /** Somebody has revoked a hold or a place. */
+  revoked(key: string, identifier: string): void {
+    for (const contender of this.contenders) {
+      if (contender.config.key === key && contender.request.identifier === identifier) contender.look()
+    }
+  }
+
+  /** Warns once that another limit than that of the config counts. */
+  meetLimit(key: string, own: number, other: number): void {
+    const met = `${own} ${other} ${key}`
+    if (this.limitsMet.has(met)) return
+    this.limitsMet.add(met)
+    this.run(Effect.logWarning(`The limit of "${key}" is ${own} here, but ${other} elsewhere: the smaller one counts`))
+  }
+
+  /** Listens for revocations, or stops. */
+  private listen(lasts: boolean): void {
+    const { onRevoked } = this.backing
+    if (lasts && onRevoked !== undefined) {
+      this.revocations ??= this.run(Effect.ignoreCause(
+        Stream.runForEach(onRevoked, ({ holderId, key }) => Effect.sync(() => this.revoked(key, holderId)))
+      ))
+    } else if (this.contenders.size === 0) {
+      this.revocations?.interruptUnsafe()
+      this.revocations = undefined
+    }
+  }
+
   private wakeBy(due: number): void {
     const now = this.now()
     const { sleep } = this
@@ -109,11 +143,14 @@ export class Keeper {
       alarm.ring()
     }
     let somethingIsDue = false
+    let somethingLasts = false
     for (const contender of this.contenders) {
+      if (contender.began + lastingMillis <= now) somethingLasts = true
       if (contender.deadline <= now) contender.runOut()
       else if (contender.isDue(now)) somethingIsDue = true
     }
     if (somethingIsDue) this.renew(Array.from(this.contenders).filter((contender) => contender.isNearlyDue(now)))
+    this.listen(somethingLasts)
 
     let next = Number.POSITIVE_INFINITY
     for (const alarm of this.alarms) next = Math.min(next, alarm.due)

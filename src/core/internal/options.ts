@@ -77,6 +77,10 @@ export const resolveConfig = (key: string, config: DistributedSemaphoreConfig): 
   }
 }
 
+export const checkIdentifier = (identifier: string): void => {
+  if (!isName(identifier)) refuse("identifier", identifier, "a non-empty string")
+}
+
 export const resolveRequest = (limit: number, permits: number, options: AcquireOptions = {}): Request => {
   if (!isCount(permits)) refuse("permits", permits, "a positive integer")
   if (permits > limit) refuse("permits", permits, `at most the limit of ${limit}`)
@@ -84,6 +88,6 @@ export const resolveRequest = (limit: number, permits: number, options: AcquireO
   if (acquiredExternally && identifier === undefined) {
     refuse("identifier", identifier, "given with acquiredExternally: it names the hold")
   }
-  if (identifier !== undefined && !isName(identifier)) refuse("identifier", identifier, "a non-empty string")
+  if (identifier !== undefined) checkIdentifier(identifier)
   return { identifier: identifier ?? crypto.randomUUID(), permits, acquiredExternally }
 }

@@ -33,7 +33,7 @@ const question = (
   name: "tryAcquire" | "refresh",
   operation: () => Effect.Effect<Answer, SemaphoreBackingError>
 ): Effect.Effect<Answer, SemaphoreBackingError> => {
-  const { config: { attemptLimit: limit, backingFailureRetryPolicy }, keeper } = contender
+  const { config, config: { attemptLimit: limit, backingFailureRetryPolicy }, keeper } = contender
   const attempt = Effect.suspend(() => {
     const sent = contender.sent = keeper.now()
     return Effect.map(
@@ -43,7 +43,10 @@ const question = (
       }),
       (answer) => {
         contender.renewed = sent
-        if (typeof answer === "object") contender.token = answer.fencingToken
+        if (typeof answer === "object") {
+          contender.token = answer.fencingToken
+          if (answer.limit !== undefined) keeper.meetLimit(config.key, config.limit, answer.limit)
+        }
         return answer
       }
     )

@@ -67,7 +67,8 @@ export const withTokens = (memory: Backing, change: (token: bigint) => bigint): 
     tryAcquire: (...args) => Effect.map(memory.tryAcquire(...args), changed),
     refresh: (...args) => Effect.map(memory.refresh(...args), changed),
     inspect: (key) =>
-      Effect.map(memory.inspect!(key), ({ holders, line }) => ({
+      Effect.map(memory.inspect!(key), ({ holders, line, ...counts }) => ({
+        ...counts,
         holders: holders.map((one) => ({ ...one, fencingToken: FencingToken(change(one.fencingToken)) })),
         line: line.map((one) => ({ ...one, fencingToken: FencingToken(change(one.fencingToken!)) }))
       }))

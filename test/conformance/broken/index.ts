@@ -10,6 +10,7 @@ import * as Line from "./line.ts"
 import * as Looks from "./looks.ts"
 import * as Names from "./names.ts"
 import * as Notifications from "./notifications.ts"
+import * as Operators from "./operators.ts"
 import * as Refresh from "./refresh.ts"
 import * as Release from "./release.ts"
 import * as Repetition from "./repetition.ts"
@@ -24,6 +25,7 @@ export const brokenBackings: ReadonlyArray<Broken> = [
   ...Refresh.backings,
   ...Expiry.backings,
   ...Looks.backings,
+  ...Operators.backings,
   ...Notifications.backings,
   ...Names.backings,
   ...Concurrency.backings,

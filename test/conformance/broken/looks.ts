@@ -21,7 +21,8 @@ export const backings = [
 
   broken("B10: inspect shows the time left of holds and places", "shows half of the time left", (memory) => ({
     inspect: (key) =>
-      Effect.map(memory.inspect!(key), ({ holders, line }) => ({
+      Effect.map(memory.inspect!(key), ({ holders, line, ...counts }) => ({
+        ...counts,
         holders: holders.map((holder) => ({ ...holder, remaining: Duration.divideUnsafe(holder.remaining, 2) })),
         line
       }))

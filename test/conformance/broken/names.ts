@@ -33,7 +33,8 @@ export const backings = [
     "shows identifiers without blanks around them",
     (memory) => ({
       inspect: (key) =>
-        Effect.map(memory.inspect!(key), ({ holders, line }) => ({
+        Effect.map(memory.inspect!(key), ({ holders, line, ...counts }) => ({
+          ...counts,
           holders: holders.map((holder) => ({ ...holder, identifier: holder.identifier.trim() })),
           line
         }))

@@ -167,10 +167,9 @@ const makeBacking = (make: () => Plain): DistributedSemaphoreBacking => {
           remaining: Duration.nanos(expiry - now)
         })
         const shown = of(key).shown(now)
-        return {
-          holders: shown.filter(({ holds }) => holds).map(describe),
-          line: shown.filter(({ holds }) => !holds).map(describe)
-        }
+        const holders = shown.filter(({ holds }) => holds).map(describe)
+        const line = shown.filter(({ holds }) => !holds).map(describe)
+        return { holders, line, holderCount: holders.length, waiterCount: line.length }
       }),
     onPermitsReleased: (key) =>
       Stream.callback<void | FencingToken>((queue) =>

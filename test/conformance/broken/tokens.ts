@@ -37,7 +37,8 @@ export const backings = [
     "shows holders by name",
     (memory) => ({
       inspect: (key) =>
-        Effect.map(memory.inspect!(key), ({ holders, line }) => ({
+        Effect.map(memory.inspect!(key), ({ holders, line, ...counts }) => ({
+          ...counts,
           holders: holders.toSorted((a, b) => a.identifier < b.identifier ? -1 : 1),
           line
         }))

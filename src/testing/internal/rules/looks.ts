@@ -25,7 +25,11 @@ export const cases = [
     ({ options, semaphore }) =>
       Effect.gen(function*() {
         const { acquires, count, inspect, key } = semaphore(3)
-        equal(yield* inspect, { holders: [], line: [] }, `what is known of ${key}, which nobody has used`)
+        equal(
+          yield* inspect,
+          { holders: [], line: [], holderCount: 0, waiterCount: 0 },
+          `what is known of ${key}, which nobody has used`
+        )
         yield* acquires("a", 2)
         yield* acquires("b", 1)
         if (options.has("queue")) yield* semaphore(3, key).waits("c", 2)

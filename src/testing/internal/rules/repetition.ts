@@ -117,10 +117,18 @@ export const cases = [
         const { acquires, inspect, key, releases } = semaphore(2)
         yield* acquires("a", 2)
         yield* releases("a", 2)
-        equal(yield* inspect, { holders: [], line: [] }, `what is known of ${key} after the release`)
+        equal(
+          yield* inspect,
+          { holders: [], line: [], holderCount: 0, waiterCount: 0 },
+          `what is known of ${key} after the release`
+        )
         yield* acquires("a", 2, short)
         yield* expire(short)
-        equal(yield* inspect, { holders: [], line: [] }, `what is known of ${key} after expiry`)
+        equal(
+          yield* inspect,
+          { holders: [], line: [], holderCount: 0, waiterCount: 0 },
+          `what is known of ${key} after expiry`
+        )
       })
   ),
 

@@ -1,0 +1,28 @@
+/** What a key looks like, again and again. */
+import { Stream } from "effect"
+import type { Effect } from "effect"
+import type { ContenderState, SemaphoreState } from "../Backing.ts"
+
+/** How often to look, besides when the store says that something may have changed: it does not notify of everything. */
+const interval = "1 second"
+
+/** Snapshots that differ, each in who holds and who waits. */
+export const snapshots = <E>(
+  inspect: Effect.Effect<SemaphoreState, E>,
+  onChanged: Stream.Stream<void> = Stream.empty
+): Stream.Stream<SemaphoreState, E> =>
+  Stream.merge(Stream.tick(interval), onChanged).pipe(
+    Stream.buffer({ capacity: 1, strategy: "sliding" }),
+    Stream.mapEffect(() => inspect),
+    Stream.changesWith((a, b) =>
+      a.holderCount === b.holderCount && a.waiterCount === b.waiterCount &&
+      areSame(a.holders, b.holders) && areSame(a.line, b.line)
+    )
+  )
+
+const areSame = (a: ReadonlyArray<ContenderState>, b: ReadonlyArray<ContenderState>): boolean =>
+  a.length === b.length && a.every((contender, index) => isSame(contender, b[index]!))
+
+/** The time left does not count: it changes all the time. */
+const isSame = (a: ContenderState, b: ContenderState): boolean =>
+  a.identifier === b.identifier && a.fencingToken === b.fencingToken && a.permits === b.permits && a.owner === b.owner
