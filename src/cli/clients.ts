@@ -71,9 +71,13 @@ export const postgres = async (url: string, { schema, ...options }: ClientOption
   )
 }
 
+/** The host may be an IPv6 address in brackets. */
+const hostAndPort = /^(\[[\da-f:.]+\]|[^\s:[\]]+)(:\d+)?$/i
+
 export const etcd = async (url: string, options: ClientOptions) => {
   const [, scheme, credentials, addresses] = /^(etcds?):\/\/(?:(.*)@)?([^/@?#]+)\/?$/.exec(url) ?? []
-  if (addresses === undefined) {
+  const hosts = addresses?.split(",") ?? []
+  if (hosts.length === 0 || !hosts.every((host) => hostAndPort.test(host))) {
     throw exit("misuse", "The store's URL is broken. This is one: etcd://host:2379,host2:2379")
   }
   const [{ Etcd3 }, { EtcdBacking }] = await Promise.all([import("etcd3"), import("../backings/etcd/index.ts")])
@@ -84,8 +88,8 @@ export const etcd = async (url: string, options: ClientOptions) => {
   const client = Effect.acquireRelease(
     Effect.sync(() =>
       new Etcd3({
-        hosts: addresses.split(",").map((address) =>
-          `${scheme === "etcds" ? "https" : "http"}://${/:\d+$/.test(address) ? address : `${address}:2379`}`
+        hosts: hosts.map((host) =>
+          `${scheme === "etcds" ? "https" : "http"}://${/:\d+$/.test(host) ? host : `${host}:2379`}`
         ),
         // Its circuit breaker would refuse calls for seconds after the server is back.
         faultHandling: { host: () => noop },

@@ -1,6 +1,6 @@
 /** `run`: holds permits while a command runs. */
 import { Duration, Effect, Option } from "effect"
-import { Argument, Command, Flag } from "effect/cli"
+import { Argument, CliError, Command, Flag } from "effect/cli"
 import * as DistributedSemaphore from "../core/DistributedSemaphore.ts"
 import { Lease } from "../core/Lease.ts"
 import * as Supervised from "./command.ts"
@@ -57,7 +57,6 @@ export const run = Command.make(
     if (process.platform === "win32") {
       return yield* exit("misuse", "run needs process groups, which Windows does not have")
     }
-    if (noWait && Option.isSome(timeout)) return yield* exit("misuse", "Give --timeout or --no-wait, not both")
 
     // A store that can't be reached at all is no reason to wait.
     yield* Effect.flatMap(lookAt(key), ({ currentCount }) => currentCount)
@@ -101,6 +100,11 @@ export const run = Command.make(
     if (code !== 0) return yield* new Exit({ code, message: "" })
   })
 ).pipe(
+  Command.validate(({ noWait, timeout }) =>
+    noWait && Option.isSome(timeout)
+      ? Effect.fail(new CliError.UserError({ cause: undefined, userMessage: "Give --timeout or --no-wait, not both" }))
+      : Effect.void
+  ),
   Command.withDescription(
     `Run a command while holding permits. Its exit code is that of the command, which finds FENCING_TOKEN,
   LOCK_KEY and LOCK_IDENTIFIER in its environment. Signals are passed on. If the permits are lost, the

@@ -40,7 +40,8 @@ const live = Effect.fnUntraced(
     let trouble = ""
 
     const draw = Effect.gen(function*() {
-      const rows = yield* terminal.rows
+      // A terminal may not know its size.
+      const rows = (yield* terminal.rows) || 24
       const passedMillis = shown && performance.now() - shown.at
       const table = shown ? describe(key, shown.state, { most: Math.max(1, rows - 12), passedMillis }) : [`${key}: …`]
       const lines = [`${clock()}Z  ${table[0]}`, "", ...table.slice(1).map(paint), "", ...news.lines]

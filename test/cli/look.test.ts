@@ -1,0 +1,126 @@
+/** What an operator sees: `look`, `watch` and `ls`. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Exit, Layer, Scope } from "effect"
+import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
+import { DistributedSemaphore } from "../../src/index.ts"
+import * as Sqlite from "../utils/sqlite.ts"
+import { until } from "../utils/until.ts"
+import * as Program from "./program.ts"
+
+/** Two hold, with three of three permits, and one waits. */
+const crowd = (key: string) =>
+  Effect.gen(function*() {
+    const filename = yield* Sqlite.filename
+    const context = yield* Layer.build(SqliteBacking.layer({ filename }))
+    const semaphore = yield* Effect.provideContext(DistributedSemaphore.make(key, { limit: 3 }), context)
+    const first = yield* Scope.make()
+    yield* Effect.addFinalizer(() => Scope.close(first, Exit.void))
+    yield* Scope.provide(semaphore.take(2, { identifier: "first" }), first)
+    yield* semaphore.take(1, { identifier: "second" })
+    yield* Effect.forkScoped(semaphore.take(2, { identifier: "third" }))
+    yield* until(Effect.map(semaphore.inspect, ({ waiterCount }) => waiterCount === 1))
+    return { store: `sqlite:${filename}`, semaphore, leave: Scope.close(first, Exit.void) }
+  })
+
+const tokens = ({ inspect }: DistributedSemaphore.DistributedSemaphore) =>
+  Effect.map(inspect, ({ holders, line }) => [...holders, ...line].map(({ fencingToken }) => String(fencingToken)))
+
+describe("look", () => {
+  it.live("lists holders and waiters, as a table and as JSON", () =>
+    Effect.gen(function*() {
+      const { semaphore, store } = yield* crowd("key")
+      const [one, two, three] = yield* tokens(semaphore)
+      const table = yield* Program.run(["look", "key"], { store })
+      expect([table.code, table.stderr]).toEqual([0, ""])
+      const [summary, header, ...rows] = table.stdout.trimEnd().split("\n")
+      expect(summary).toBe("key: 2 holders, with 3 permits; 1 waiting")
+      expect(header!.trim().split(/\s+/)).toEqual(["IDENTIFIER", "PERMITS", "TOKEN", "LEFT", "OWNER", "SINCE"])
+      expect(rows.map((row) => row.split(/\s+/).slice(0, 4))).toEqual([
+        ["holds", "first", "2", one],
+        ["holds", "second", "1", two],
+        ["waits", "third", "2", three]
+      ])
+
+      const json = JSON.parse((yield* Program.run(["look", "key", "--json"], { store })).stdout)
+      expect(json).toMatchObject({
+        key: "key",
+        holderCount: 2,
+        waiterCount: 1,
+        holders: [{ identifier: "first", permits: 2, fencingToken: one }, { identifier: "second", fencingToken: two }],
+        line: [{ identifier: "third", permits: 2, fencingToken: three }]
+      })
+      expect(json.holders[0].remainingMillis).toBeGreaterThan(0)
+    }))
+
+  it.live("shows control characters of a name, and does not obey them", () =>
+    Effect.gen(function*() {
+      const { store } = yield* crowd("red\x1b[31m\n")
+      const { stdout } = yield* Program.run(["look", "red\x1b[31m\n"], { store })
+      expect(stdout).toContain("red\\u{1b}[31m\\u{a}: 2 holders")
+      expect(stdout).not.toContain("\x1b")
+    }))
+
+  it.live("says that there is nobody", () =>
+    Effect.gen(function*() {
+      const { store } = yield* crowd("key")
+      expect(yield* Program.run(["look", "other"], { store })).toEqual({
+        code: 0,
+        stdout: "other: 0 holders; 0 waiting\n",
+        stderr: ""
+      })
+    }))
+})
+
+describe("revoke", () => {
+  it.live("takes a place in line away, and knows when there is nobody", () =>
+    Effect.gen(function*() {
+      const { semaphore, store } = yield* crowd("key")
+      const before = yield* tokens(semaphore)
+      const { code, stdout } = yield* Program.run(["revoke", "key", "third"], { store })
+      expect([code, stdout]).toEqual([0, expect.stringContaining("Revoked the place in line of \"third\" of \"key\"")])
+      // It joins the end of the line again.
+      yield* until(Effect.map(tokens(semaphore), (after) => after.length === 3 && after[2] !== before[2]), "20 seconds")
+      const nobody = yield* Program.run(["revoke", "key", "fourth"], { store })
+      expect([nobody.code, nobody.stderr]).toEqual([
+        1,
+        "effect-distributed-lock: There is no holder and no waiter \"fourth\" of \"key\"\n"
+      ])
+    }))
+})
+
+describe("watch", () => {
+  it.live("writes each change to a pipe", () =>
+    Effect.gen(function*() {
+      const { leave, store } = yield* crowd("key")
+      const watching = yield* Program.start(["watch", "key"], { store })
+      const sees = (text: string) => until(Effect.sync(() => watching.output.stdout.includes(text)), "20 seconds")
+      yield* sees("2 holders, with 3 permits; 1 waiting")
+      yield* leave
+      yield* sees("2 holders, with 3 permits; 0 waiting")
+      watching.child.kill("SIGTERM")
+      expect(yield* watching.ended).toBe(143)
+    }))
+
+  it.live("draws a terminal until q is pressed, and leaves it as it was", () =>
+    Effect.gen(function*() {
+      const { leave, store } = yield* crowd("key")
+      const watching = yield* Program.startInTerminal(["watch", "key"], { store })
+      const sees = (text: string) => until(Effect.sync(() => watching.output.stdout.includes(text)), "20 seconds")
+      yield* sees("waits  third")
+      yield* leave
+      yield* sees("first holds no more")
+      yield* sees("third holds, token")
+      watching.child.stdin!.write("q")
+      expect(yield* watching.ended).toBe(0)
+      expect(watching.output.stdout).toMatch(/^\x1b\[\?1049h.*\x1b\[\?1049l/s)
+    }))
+})
+
+it.live("help and completions name every command and flag", () =>
+  Effect.gen(function*() {
+    const help = yield* Program.run(["--help"])
+    expect(help.code).toBe(0)
+    for (const command of ["run", "look", "watch", "revoke", "ls"]) expect(help.stdout).toContain(command)
+    const { stdout } = yield* Program.run(["--completions", "bash"])
+    for (const flag of ["--no-wait", "--timeout", "--store", "--json"]) expect(stdout).toContain(flag)
+  }))
