@@ -68,8 +68,8 @@ export const faults: ReadonlyArray<Planted> = [
     178,
     "lets the failure of a batch end its other entries",
     "keeper.ts",
-    "          else contender.failed(Exit.failCause(exit.cause))",
-    "          else if (group.length > 1) contender.runOut()\n          else contender.failed(Exit.failCause(exit.cause))"
+    "        if (parts.length > 1) return parts.forEach((part) => this.renewTogether(part))",
+    "        if (parts.length > 1) return group.forEach((contender) => contender.runOut())"
   ),
   planted(
     32,

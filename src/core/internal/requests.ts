@@ -35,7 +35,8 @@ const question = (
 ): Effect.Effect<Answer, SemaphoreBackingError> => {
   const { config, config: { attemptLimit: limit, backingFailureRetryPolicy }, keeper } = contender
   const attempt = Effect.suspend(() => {
-    const sent = contender.sent = keeper.now()
+    const sent = keeper.now()
+    contender.sends(sent)
     return Effect.map(
       Attempt.run(keeper, { name, operation, limit }, (fiber) => {
         // A late refresh creates nothing (B5).
