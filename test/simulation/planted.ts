@@ -37,7 +37,7 @@ export const faults: ReadonlyArray<Planted> = [
     "  name.giveBack()"
   ),
   planted(
-    32,
+    17_767,
     "releases without a token",
     "requests.ts",
     "backing.release(key, identifier, permits, { fencingToken: token })",
@@ -110,7 +110,7 @@ export const faults: ReadonlyArray<Planted> = [
     77,
     "trusts a monotonic clock that stood still",
     "time.ts",
-    "return millis + suspended",
+    "return millis + time.missed",
     "return millis"
   ),
   planted(
