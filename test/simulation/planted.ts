@@ -145,7 +145,7 @@ export const faults: ReadonlyArray<Planted> = [
     3560,
     "waits for a timer that stood still with the machine",
     "keeper.ts",
-    "sleep.until === first && now < first)) return",
+    "sleep.until === first && !isLate)) return",
     "sleep.until === first)) return"
   )
 ]
