@@ -26,6 +26,8 @@ type Template = Omit<Row, "store" | "medium" | "shown"> & { readonly shown?: boo
 
 interface Sizes {
   readonly cycleMillis: number
+  /** How long a process runs before it is measured: a program that runs for long runs compiled code. */
+  readonly warmMillis: number
   readonly drains: ReadonlyArray<number>
   readonly loops: ReadonlyArray<number>
   readonly capMillis: number
@@ -48,6 +50,7 @@ interface Sizes {
 const sizesOf: Readonly<Record<Form, Sizes>> = {
   smoke: {
     cycleMillis: 30,
+    warmMillis: 10,
     drains: [5],
     loops: [4],
     capMillis: 5000,
@@ -68,6 +71,7 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
   },
   short: {
     cycleMillis: 600,
+    warmMillis: 1500,
     drains: [100],
     loops: [100],
     capMillis: 3000,
@@ -87,6 +91,7 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
   },
   full: {
     cycleMillis: 1500,
+    warmMillis: 3000,
     drains: [10, 100, 1000, 10_000],
     loops: [10, 100, 1000],
     capMillis: 15_000,
@@ -112,6 +117,7 @@ const repetitions = (form: Form, waiters: number) =>
 
 const templates = (form: Form): ReadonlyArray<Template> => {
   const sizes = sizesOf[form]
+  const { warmMillis } = sizes
   const fast = ["rate", "cpu"] as const
   const idle = ["requests"] as const
   const cyclesOf = { scenario: "cycle", operation: "cycle", compared: fast, shown: true } as const
@@ -120,13 +126,13 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       ...cyclesOf,
       label: "A. Cycles, one after another",
       size: 1,
-      parameters: { callers: 1, millis: sizes.cycleMillis }
+      parameters: { callers: 1, millis: sizes.cycleMillis, warmMillis }
     },
     {
       ...cyclesOf,
       label: "A. Cycles, 64 callers on 64 keys",
       size: 64,
-      parameters: { callers: 64, millis: sizes.cycleMillis }
+      parameters: { callers: 64, millis: sizes.cycleMillis, warmMillis }
     },
     ...sizes.drains.map((waiters): Template => ({
       scenario: "drain",
@@ -135,7 +141,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       compared: fast,
       size: waiters,
       shown: true,
-      parameters: { waiters, capMillis: sizes.capMillis, repetitions: repetitions(form, waiters) }
+      parameters: { waiters, capMillis: sizes.capMillis, repetitions: repetitions(form, waiters), warmMillis }
     })),
     ...sizes.loops.map((callers): Template => ({
       scenario: "loop",
@@ -144,7 +150,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       compared: fast,
       size: callers,
       shown: callers === 100,
-      parameters: { callers, millis: sizes.loopMillis }
+      parameters: { callers, millis: sizes.loopMillis, warmMillis }
     })),
     {
       scenario: "mixed",
@@ -188,7 +194,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: ["p50"],
       size: permits,
-      parameters: { permits, millis: sizes.cycleMillis / 2 }
+      parameters: { permits, millis: sizes.cycleMillis / 2, warmMillis }
     })),
     ...sizes.holders.map((holders): Template => ({
       scenario: "holders",
@@ -196,7 +202,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: ["p50"],
       size: holders,
-      parameters: { holders, millis: sizes.cycleMillis / 2 }
+      parameters: { holders, millis: sizes.cycleMillis / 2, warmMillis }
     })),
     ...sizes.keys.map((keys): Template => ({
       scenario: "keys",
@@ -204,7 +210,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: fast,
       size: keys,
-      parameters: { callers: 64, keys, millis: sizes.cycleMillis }
+      parameters: { callers: 64, keys, millis: sizes.cycleMillis, warmMillis }
     })),
     {
       scenario: "processes",

@@ -28,7 +28,7 @@ export const cycle: Scenario = async ({ counters, key, number, open }) => {
   const callers = number("callers")
   const client = await open({ callers })
   const keyOf = (caller: number) => `${key}-${caller}`
-  await cycles(client, keyOf, callers, number("millis") / 3)
+  await cycles(client, keyOf, callers, number("warmMillis"))
   const meter = await start(counters)
   const took = await cycles(client, keyOf, callers, number("millis"))
   return { measures: { ...await meter.stop(took.length), ...latencies(took) } }
@@ -40,7 +40,7 @@ export const keys: Scenario = async ({ counters, key, number, open }) => {
   const client = await open({ callers })
   let asked = 0
   const keyOf = () => `${key}-${asked++ % number("keys")}`
-  await cycles(client, (caller) => `${key}-warm-${caller}`, callers, number("millis") / 3)
+  await cycles(client, (caller) => `${key}-warm-${caller}`, callers, number("warmMillis"))
   const meter = await start(counters)
   const took = await cycles(client, keyOf, callers, number("millis"))
   return { measures: { ...await meter.stop(took.length), ...latencies(took) } }

@@ -45,19 +45,32 @@ describe("a refreshAll that", () => {
     )
   }
 
+  const impatiently = { backingFailureRetryPolicy: Schedule.recurs(0) }
+
+  test(
+    "fails ends no hold whose own refresh succeeds, even under a policy that repeats nothing",
+    () => ({ refreshAll: () => Effect.fail(FakeBacking.failure("refreshAll")) }),
+    (calls) =>
+      Effect.gen(function*() {
+        const semaphores = yield* Effect.forEach(["a", "b"], (key) => DistributedSemaphore.make(key, impatiently))
+        const kept = yield* Effect.forEach(semaphores, (semaphore) => start(semaphore.withPermits(1)(Effect.never)))
+        yield* TestClock.adjust("10 minutes")
+        expect(calls.some(({ operation }) => operation === "refreshAll")).toBe(true)
+        expect(kept.map((fiber) => fiber.pollUnsafe())).toEqual([undefined, undefined])
+      })
+  )
+
   let refreshes = 0
   test(
-    "fails is repeated by the policy of each",
+    "fails for the holds of one key is repeated by the policy of each",
     (real) => ({
       refreshAll: (requests) =>
         ++refreshes % 2 === 1 ? Effect.fail(FakeBacking.failure("refreshAll")) : real.refreshAll!(requests)
     }),
     () =>
       Effect.gen(function*() {
-        const patient = yield* DistributedSemaphore.make("patient")
-        const impatient = yield* DistributedSemaphore.make("impatient", {
-          backingFailureRetryPolicy: Schedule.recurs(0)
-        })
+        const patient = yield* DistributedSemaphore.make("key", { limit: 2 })
+        const impatient = yield* DistributedSemaphore.make("key", { limit: 2, ...impatiently })
         const kept = yield* start(patient.withPermits(1)(Effect.never))
         const ended = yield* start(Effect.flip(impatient.withPermits(1)(Effect.never)))
         yield* TestClock.adjust("10 minutes")

@@ -37,7 +37,7 @@ export const faults: ReadonlyArray<Planted> = [
     "  name.giveBack()"
   ),
   planted(
-    32,
+    17_767,
     "releases without a token",
     "requests.ts",
     "backing.release(key, identifier, permits, { fencingToken: token })",
@@ -68,8 +68,8 @@ export const faults: ReadonlyArray<Planted> = [
     178,
     "lets the failure of a batch end its other entries",
     "keeper.ts",
-    "          else contender.failed(Exit.failCause(exit.cause))",
-    "          else if (group.length > 1) contender.runOut()\n          else contender.failed(Exit.failCause(exit.cause))"
+    "        if (parts.length > 1) return parts.forEach((part) => this.renewTogether(part))",
+    "        if (parts.length > 1) return group.forEach((contender) => contender.runOut())"
   ),
   planted(
     32,
@@ -110,7 +110,7 @@ export const faults: ReadonlyArray<Planted> = [
     77,
     "trusts a monotonic clock that stood still",
     "time.ts",
-    "return millis + suspended",
+    "return millis + time.missed",
     "return millis"
   ),
   planted(
@@ -145,7 +145,7 @@ export const faults: ReadonlyArray<Planted> = [
     3560,
     "waits for a timer that stood still with the machine",
     "keeper.ts",
-    "sleep.until === first && now < first)) return",
+    "sleep.until === first && !isLate)) return",
     "sleep.until === first)) return"
   )
 ]

@@ -12,5 +12,10 @@ export const seeds: ReadonlyArray<readonly [seed: string, found: string]> = [
   [
     "1085078",
     "A release was repeated after the lease was over, because the machine had been suspended during the pause before."
-  ]
+  ],
+  ["41794860854", "A release that was never answered was released after, and freed the next hold of its identifier."],
+  ["1795928605348", "An identifier was free a moment before the store's lease was over."],
+  ["74965217848", "An alarm waited for a timer that had stood still with the machine."],
+  ["1795928682022", "A refresh that failed for one part of the store ended a hold in another."],
+  ["1795928589642", "An identifier was free when the wall clock was set forward, and its release was still under way."]
 ]

@@ -21,7 +21,7 @@ export type Send = <Reply>(
 ) => () => void
 
 export const make = (redis: Redis | Cluster): Send => {
-  const write = oneWritePerTurn(redis)
+  const write = fewWritesPerTurn(redis)
   return ({ args, keys, script: { lua, sha } }, succeed, fail) => {
     let abandoned = false
     write()
@@ -36,23 +36,29 @@ export const make = (redis: Redis | Cluster): Send => {
   }
 }
 
+/** More would keep the server waiting for this process, and then this process for the server: with 64, both are idle half of the time. */
+const mostPerWrite = 16
+
 /**
- * What is sent in one turn of the event loop goes to each server in one write: a system call costs as much as all else about a
- * command. The client's sockets hold back what it writes until the turn ends. So the client treats each command as ever: it keeps
- * their order, and repeats what a Cluster redirects.
+ * What is sent in one turn of the event loop goes to each server in few writes: a system call costs as much as all else about a
+ * command. The client's sockets hold back what it writes until the turn ends, or until it is enough for a write. So the client treats
+ * each command as ever: it keeps their order, and repeats what a Cluster redirects.
  */
-const oneWritePerTurn = (redis: Redis | Cluster): () => void => {
+const fewWritesPerTurn = (redis: Redis | Cluster): () => void => {
   let held: Array<Redis["stream"]> | undefined
+  let commands = 0
   const write = () => {
     for (const stream of held!) stream.uncork()
     held = undefined
   }
   return () => {
-    if (held !== undefined) return
+    if (held !== undefined && commands++ < mostPerWrite) return
+    if (held === undefined) process.nextTick(write)
+    else for (const stream of held) stream.uncork()
     // A client that is not connected has no socket yet.
     held = (redis.isCluster ? (redis as Cluster).nodes() : [redis as Redis])
       .flatMap(({ stream }) => stream ? [stream] : [])
     for (const stream of held) stream.cork()
-    process.nextTick(write)
+    commands = 1
   }
 }

@@ -36,8 +36,9 @@ export class Contender {
   readonly name: Name
   readonly began: number
   token: FencingToken | undefined
-  /** When the last request that may have given or extended something was sent. */
+  /** When the last request that may have given or extended something was sent, and the time that timers had missed by then. */
   sent = Number.NEGATIVE_INFINITY
+  private missed = 0
   /** When the last such request that was answered was sent: the lease counts from here. */
   renewed = Number.NEGATIVE_INFINITY
   /** When the lease is over. */
@@ -198,19 +199,28 @@ export class Contender {
     return () => listeners.delete(listener)
   }
 
+  /** Remembers when it sends a request that may give or extend something. */
+  sends(now: number): void {
+    this.sent = now
+    this.missed = this.keeper.now.missed
+  }
+
   /**
    * When the lease is over in the store, at the latest. The store counts from when a request takes effect: that is at most the time
-   * limit of an attempt after it was sent (B12).
+   * limit of an attempt after it was sent (B12). What timers have missed since then does not count: perhaps only the wall clock was
+   * set forward.
    */
   get expiry(): number {
-    return this.sent + Duration.toMillis(this.config.ttl) + Duration.toMillis(this.config.attemptLimit)
+    const { config: { attemptLimit, ttl }, keeper, missed, sent } = this
+    return sent + Duration.toMillis(ttl) + Duration.toMillis(attemptLimit) + keeper.now.missed - missed
   }
 
   /** Frees the name: at once if nothing can be held any more, otherwise when the lease is over, whatever became of the release. */
   leaveName(): void {
     const left = this.mayHave ? this.expiry - this.keeper.now() : 0
     if (left <= 0) this.name.leave()
-    else this.keeper.setAlarm(left, () => this.name.leave())
+    // An alarm may ring a moment early.
+    else this.keeper.setAlarm(left + 1, () => this.leaveName())
   }
 
   millisLeft(): number {

@@ -41,8 +41,14 @@ export class Keeper {
   /** Listens for revocations. */
   private revocations: Fiber.Fiber<void> | undefined
   private readonly limitsMet = new Set<string>()
-  /** It is over if the keeper wakes in this turn of the event loop. */
-  private sleep: { readonly until: number; readonly isOver: boolean; readonly fiber: Fiber.Fiber<void> } | undefined
+  private sleep: {
+    readonly until: number
+    /** Whether the keeper wakes in this turn of the event loop. */
+    readonly isOver: boolean
+    /** The time that timers had missed when it began. */
+    readonly missed: number
+    readonly fiber: Fiber.Fiber<void>
+  } | undefined
 
   /** The keeper of a backing, and of the clock of the fiber that asks. */
   static readonly of = (backing: DistributedSemaphoreBacking): Effect.Effect<Keeper> =>
@@ -124,14 +130,15 @@ export class Keeper {
     const now = this.now()
     const { sleep } = this
     const first = Math.min(due, sleep?.until ?? Number.POSITIVE_INFINITY)
-    // A timer that is late may have stood still with the machine: it is not waited for.
-    if (sleep !== undefined && (sleep.isOver || sleep.until === first && now < first)) return
+    // A timer that stood still with the machine is late, so nobody waits for it.
+    const isLate = now >= first || sleep?.missed !== this.now.missed
+    if (sleep !== undefined && (sleep.isOver || sleep.until === first && !isLate)) return
     sleep?.fiber.interruptUnsafe()
     const until = Math.min(first, now + longestSleepMillis)
     const isOver = until <= now
     const pause = isOver ? Effect.yieldNow : Effect.sleep(Math.ceil(until - now))
     const fiber = this.run(Effect.andThen(pause, Effect.sync(() => this.wake())))
-    this.sleep = { until, isOver, fiber }
+    this.sleep = { until, isOver, missed: this.now.missed, fiber }
   }
 
   private wake(): void {
@@ -163,25 +170,19 @@ export class Keeper {
    * itself: the part of the store where another key is may be down.
    */
   private renew(due: ReadonlyArray<Contender>): void {
-    const groups = new Map<unknown, Array<Contender>>()
-    for (const contender of due) {
-      const { attemptLimit, key } = contender.config
-      const alone = contender.asksAgain || this.backing.refreshAll === undefined
-      const group = alone
-        ? contender
-        : contender.hasFailed
-        ? key
-        : Math.ceil(Math.log2(Duration.toMillis(attemptLimit)))
-      const members = groups.get(group)
-      if (members === undefined) groups.set(group, [contender])
-      else members.push(contender)
-    }
-    for (const group of groups.values()) this.renewTogether(group)
+    const parts = partsOf(due, (contender) => {
+      if (contender.asksAgain || this.backing.refreshAll === undefined) return contender
+      if (contender.hasFailed) return keyOf(contender)
+      return Math.ceil(Math.log2(Duration.toMillis(contender.config.attemptLimit)))
+    })
+    for (const part of parts) this.renewTogether(part)
   }
 
-  private renewTogether(group: ReadonlyArray<Contender>): void {
+  private renewTogether(contenders: ReadonlyArray<Contender>): void {
     const { backing } = this
-    const [first] = group as [Contender]
+    const group = contenders.filter((contender) => this.keeps(contender))
+    const [first] = group
+    if (first === undefined) return
     const { asksAgain, refreshRequest: { fencingToken, holderId, key, limit, permits, ttl } } = first
     const operation = (): Effect.Effect<ReadonlyArray<Answer>, SemaphoreBackingError> => {
       if (group.length > 1) {
@@ -200,24 +201,40 @@ export class Keeper {
     }
     const limitOfAll = group.map(({ config }) => config.attemptLimit).reduce(Duration.min)
     const now = this.now()
-    for (const contender of group) contender.sent = now
+    for (const contender of group) contender.sends(now)
     const fiber = start(
       this,
       this.context,
       { name: asksAgain ? "tryAcquire" : "refresh", operation, limit: limitOfAll },
       (exit, fiber) => {
         if (Exit.isFailure(exit) && asksAgain) abandon(first, fiber)
-        // One contender's request has caused the defect: ask for each by itself.
-        const alone = group.length > 1 && Exit.hasDies(exit)
+        for (const contender of group) contender.renewing = undefined
+        // One contender's request may have caused a defect, and one key's part of the store a failure.
+        const parts = Exit.isSuccess(exit) ? [] : partsOf(group, Exit.hasDies(exit) ? (contender) => contender : keyOf)
+        if (parts.length > 1) return parts.forEach((part) => this.renewTogether(part))
         for (const [index, contender] of group.entries()) {
-          contender.renewing = undefined
           if (!this.keeps(contender)) continue
-          if (alone) this.renewTogether([contender])
-          else if (Exit.isSuccess(exit)) contender.answered(exit.value[index]!)
+          if (Exit.isSuccess(exit)) contender.answered(exit.value[index]!)
           else contender.failed(Exit.failCause(exit.cause))
         }
       }
     )
     if (fiber.pollUnsafe() === undefined) { for (const contender of group) contender.renewing = fiber }
   }
+}
+
+const keyOf = ({ config: { key } }: Contender) => key
+
+const partsOf = (
+  contenders: ReadonlyArray<Contender>,
+  by: (contender: Contender) => unknown
+): ReadonlyArray<ReadonlyArray<Contender>> => {
+  const parts = new Map<unknown, Array<Contender>>()
+  for (const contender of contenders) {
+    const part = by(contender)
+    const members = parts.get(part)
+    if (members === undefined) parts.set(part, [contender])
+    else members.push(contender)
+  }
+  return Array.from(parts.values())
 }

@@ -35,7 +35,8 @@ const question = (
 ): Effect.Effect<Answer, SemaphoreBackingError> => {
   const { config, config: { attemptLimit: limit, backingFailureRetryPolicy }, keeper } = contender
   const attempt = Effect.suspend(() => {
-    const sent = contender.sent = keeper.now()
+    const sent = keeper.now()
+    contender.sends(sent)
     return Effect.map(
       Attempt.run(keeper, { name, operation, limit }, (fiber) => {
         // A late refresh creates nothing (B5).
@@ -158,7 +159,7 @@ export const giveBack = (contender: Contender, done: () => void): void => {
       contender.mayHave = false
       return end()
     }
-    keeper.run(settled(contender, release(contender, contender.expiry, exit))).addObserver(end)
+    keeper.run(settled(contender, release(contender, exit))).addObserver(end)
   })
 }
 
@@ -170,7 +171,7 @@ const settleAndRelease = (contender: Contender): Effect.Effect<void> => {
     contender,
     Effect.andThen(
       Effect.timeoutOption(Fiber.awaitAll(underWay), attemptLimit),
-      Effect.suspend(() => release(contender, contender.expiry))
+      Effect.suspend(() => release(contender))
     )
   )
 }
@@ -191,13 +192,12 @@ const settled = (contender: Contender, released: Effect.Effect<void, SemaphoreBa
 
 /** A driver that does not answer interruption may let an acquire take effect even now: release what that leaves. */
 const releaseLate = (contender: Contender): Effect.Effect<void, SemaphoreBackingError> =>
-  Fiber.awaitAll(contender.late!).pipe(
-    Effect.andThen(
-      Effect.suspend(() =>
-        Effect.exit(release(contender, contender.keeper.now() + Duration.toMillis(contender.config.ttl)))
-      )
-    ),
-    Effect.flatMap((exit) => contender.late!.size > 0 ? releaseLate(contender) : exit)
+  Effect.andThen(
+    Fiber.awaitAll(contender.late!),
+    Effect.suspend(() => {
+      contender.sends(contender.keeper.now())
+      return release(contender)
+    })
   )
 
 const releaseAttempt = (contender: Contender): Attempt.Attempt<number> => {
@@ -213,10 +213,9 @@ const releaseAttempt = (contender: Contender): Attempt.Attempt<number> => {
 /** Releases, repeatedly until the lease is over: then there is nothing left to release. `made` is the exit of the first attempt. */
 const release = (
   contender: Contender,
-  end: number,
   made?: Exit.Exit<number, SemaphoreBackingError>
 ): Effect.Effect<void, SemaphoreBackingError> => {
-  const { config: { backingFailureRetryPolicy }, keeper } = contender
+  const { config: { backingFailureRetryPolicy }, expiry: end, keeper } = contender
   if (end <= keeper.now()) return Effect.void
   const attempt = Effect.suspend(() =>
     // The pause before it may have been longer than it should, as while the machine was suspended.

@@ -7,6 +7,8 @@ const toleranceMillis = 50
 /** Milliseconds since an arbitrary start. */
 export interface LocalTime {
   (): number
+  /** How much of it no timer has noticed, because timers stood still. */
+  readonly missed: number
 }
 
 /**
@@ -17,12 +19,12 @@ export const make = (clock: Clock.Clock): LocalTime => {
   const monotonic = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   /** By how much the wall clock is ahead of the other, at least, since it was set back last. */
   let ahead = Number.POSITIVE_INFINITY
-  let suspended = 0
-  return () => {
+  const time = Object.assign(() => {
     const millis = monotonic()
     const now = clock.currentTimeMillisUnsafe() - millis
-    if (now > ahead + toleranceMillis) suspended += now - ahead
+    if (now > ahead + toleranceMillis) time.missed += now - ahead
     if (now < ahead || now > ahead + toleranceMillis) ahead = now
-    return millis + suspended
-  }
+    return millis + time.missed
+  }, { missed: 0 })
+  return time
 }
