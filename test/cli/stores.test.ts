@@ -21,11 +21,8 @@ describe("on each store", () => {
       Effect.gen(function*() {
         const { args, store } = find()
         const key = randomUUID()
-        const running = yield* Program.start([
-          "run",
-          ...args,
-          ...["--key", key, "--ttl", "3s", "--", "sh", "-c", "echo holds; exec sleep 600"]
-        ], { store })
+        const command = ["--key", key, "--ttl", "3s", "--", "sh", "-c", "echo holds; exec sleep 600"]
+        const running = yield* Program.start(["run", ...args, ...command], { store })
         yield* running.says("holds")
         const { stdout } = yield* Program.run(["look", key, "--json", ...args], { store })
         const { holders: [{ identifier }], line } = JSON.parse(stdout)
