@@ -13,7 +13,9 @@ const pager = Effect.map(Terminal.Terminal, ({ display, readInput, rows }) => {
   let printed = 0
   return Effect.gen(function*() {
     printed++
-    if (printed % Math.max(1, (yield* rows) - 1) !== 0) return true
+    // A terminal may not know its size.
+    const page = ((yield* rows) || 24) - 1
+    if (printed % Math.max(page, 1) !== 0) return true
     yield* display("-- any key: more, q: quit --")
     const input = yield* Effect.scoped(Effect.option(Effect.flatMap(readInput, Queue.take)))
     yield* display("\r\x1b[K")

@@ -14,6 +14,12 @@ const secondsLeft = (remaining: Duration.Duration, passedMillis = 0): string =>
 
 const pad = (text: string, width: number): string => text + " ".repeat(width - CliOutput.displayWidth(text))
 
+/** Today's times without the date. */
+const time = (at: DateTime.Utc): string => {
+  const [date, time] = DateTime.formatIso(at).replace(/\.\d+Z$/, "Z").split("T")
+  return date === new Date().toISOString().slice(0, 10) ? time! : `${date}T${time}`
+}
+
 const columns = ["", "IDENTIFIER", "PERMITS", "TOKEN", "LEFT", "OWNER", "SINCE"]
 
 const row = (state: string, contender: ContenderState, passedMillis: number): ReadonlyArray<string> => [
@@ -23,7 +29,7 @@ const row = (state: string, contender: ContenderState, passedMillis: number): Re
   String(contender.fencingToken),
   secondsLeft(contender.remaining, passedMillis),
   contender.owner === undefined ? "-" : visible(contender.owner),
-  contender.since === undefined ? "-" : DateTime.formatIso(contender.since).replace(/\.\d+Z$/, "Z")
+  contender.since === undefined ? "-" : time(contender.since)
 ]
 
 /**

@@ -43,7 +43,9 @@ const live = Effect.fnUntraced(
       // A terminal may not know its size.
       const rows = (yield* terminal.rows) || 24
       const passedMillis = shown && performance.now() - shown.at
-      const table = shown ? describe(key, shown.state, { most: Math.max(1, rows - 12), passedMillis }) : [`${key}: …`]
+      const table = shown
+        ? describe(key, shown.state, { most: Math.max(1, rows - 7 - news.lines.length), passedMillis })
+        : [`${key}: …`]
       const lines = [`${clock()}Z  ${table[0]}`, "", ...table.slice(1).map(paint), "", ...news.lines]
       yield* display(screenOf([...lines, "", `\x1b[2m${trouble || "q: quit"}\x1b[0m`], rows))
     })

@@ -1,8 +1,8 @@
 /** What an operator sees: `look`, `watch` and `ls`. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Scope } from "effect"
+import { Context, Effect, Exit, Layer, Scope } from "effect"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
-import { DistributedSemaphore } from "../../src/index.ts"
+import { DistributedSemaphore, DistributedSemaphoreBacking } from "../../src/index.ts"
 import * as Sqlite from "../utils/sqlite.ts"
 import { until } from "../utils/until.ts"
 import * as Program from "./program.ts"
@@ -115,6 +115,45 @@ describe("watch", () => {
       const { stdout } = watching.output
       expect([stdout.indexOf("\x1b[?1049h"), stdout.indexOf("\x1b[?1049l")]).toEqual([0, expect.any(Number)])
       expect(stdout.trimEnd().endsWith("\x1b[?1049l")).toBe(true)
+    }))
+})
+
+/** Holds a permit of each key. */
+const holdEach = (keys: ReadonlyArray<string>) =>
+  Effect.gen(function*() {
+    const filename = yield* Sqlite.filename
+    const context = yield* Layer.build(SqliteBacking.layer({ filename }))
+    for (const key of keys) {
+      const semaphore = yield* Effect.provideContext(DistributedSemaphore.make(key), context)
+      yield* semaphore.take(1)
+    }
+    const listsKeys = Context.get(context, DistributedSemaphoreBacking).keys !== undefined
+    return { store: `sqlite:${filename}`, listsKeys }
+  })
+
+describe("ls", () => {
+  it.live("lists keys, one in a line, whatever their characters", () =>
+    Effect.gen(function*() {
+      const { listsKeys, store } = yield* holdEach(["one", "two\nlines"])
+      if (!listsKeys) return expect((yield* Program.run(["ls"], { store })).code).toBe(196)
+      const lines = ({ stdout }: { readonly stdout: string }) => stdout.trimEnd().split("\n").toSorted()
+      expect(lines(yield* Program.run(["ls"], { store }))).toEqual(["one", "two\\u{a}lines"])
+      expect(lines(yield* Program.run(["ls", "--json"], { store }))).toEqual(["\"one\"", "\"two\\nlines\""])
+    }))
+
+  it.live("waits for a key after each screenful of a terminal", () =>
+    Effect.gen(function*() {
+      const { listsKeys, store } = yield* holdEach(["1a", "1b", "1c", "1d", "1e", "1f"])
+      if (!listsKeys) return
+      const { child, ended, output } = yield* Program.startInTerminal(["ls"], { store }, 3)
+      const pages = (count: number) =>
+        until(Effect.sync(() => output.stdout.split("q: quit").length === count + 1), "20 seconds")
+      yield* pages(1)
+      child.stdin!.write(" ")
+      yield* pages(2)
+      child.stdin!.write("q")
+      expect(yield* ended).toBe(0)
+      expect(output.stdout.match(/1[a-f]/g)).toHaveLength(4)
     }))
 })
 

@@ -30,9 +30,13 @@ export interface Options {
 export const start = (args: ReadonlyArray<string>, options?: Options) =>
   spawned(process.execPath, [main, ...args], options)
 
-/** Starts it in a terminal of its own. */
-export const startInTerminal = (args: ReadonlyArray<string>, options?: Options) =>
-  spawned("script", ["-qec", [process.execPath, main, ...args].join(" "), "/dev/null"], options)
+/** Starts it in a terminal of its own, of 24 rows unless it is told otherwise. */
+export const startInTerminal = (args: ReadonlyArray<string>, options?: Options, rows = 24) =>
+  spawned(
+    "script",
+    ["-qec", `stty rows ${rows} cols 100; ${[process.execPath, main, ...args].join(" ")}`, "/dev/null"],
+    options
+  )
 
 const spawned = (file: string, args: ReadonlyArray<string>, { environment, store }: Options = {}) =>
   Effect.acquireRelease(

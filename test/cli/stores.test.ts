@@ -2,9 +2,13 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { randomUUID } from "node:crypto"
+import { hostname } from "node:os"
 import { inject } from "vitest"
 import * as Sqlite from "../utils/sqlite.ts"
 import * as Program from "./program.ts"
+
+/** Each test starts many processes, perhaps on a busy machine. */
+const patience = 180_000
 
 const etcdUrl = () => inject("etcdUrl").replace(/^http:/, "etcd:")
 
@@ -17,25 +21,33 @@ const servers: Record<string, () => { readonly store: string; readonly args: Rea
 
 describe("on each store", () => {
   for (const [name, find] of Object.entries(servers)) {
-    it.live(`a command of ${name} runs, is seen, and is stopped when its hold is revoked`, () =>
-      Effect.gen(function*() {
-        const { args, store } = find()
-        const key = randomUUID()
-        const command = ["--key", key, "--ttl", "3s", "--", "sh", "-c", "echo holds; exec sleep 600"]
-        const running = yield* Program.start(["run", ...args, ...command], { store })
-        yield* running.says("holds")
-        const { stdout } = yield* Program.run(["look", key, "--json", ...args], { store })
-        const { holders: [{ identifier }], line } = JSON.parse(stdout)
-        expect(line).toEqual([])
-        const revoked = yield* Program.run(["revoke", key, identifier, ...args], { store })
-        expect([revoked.code, revoked.stderr]).toEqual([0, ""])
-        expect(revoked.stdout).toMatch(
-          new RegExp(`^Revoked 1 permit of the holder "${identifier}" of "${key}" \\(token \\d+`)
-        )
-        expect(yield* running.ended).toBe(195)
-        const again = yield* Program.run(["revoke", key, identifier, ...args], { store })
-        expect(again.code).toBe(1)
-      }))
+    it.live(
+      `a command of ${name} runs, is seen, and is stopped when its hold is revoked`,
+      () =>
+        Effect.gen(function*() {
+          const { args, store } = find()
+          const key = randomUUID()
+          const command = ["--key", key, "--ttl", "3s", "--", "sh", "-c", "echo holds; exec sleep 600"]
+          const running = yield* Program.start(["run", ...args, ...command], { store })
+          yield* running.says("holds")
+          const { stdout } = yield* Program.run(["look", key, "--json", ...args], { store })
+          const { holders: [{ identifier, owner }], line } = JSON.parse(stdout)
+          const me = `${hostname()}:${running.child.pid}`
+          expect([owner ?? me, line]).toEqual([me, []])
+          const listed = yield* Program.run(["ls", ...args], { store })
+          if (listed.code === 0) expect(listed.stdout.split("\n")).toContain(key)
+          else expect(listed.stderr).toBe("effect-distributed-lock: This store can't list its keys\n")
+          const revoked = yield* Program.run(["revoke", key, identifier, ...args], { store })
+          expect([revoked.code, revoked.stderr]).toEqual([0, ""])
+          expect(revoked.stdout).toMatch(
+            new RegExp(`^Revoked 1 permit of the holder "${identifier}" of "${key}" \\(token \\d+`)
+          )
+          expect(yield* running.ended).toBe(195)
+          const again = yield* Program.run(["revoke", key, identifier, ...args], { store })
+          expect(again.code).toBe(1)
+        }),
+      patience
+    )
   }
 })
 
@@ -60,7 +72,7 @@ describe("a store that can't be used", () => {
         expect([store, outcome.code]).toEqual([store, 196])
         expect(withoutSecrets(outcome)).toMatch(/ECONNREFUSED|UNAVAILABLE/)
       }
-    }))
+    }), patience)
 
   it.live("is refused if there is none, or its URL or its options are wrong", () =>
     Effect.gen(function*() {
@@ -82,7 +94,7 @@ describe("a store that can't be used", () => {
         expect([store, outcome.code]).toEqual([store, 197])
         expect(withoutSecrets(outcome)).toContain(says)
       }
-    }))
+    }), patience)
 
   it.live("is not created by somebody who only looks", () =>
     Effect.gen(function*() {
