@@ -58,7 +58,7 @@ describe("the user that the README describes", () => {
         // By looking alone, each hand-off would take longer than a second.
         yield* Effect.timeout(contend(semaphore, 20), "5 seconds")
         yield* Effect.exit(semaphore.withPermits(1)(semaphore.tryTake(1)))
-        expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+        expect(yield* semaphore.inspect).toMatchObject({ holders: [], line: [] })
       }).pipe(Effect.scoped)
       expect(yield* refusals(admin)).toEqual([])
     }))
@@ -124,7 +124,7 @@ describe("a user who may not publish", () => {
         yield* Deferred.succeed(leave, undefined)
         yield* Fiber.join(waiting)
         expect(yield* semaphore.currentCount).toBe(0)
-        expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+        expect(yield* semaphore.inspect).toMatchObject({ holders: [], line: [] })
       })
   )
 })
