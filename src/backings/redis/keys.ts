@@ -21,7 +21,9 @@ export const make = (
   const keysOf = (server: Redis, seen: Set<string>) =>
     Stream.paginate("0", (cursor: string) =>
       Effect.gen(function*() {
-        const [next, names] = yield* ask(() => server.scan(cursor, "MATCH", patternOf(keyPrefix), "COUNT", perPage))
+        const [next, names] = yield* ask(() =>
+          server.scan(cursor, "MATCH", patternOf(keyPrefix), "COUNT", perPage, "TYPE", "zset")
+        )
         const keys = names.flatMap((name) => semaphoreOf(keyPrefix, name) ?? []).filter((key) => !seen.has(key))
         for (const key of keys) seen.add(key)
         const used = yield* Effect.filter(keys, isUsed, { concurrency: "unbounded" })
