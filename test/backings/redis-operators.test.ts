@@ -17,7 +17,7 @@ import {
 import type { Redis } from "ioredis"
 import { hostname } from "node:os"
 import { DistributedSemaphore, DistributedSemaphoreBacking, Lease, RedisBacking } from "../../src/index.ts"
-import { connect, server } from "../utils/redis.ts"
+import { channels, connect, server } from "../utils/redis.ts"
 import { until } from "../utils/until.ts"
 
 const ttl = Duration.minutes(1)
@@ -149,8 +149,9 @@ describe("a hold that is revoked", () => {
         )
       )
       const working = yield* Effect.forkScoped(Effect.all(load, { concurrency: "unbounded" }))
-      // Once they hold for a second, the process listens.
-      yield* Effect.sleep("1500 millis")
+      // Once the victims hold for a second, their process listens.
+      const observer = yield* connect(url)
+      yield* until(Effect.map(channels(observer), (all) => all.includes("semaphore:revocations")))
 
       const delays = yield* Effect.forEach(revoked, ({ fiber, id, token }) =>
         Effect.gen(function*() {

@@ -115,8 +115,8 @@ describe("a hold that is revoked", () => {
         )
       )
       const working = yield* Effect.forkScoped(Effect.all(load, { concurrency: "unbounded" }))
-      // Once they hold for a second, the process listens.
-      yield* Effect.sleep("1500 millis")
+      // Once the victims hold for a second, their process listens, a second later at most.
+      yield* Effect.sleep("2500 millis")
 
       const delays = yield* Effect.forEach(revoked, ({ fiber, id, token }) =>
         Effect.gen(function*() {
