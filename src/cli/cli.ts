@@ -54,6 +54,8 @@ const { version } = JSON.parse(readFileSync(new URL("../../package.json", import
 
 /** Runs the program, and ends the process. */
 export const main = (args: ReadonlyArray<string>): void => {
+  // The process ends when the program says so, and not when nothing seems to be left to wait for.
+  setInterval(() => {}, 2 ** 30)
   let signal: NodeJS.Signals | undefined
   const program = Effect.runFork(Effect.provide(Command.runWith(root, { version })(args), environment))
   Signals.listen((ending) => {

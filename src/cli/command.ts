@@ -10,7 +10,7 @@ import { passTo } from "./signals.ts"
 import type { Order, Report } from "./supervisor.ts"
 
 export interface Options {
-  readonly command: readonly [string, ...ReadonlyArray<string>]
+  readonly command: ReadonlyArray<string>
   readonly environment: Record<string, string>
   /** How long the command may take to stop, before it is killed. */
   readonly grace: Duration.Duration

@@ -8,6 +8,8 @@ import { Data } from "effect"
 export const codes = {
   /** `revoke` found nobody. */
   nobody: 1,
+  /** A defect of the program: EX_SOFTWARE. */
+  defect: 70,
   /** The command can't be executed. */
   notExecutable: 126,
   /** There is no such command. */

@@ -32,5 +32,5 @@ export const exitOf = (cause: Cause.Cause<unknown>): Exit => {
   }
   // Such as more permits than the limit.
   if (Cause.isIllegalArgumentError(error)) return exit("misuse", error.message)
-  return new Exit({ code: 70, message: Cause.pretty(cause) })
+  return exit("defect", Cause.pretty(cause))
 }

@@ -72,11 +72,7 @@ export const run = Command.make(
           onSome: (token) => ({ FENCING_TOKEN: String(token) })
         })
       }
-      return Supervised.run(lease, {
-        command: command as unknown as readonly [string, ...Array<string>],
-        environment,
-        grace
-      })
+      return Supervised.run(lease, { command, environment, grace })
     })
     const tooLate = Effect.suspend(() =>
       acquired ? Effect.never : exit("timedOut", `The permits of "${key}" were not free in time`)

@@ -10,7 +10,7 @@ import { readdirSync, readFileSync } from "node:fs"
 
 /** What the command line sends. */
 export type Order =
-  | { readonly order: "start"; readonly command: readonly [string, ...ReadonlyArray<string>]; readonly grace: number }
+  | { readonly order: "start"; readonly command: ReadonlyArray<string>; readonly grace: number }
   /** The lease ends in as many milliseconds. */
   | { readonly order: "lease"; readonly left: number }
   | { readonly order: "signal"; readonly signal: NodeJS.Signals }
@@ -111,7 +111,7 @@ const watchLease = (): void => {
 process.on("message", (message: Order) => {
   switch (message.order) {
     case "start": {
-      const [file, ...args] = message.command
+      const [file = "", ...args] = message.command
       grace = message.grace
       child = spawn(file, args, { detached: true, stdio: "inherit" })
       child.once("spawn", () => report({ report: "started", group: child!.pid! }))

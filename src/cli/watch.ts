@@ -8,7 +8,7 @@ import { failed } from "./failures.ts"
 import * as Flags from "./flags.ts"
 import { lookAt } from "./look.ts"
 import { News } from "./news.ts"
-import { print } from "./output.ts"
+import { print, visible } from "./output.ts"
 import { redact } from "./redact.ts"
 import { describe } from "./table.ts"
 
@@ -45,7 +45,7 @@ const live = Effect.fnUntraced(
       const passedMillis = shown && performance.now() - shown.at
       const table = shown
         ? describe(key, shown.state, { most: Math.max(1, rows - 7 - news.lines.length), passedMillis })
-        : [`${key}: …`]
+        : [`${visible(key)}: …`]
       const lines = [`${clock()}Z  ${table[0]}`, "", ...table.slice(1).map(paint), "", ...news.lines]
       yield* display(screenOf([...lines, "", `\x1b[2m${trouble || "q: quit"}\x1b[0m`], rows))
     })
