@@ -25,7 +25,7 @@ const crowd = (key: string) =>
 const tokens = ({ inspect }: DistributedSemaphore.DistributedSemaphore) =>
   Effect.map(inspect, ({ holders, line }) => [...holders, ...line].map(({ fencingToken }) => String(fencingToken)))
 
-describe("look", () => {
+describe("look", { timeout: Program.patience }, () => {
   it.live("lists holders and waiters, as a table and as JSON", () =>
     Effect.gen(function*() {
       const { semaphore, store } = yield* crowd("key")
@@ -71,7 +71,7 @@ describe("look", () => {
     }))
 })
 
-describe("revoke", () => {
+describe("revoke", { timeout: Program.patience }, () => {
   it.live("takes a place in line away, and knows when there is nobody", () =>
     Effect.gen(function*() {
       const { semaphore, store } = yield* crowd("key")
@@ -79,7 +79,10 @@ describe("revoke", () => {
       const { code, stdout } = yield* Program.run(["revoke", "key", "third"], { store })
       expect([code, stdout]).toEqual([0, expect.stringContaining("Revoked the place in line of \"third\" of \"key\"")])
       // It joins the end of the line again.
-      yield* until(Effect.map(tokens(semaphore), (after) => after.length === 3 && after[2] !== before[2]), "20 seconds")
+      yield* until(
+        Effect.map(tokens(semaphore), (after) => after.length === 3 && after[2] !== before[2]),
+        Program.patience
+      )
       const nobody = yield* Program.run(["revoke", "key", "fourth"], { store })
       expect([nobody.code, nobody.stderr]).toEqual([
         1,
@@ -88,12 +91,12 @@ describe("revoke", () => {
     }))
 })
 
-describe("watch", () => {
+describe("watch", { timeout: Program.patience }, () => {
   it.live("writes each change to a pipe", () =>
     Effect.gen(function*() {
       const { leave, store } = yield* crowd("key")
       const watching = yield* Program.start(["watch", "key"], { store })
-      const sees = (text: string) => until(Effect.sync(() => watching.output.stdout.includes(text)), "20 seconds")
+      const sees = (text: string) => until(Effect.sync(() => watching.output.stdout.includes(text)), Program.patience)
       yield* sees("2 holders, with 3 permits; 1 waiting")
       yield* leave
       yield* sees("2 holders, with 3 permits; 0 waiting")
@@ -105,7 +108,7 @@ describe("watch", () => {
     Effect.gen(function*() {
       const { leave, store } = yield* crowd("key")
       const watching = yield* Program.startInTerminal(["watch", "key"], { store })
-      const sees = (text: string) => until(Effect.sync(() => watching.output.stdout.includes(text)), "20 seconds")
+      const sees = (text: string) => until(Effect.sync(() => watching.output.stdout.includes(text)), Program.patience)
       yield* sees("waits  third")
       yield* leave
       yield* sees("first holds no more")
@@ -130,7 +133,7 @@ const holdEach = (keys: ReadonlyArray<string>) =>
     return `sqlite:${filename}`
   })
 
-describe("ls", () => {
+describe("ls", { timeout: Program.patience }, () => {
   it.live("lists keys, one in a line, whatever their characters", () =>
     Effect.gen(function*() {
       const store = yield* holdEach(["one", "two\nlines"])
@@ -144,7 +147,7 @@ describe("ls", () => {
       const store = yield* holdEach(["1a", "1b", "1c", "1d", "1e", "1f"])
       const { child, ended, output } = yield* Program.startInTerminal(["ls"], { store }, 3)
       const pages = (count: number) =>
-        until(Effect.sync(() => output.stdout.split("q: quit").length === count + 1), "20 seconds")
+        until(Effect.sync(() => output.stdout.split("q: quit").length === count + 1), Program.patience)
       yield* pages(1)
       child.stdin!.write(" ")
       yield* pages(2)

@@ -38,7 +38,7 @@ const start = (store: string, onTerm: string, ...args: ReadonlyArray<string>) =>
 const supervisorOf = ({ child }: Program.Program) =>
   Program.family(child.pid!).find(({ args }) => args.startsWith("effect-distributed-lock: supervisor"))!.pid
 
-describe("run", () => {
+describe("run", { timeout: Program.patience }, () => {
   it.live("stops the process group with SIGTERM, then SIGKILL, when the hold is revoked", () =>
     Effect.gen(function*() {
       const { semaphore, store } = yield* sqlite
@@ -82,7 +82,7 @@ describe("run", () => {
       const { store } = yield* sqlite
       const program = yield* Program.start(["run", "--key", "key", "--", "sleep", "61.7"], { store })
       const started = () => Program.family(program.child.pid!).find(({ args }) => args.includes("supervisor"))
-      yield* until(Effect.sync(() => started() !== undefined), "30 seconds")
+      yield* until(Effect.sync(() => started() !== undefined), Program.patience)
       const supervisor = started()!.pid
       program.child.kill("SIGKILL")
       yield* Program.untilGone(supervisor)

@@ -12,6 +12,9 @@ const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
 /** It halves the time of a start. */
 const compileCache = join(tmpdir(), "node-compile-cache")
 
+/** Tests start many processes, perhaps on a busy machine. As milliseconds. */
+export const patience = 180_000
+
 export interface Program {
   readonly child: ChildProcess
   readonly output: { stdout: string; stderr: string }
@@ -58,7 +61,7 @@ const spawned = (file: string, args: ReadonlyArray<string>, { environment, store
         ended: Effect.promise(() => ended),
         says: (beginning) =>
           Effect.map(
-            until(Effect.sync(() => lineOf(beginning) !== undefined), "30 seconds"),
+            until(Effect.sync(() => lineOf(beginning) !== undefined), patience),
             () => lineOf(beginning)!.slice(beginning.length).trim()
           )
       }
@@ -102,5 +105,5 @@ export const untilGone = (group: number) =>
       schedule: Schedule.spaced("100 millis"),
       until: (count) => count === 0
     }),
-    "30 seconds"
+    patience
   )

@@ -21,7 +21,7 @@ const make = (limit = 1) =>
 
 const sh = (script: string) => ["--", "sh", "-c", script]
 
-describe("run", () => {
+describe("run", { timeout: Program.patience }, () => {
   it.live("gives the command the token, the key and the identifier, and exits with its code", () =>
     Effect.gen(function*() {
       const { semaphore, store } = yield* make()
@@ -94,7 +94,7 @@ describe("run", () => {
       const running = yield* Program.start(["run", "--key", "key", "--timeout", "15s", ...sh("echo runs; sleep 0.1")], {
         store
       })
-      yield* until(Effect.map(semaphore.inspect, ({ waiterCount }) => waiterCount === 1), "30 seconds")
+      yield* until(Effect.map(semaphore.inspect, ({ waiterCount }) => waiterCount === 1), Program.patience)
       expect(running.output.stdout).toBe("")
       yield* Scope.close(scope, Exit.void)
       expect(yield* running.ended).toBe(0)
@@ -125,7 +125,7 @@ describe("run", () => {
       const { semaphore, store } = yield* make()
       yield* semaphore.take(1)
       const running = yield* Program.start(["run", "--key", "key", "--", "echo", "ran"], { store })
-      yield* until(Effect.map(semaphore.inspect, ({ waiterCount }) => waiterCount === 1), "30 seconds")
+      yield* until(Effect.map(semaphore.inspect, ({ waiterCount }) => waiterCount === 1), Program.patience)
       running.child.kill("SIGINT")
       expect(yield* running.ended).toBe(130)
       expect((yield* semaphore.inspect).waiterCount).toBe(0)

@@ -7,9 +7,6 @@ import { inject } from "vitest"
 import * as Sqlite from "../utils/sqlite.ts"
 import * as Program from "./program.ts"
 
-/** Each test starts many processes, perhaps on a busy machine. */
-const patience = 180_000
-
 const etcdUrl = () => inject("etcdUrl").replace(/^http:/, "etcd:")
 
 /** With options that make it a store of its own. */
@@ -19,7 +16,7 @@ const servers: Record<string, () => { readonly store: string; readonly args: Rea
   etcd: () => ({ store: etcdUrl(), args: ["--key-prefix", `cli-${randomUUID()}/`] })
 }
 
-describe("on each store", () => {
+describe("on each store", { timeout: Program.patience }, () => {
   for (const [name, find] of Object.entries(servers)) {
     it.live(
       `a command of ${name} runs, is seen, and is stopped when its hold is revoked`,
@@ -45,8 +42,7 @@ describe("on each store", () => {
           expect(yield* running.ended).toBe(195)
           const again = yield* Program.run(["revoke", key, identifier, ...args], { store })
           expect(again.code).toBe(1)
-        }),
-      patience
+        })
     )
   }
 })
@@ -64,7 +60,7 @@ const withoutSecrets = ({ stderr, stdout }: { readonly stderr: string; readonly 
   return stderr
 }
 
-describe("a store that can't be used", () => {
+describe("a store that can't be used", { timeout: Program.patience }, () => {
   it.live("fails at once, with a code of its own, if it can't be reached", () =>
     Effect.gen(function*() {
       for (const store of unreachable) {
@@ -72,7 +68,7 @@ describe("a store that can't be used", () => {
         expect([store, outcome.code]).toEqual([store, 196])
         expect(withoutSecrets(outcome)).toMatch(/ECONNREFUSED|UNAVAILABLE/)
       }
-    }), patience)
+    }))
 
   it.live("is refused if there is none, or its URL or its options are wrong", () =>
     Effect.gen(function*() {
@@ -94,7 +90,7 @@ describe("a store that can't be used", () => {
         expect([store, outcome.code]).toEqual([store, 197])
         expect(withoutSecrets(outcome)).toContain(says)
       }
-    }), patience)
+    }))
 
   it.live("is not created by somebody who only looks", () =>
     Effect.gen(function*() {
