@@ -499,7 +499,6 @@ language plpgsql security definer set search_path = pg_catalog, "effect_distribu
 declare
   s semaphores;
   own contenders;
-  digest_of_key bytea;
   digest_of_holder bytea;
   t timestamptz;
   until timestamptz;
@@ -509,22 +508,23 @@ declare
   is_gone boolean;
   asks boolean;
 begin
-  perform check_isolation();
+  if current_setting('transaction_isolation') <> 'read committed' then perform check_isolation(); end if;
   for i in 1 .. cardinality(p_keys) loop
     if i = 1 or p_keys[i] <> p_keys[i - 1] then
-      digest_of_key := sha256(convert_to(p_keys[i], 'UTF8'));
       loop
         if p_wait then
-          select x.* into s from semaphores x where x.key = digest_of_key for update;
+          select x.* into s from semaphores x where x.key = sha256(convert_to(p_keys[i], 'UTF8')) for update;
         else
-          select x.* into s from semaphores x where x.key = digest_of_key for update skip locked;
+          select x.* into s from semaphores x where x.key = sha256(convert_to(p_keys[i], 'UTF8')) for update skip locked;
         end if;
         is_busy := not found;
+        -- By itself: an expression with a query in it costs as much as a statement.
+        exit when not is_busy;
         -- An insert would wait for whoever has changed the row.
-        exit when not is_busy or not p_wait and exists (select from semaphores x where x.key = digest_of_key);
-        insert into semaphores as x (key, name) values (digest_of_key, p_keys[i]) on conflict do nothing returning x.* into s;
+        exit when not p_wait and exists (select from semaphores x where x.key = digest(p_keys[i]));
+        insert into semaphores as x (key, name) values (digest(p_keys[i]), p_keys[i]) on conflict do nothing returning x.* into s;
         is_busy := not found;
-        exit when found or not p_wait;
+        exit when not is_busy or not p_wait;
       end loop;
       t := clock_timestamp();
       micros := extract(epoch from t) * 1000000;

@@ -1,13 +1,12 @@
 /** Sends operations to PostgreSQL: what is pending in this process goes in one statement, and so in one commit. */
 import type { PgClient } from "@effect/sql-pg"
-import { Cause, Duration, Effect, Option } from "effect"
+import { Cause, Context, Duration, Effect, Option } from "effect"
 import type { FencingToken } from "../../core/Backing.ts"
 import { inBackground } from "../../core/internal/background.ts"
 import * as Batches from "../internal/batches.ts"
 import * as ServerTime from "../internal/serverTime.ts"
 import { serverError } from "./errors.ts"
 import { encode } from "./names.ts"
-import { apart } from "./transactions.ts"
 
 /** What the function `operate` takes. */
 export interface Operation {
@@ -66,7 +65,11 @@ export const make = Effect.fnUntraced(function*(
   owner: string,
   serverTime: ServerTime.ServerTime
 ) {
-  const context = inBackground(yield* Effect.context<never>())
+  // Apart from a transaction of the caller's, once for all statements.
+  const context = Context.omit(client.transactionService)(
+    inBackground(yield* Effect.context<never>())
+  ) as Context.Context<never>
+  const encodedOwner = encode(owner)
 
   // A number binds as int4, int8 or float8, by its value, and an array by its elements': bind what is of one type always.
   const statement = `select answer, number, "position", retry_after, smaller_limit, micros from ${schema}.operate(
@@ -89,10 +92,9 @@ export const make = Effect.fnUntraced(function*(
       entries.map(({ operation }) => operation.fencingToken ?? 0n),
       entries.map(({ operation }) => BigInt(operation.latest ?? 0)),
       listener ?? null,
-      encode(owner),
+      encodedOwner,
       wait
     ]).withoutTransform.pipe(
-      apart(client),
       Effect.mapError(serverError),
       Effect.map((rows) => {
         serverTime.learn("", sent, Number(rows[0]!.micros))
