@@ -115,7 +115,7 @@ export const make = <Operation, Answer, E>(
     for (const { batches } of batch.groups) batches.add(batch)
     const timer = subject === undefined ? setTimeout(makeRoom, patienceMillis) : undefined
     timer?.unref()
-    const fiber = batch.fiber = Effect.runForkWith(context)(runAll(entries))
+    const fiber = batch.fiber = Effect.runForkWith(context)(runWanted(entries))
     fiber.addObserver((exit) => {
       clearTimeout(timer)
       for (const { batches } of batch.groups) batches.delete(batch)

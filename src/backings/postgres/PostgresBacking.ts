@@ -196,7 +196,10 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
       ),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
-      Effect.map(refreshAll([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
+      Effect.map(
+        refreshAll([{ key, holderId, ttl, limit, permits, fencingToken: options?.fencingToken }]),
+        ([answer]) => answer!
+      ),
 
     refreshAll,
 
