@@ -269,7 +269,10 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       ),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
-      Effect.map(refreshAll([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
+      Effect.map(
+        refreshAll([{ key, holderId, ttl, limit, permits, fencingToken: options?.fencingToken }]),
+        ([answer]) => answer!
+      ),
 
     refreshAll,
 
