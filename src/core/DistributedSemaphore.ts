@@ -147,6 +147,8 @@ export interface DistributedSemaphore {
  * Semaphores of one key should agree on `limit` and `ttl`. While they differ, as during a deployment, the smallest limit of those
  * who hold or wait counts; each acquisition has its own ttl.
  *
+ * Metrics, spans and debug logs are Effect's own. docs/operating.md lists them.
+ *
  * @category constructors
  * @since 0.1.0
  */

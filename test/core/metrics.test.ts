@@ -1,6 +1,6 @@
 /** Every acquisition is counted, whatever becomes of it: what was acquired was released, was lost, or is held. */
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Metric, Option, Schedule, Scope } from "effect"
+import { Duration, Effect, Exit, Fiber, Metric, Option, References, Schedule, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { DistributedSemaphore, DistributedSemaphoreBacking, FencingToken, Lease } from "../../src/index.ts"
 import type { Replace } from "../utils/fakeBacking.ts"
@@ -45,7 +45,8 @@ const test = (
   it.effect(name, () =>
     Effect.flatMap(DistributedSemaphore.make("key", { ...config, ...more }), body).pipe(
       Effect.provide(FakeBacking.layer([], replace)),
-      Effect.provideService(Metric.MetricRegistry, new Map())
+      Effect.provideService(Metric.MetricRegistry, new Map()),
+      Effect.provideService(References.MinimumLogLevel, "Error")
     ))
 
 const hold = (semaphore: Semaphore, permits: number, identifier: string = crypto.randomUUID()) =>

@@ -1,6 +1,6 @@
 /** An operator takes a hold or a place away: B13. */
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Deferred, Duration, Effect, Exit, Fiber, Option, Stream } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Fiber, Option, References, Stream } from "effect"
 import type { Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { DistributedSemaphore, DistributedSemaphoreBacking, Lease } from "../../src/index.ts"
@@ -27,7 +27,10 @@ const test = (
       const semaphore = yield* DistributedSemaphore.make("key", { ttl: "30 seconds", limit: 2 })
       const other = (identifier: string) => backing.release("key", identifier, 2, { revoke: true })
       yield* body(semaphore, other, calls)
-    }).pipe(Effect.provide(FakeBacking.layer(calls, replace)))
+    }).pipe(
+      Effect.provide(FakeBacking.layer(calls, replace)),
+      Effect.provideService(References.MinimumLogLevel, "Error")
+    )
   })
 
 /** A backing that notifies of no revocation. */
@@ -177,6 +180,67 @@ describe("a revoked hold", () => {
     "of an unknown identifier frees nothing",
     () => ({}),
     (semaphore) => Effect.map(semaphore.revoke("nobody"), (freed) => expect(freed).toBe(0))
+  )
+})
+
+describe("revocations under load", () => {
+  test(
+    "interrupt each revoked holder at once, and keep the limit, in the order of tokens",
+    () => ({}),
+    (semaphore, other) =>
+      Effect.gen(function*() {
+        interface Hold {
+          readonly permits: number
+          readonly token: bigint
+          readonly began: number
+          ended: number
+          revoked: number | undefined
+        }
+        const holds = new Map<string, Hold>()
+        const now = Clock.currentTimeMillis
+        const work = (millis: number) =>
+          Effect.gen(function*() {
+            const { fencingToken, identifier, permits } = yield* Lease
+            const token = Option.getOrThrow(fencingToken)
+            const hold: Hold = {
+              permits,
+              token,
+              began: yield* now,
+              ended: Number.POSITIVE_INFINITY,
+              revoked: undefined
+            }
+            holds.set(identifier, hold)
+            yield* Effect.ensuring(Effect.sleep(millis), Effect.map(now, (ended) => void (hold.ended = ended)))
+          })
+        const worker = (index: number) =>
+          Effect.forEach(Array.from({ length: 10 }, (_, cycle) => cycle), (cycle) =>
+            Effect.exit(semaphore.withPermits(1 + (index + cycle) % 2)(work(150 + (index * 70 + cycle * 110) % 400))))
+        yield* Effect.forEach(
+          Array.from({ length: 20 }, (_, index) =>
+            index),
+          (index) =>
+            start(worker(index))
+        )
+        for (let step = 0; step < 400; step++) {
+          yield* TestClock.adjust("103 millis")
+          const { holders } = yield* semaphore.inspect
+          const holder = holders[step % 2]
+          if (step < 20 || holder === undefined) continue
+          yield* other(holder.identifier)
+          const hold = holds.get(holder.identifier)!
+          hold.revoked = yield* now
+          yield* TestClock.adjust(0)
+          expect(hold.ended).toBe(hold.revoked)
+        }
+        const history = Array.from(holds.values()).toSorted((a, b) => a.token < b.token ? -1 : 1)
+        expect(history.length).toBe(200)
+        expect(history.filter(({ revoked }) => revoked !== undefined).length).toBeGreaterThan(50)
+        for (const [index, hold] of history.entries()) {
+          if (index > 0) expect(hold.began).toBeGreaterThanOrEqual(history[index - 1]!.began)
+          const atOnce = history.filter(({ began, ended }) => began <= hold.began && hold.began < ended)
+          expect(atOnce.reduce((sum, { permits }) => sum + permits, 0)).toBeLessThanOrEqual(2)
+        }
+      })
   )
 })
 

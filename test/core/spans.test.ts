@@ -177,6 +177,23 @@ describe("debug logs", () => {
       ])
     }))
 
+  it.effect("cost no permit when a logger throws", () => {
+    const broken = Logger.make(() => {
+      throw new Error("disk full")
+    })
+    return Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key")
+      yield* start(semaphore.withPermit(Effect.sleep("1 second")))
+      const waiter = yield* start(semaphore.withPermit(Effect.succeed("done")))
+      yield* TestClock.adjust("1 second")
+      expect(yield* Fiber.join(waiter)).toBe("done")
+      expect(yield* semaphore.currentCount).toBe(0)
+    }).pipe(
+      Effect.provide([FakeBacking.layer([]), Logger.layer([broken])]),
+      Effect.provideService(References.MinimumLogLevel, "Debug")
+    )
+  })
+
   it.effect("are not there otherwise", () => Effect.map(logged("Info"), (logs) => expect(logs).toEqual([])))
 })
 

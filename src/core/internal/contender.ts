@@ -48,6 +48,8 @@ export class Contender {
   sent = Number.NEGATIVE_INFINITY
   /** When the last such request that was answered was sent: the lease counts from here. */
   renewed = Number.NEGATIVE_INFINITY
+  /** When the lease was last compared with the clock: a hold begins then. */
+  checked = Number.NEGATIVE_INFINITY
   /** When the lease is over. */
   deadline = Number.POSITIVE_INFINITY
   /** Whether the store may have given something, or may yet do so. */
@@ -131,7 +133,8 @@ export class Contender {
   }
 
   isStale(): boolean {
-    return this.renewed + this.config.leaseMillis <= this.keeper.now()
+    this.checked = this.keeper.now()
+    return this.renewed + this.config.leaseMillis <= this.checked
   }
 
   hold(): void {

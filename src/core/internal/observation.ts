@@ -23,8 +23,9 @@ const isTraced = ({ cache }: AnyFiber): boolean => cache.tracer !== undefined &&
 const isDebugged = ({ cache: { minimumLogLevel: level } }: AnyFiber): boolean =>
   level === "Debug" || level === "Trace" || level === "All"
 
+/** A logger that throws must not cost a hold. */
 const debug = (contender: Contender, message: string, more?: Record<string, unknown>): Effect.Effect<void> =>
-  Effect.annotateLogs(Effect.logDebug(message), { ...annotations(contender), ...more })
+  Effect.ignoreCause(Effect.annotateLogs(Effect.logDebug(message), { ...annotations(contender), ...more }))
 
 const waitedMillis = ({ joined, keeper }: Contender): number => joined === undefined ? 0 : keeper.now() - joined
 
@@ -76,8 +77,8 @@ export const wait = <A, E>(
 
 /** The acquisition holds. If its hold is lost already, that counts too. */
 export const acquired = <A>(contender: Contender, fiber: AnyFiber, then: Effect.Effect<A>): Effect.Effect<A> => {
-  const { began, keeper, loss, metrics, request, token } = contender
-  const millis = keeper.now() - began
+  const { began, checked, loss, metrics, request, token } = contender
+  const millis = checked - began
   metrics.acquired(request.permits, millis)
   contender.isCounted = true
   if (loss !== undefined) ended(contender, loss)
@@ -108,5 +109,7 @@ const reasonOf = (loss: Loss): LossReason => {
 /** The store failed, or did not answer, a refresh. */
 export const refreshFailed = (contender: Contender, failure: SemaphoreBackingError): void => {
   contender.metrics.refreshFailed()
-  contender.keeper.run(Effect.suspend(() => debug(contender, failure.message)))
+  contender.keeper.run(
+    Effect.withFiber((fiber: AnyFiber) => isDebugged(fiber) ? debug(contender, failure.message) : Effect.void)
+  )
 }
