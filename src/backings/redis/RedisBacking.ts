@@ -16,6 +16,7 @@ import type { Cluster, Redis } from "ioredis"
 import type { RefreshRequest } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, mostListed } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
+import { positiveDuration, refuse } from "../../core/internal/options.ts"
 import { resolveOwner } from "../internal/owner.ts"
 import * as ServerTime from "../internal/serverTime.ts"
 import * as Calls from "./calls.ts"
@@ -47,6 +48,11 @@ export interface RedisBackingOptions {
    * connection is restored in any case.
    */
   readonly pushStreamRetrySchedule?: Schedule.Schedule<unknown> | undefined
+  /**
+   * How long nobody acquires after the server has come back empty, because old holders may still work: the longest `ttl` in use. Give
+   * it to all processes. Off by default; not for a Cluster. The first start counts as a restart.
+   */
+  readonly restartGrace?: Duration.Input | undefined
   /** What operators see of this process in `inspect`: its host name and process id by default. */
   readonly owner?: string | undefined
 }
@@ -91,7 +97,7 @@ export const layer = (
  */
 export const layerConfig = (
   redis: Redis | Cluster,
-  config: Config.Wrap<Pick<RedisBackingOptions, "keyPrefix" | "pushBasedAcquireEnabled" | "owner">>
+  config: Config.Wrap<Pick<RedisBackingOptions, "keyPrefix" | "pushBasedAcquireEnabled" | "restartGrace" | "owner">>
 ): Layer.Layer<DistributedSemaphoreBacking, Config.ConfigError> =>
   Layer.effect(
     DistributedSemaphoreBacking,
@@ -100,6 +106,7 @@ export const layerConfig = (
 
 const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisBackingOptions) {
   const owner = resolveOwner(options.owner)
+  const grace = graceOf(options.restartGrace, redis)
   const keyPrefix = options.keyPrefix ?? "semaphore:"
   /** The client's own comes before keys, but not before channels. */
   const fullPrefix = Subscriber.keyPrefixOf(redis) + keyPrefix
@@ -182,11 +189,12 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     const latest = within === undefined ? "" : String(time! + micros(within))
     const stood = canNotify(key)
     const [most, asked] = [limit, permits].map((count) => Math.min(count, mostPermits)) as [number, number]
-    const args = [publish, process, latest, escape(holderId), micros(ttl), most, asked, queue ? 1 : 0]
+    const keys = grace === undefined ? [keyOf(key)] : [keyOf(key), Names.restartOf(keyPrefix)]
+    const args = [publish, process, latest, escape(holderId), micros(ttl), most, asked, queue ? 1 : 0, grace ?? 0]
     return call<readonly [string, ContenderReply], Answer>(
       "tryAcquire",
       key,
-      { script: Scripts.tryAcquire, keys: [keyOf(key)], args },
+      { script: Scripts.tryAcquire, keys, args },
       ([, reply]) =>
         reply[0] === "late"
           ? ServerTime.lateError()
@@ -261,7 +269,10 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       ),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
-      Effect.map(refreshAll([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
+      Effect.map(
+        refreshAll([{ key, holderId, ttl, limit, permits, fencingToken: options?.fencingToken }]),
+        ([answer]) => answer!
+      ),
 
     refreshAll,
 
@@ -289,6 +300,13 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     )
   })
 })
+
+/** In microseconds. */
+const graceOf = (input: Duration.Input | undefined, redis: Redis | Cluster): number | undefined => {
+  if (input === undefined) return undefined
+  const grace = positiveDuration("restartGrace", input)
+  return Subscriber.isCluster(redis) ? refuse("restartGrace", grace, "absent with a Cluster") : micros(grace)
+}
 
 /** More than some quadrillions count as so many: the sums of a semaphore must stay in their range of scores. */
 const mostPermits = 2 ** 52 - 1

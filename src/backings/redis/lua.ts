@@ -25,7 +25,7 @@ end
 /** What a script goes on with unless its case is the simplest. */
 export const prelude = `
 -- The semaphore at hand.
-local KEY, expired, border, last, held, waiting, holders, limits, counted, watched
+local KEY, expired, border, last, held, waiting, holders, limits, counted, watched, grace
 
 local function parse(entry)
   local name, permits, limit, process = string.match(entry, '^(%d+):(%d+):(%d+):(.*)$')
@@ -64,7 +64,7 @@ local function open(key, found)
     else numbers[name] = number end
   end
   border, last, held, waiting = numbers.border or 0, numbers.last or 0, numbers.held or 0, numbers.waiting or 0
-  counted, watched = numbers.held or not numbers.border, numbers.watched
+  counted, watched, grace = numbers.held or not numbers.border, numbers.watched, numbers.grace
   if counted then return end
   held, waiting, holders = 0, 0, 0
   for limit in pairs(limits) do limits[limit] = 0 end
@@ -140,9 +140,14 @@ local function notify(listener, text)
   table.insert(messages[channel], text)
 end
 
+-- Whether nobody is granted anything, because the server came back empty.
+local function rests()
+  return grace and grace > now
+end
+
 -- B2: moves the border.
 local function grant()
-  while waiting > 0 and held < smallestLimit(math.huge) do
+  while waiting > 0 and not rests() and held < smallestLimit(math.huge) do
     local entry = call('ZRANGEBYSCORE', KEY, '(' .. int(SHIFT + border), '+inf', 'LIMIT', 0, 1)[1]
     local waiter = entry and parse(entry)
     if not waiter or held + waiter.permits > smallestLimit(waiter.limit) then return end
@@ -159,6 +164,7 @@ local function enter(key, found)
   -- The numbers of one who found nobody are not worth to be saved.
   changed = not counted and holders + waiting > 1
   for _, token in ipairs(expired) do remove(parse(at(SHIFT + token))) end
+  changed = changed or waiting > 0 and grace and not rests()
   if changed then grant() end
   if not watched then return end
   notify('watchers', '')
@@ -176,7 +182,12 @@ local function save(...)
       call('ZREM', KEY, int(limit))
     end
   end
+  if rests() then
+    table.insert(entries, int(grace))
+    table.insert(entries, 'grace')
+  end
   call('ZADD', KEY, unpack(entries))
+  if grace and not rests() then call('ZREM', KEY, 'grace') end
   changed = false
 end
 
@@ -229,6 +240,8 @@ local function answer(contender, ttl)
     expiry = ahead and call('ZSCORE', KEY, 'x:' .. string.match(ahead, '^%d+'))
   end
   if expiry then wait = math.min(wait, -expiry - now) end
+  -- Nobody releases when the grace is over: so everybody looks.
+  if rests() then wait = math.min(wait, grace - now) end
   return { 'waiting', contender.name, smallest, int(position), int(math.max(1000, wait)) }
 end
 

@@ -30,6 +30,9 @@ export const patternOf = (keyPrefix: string): string => `${keyPrefix.replace(/[\
 /** Short, because Redis keeps entries of up to 64 bytes more compactly. Two that are the same hear what does not concern them. */
 export const newListener = (): string => crypto.getRandomValues(new Uint32Array(1))[0]!.toString(36)
 
+/** Where a server says since when it has its data. It is no semaphore's key. */
+export const restartOf = (keyPrefix: string): string => `${keyPrefix}restart`
+
 /** What a listener can't be called. */
 const watchers = "watchers"
 const revocations = "revocations"

@@ -12,6 +12,7 @@
  * | `<limit>`                               | 0 … 2^52            | how many holders asked with that limit                      |
  * | `border`, `last`                        | 0 … 2^52            | highest token that holds, or held; last token that was issued |
  * | `watched`                               | 0 … 2^52            | until when somebody wants to hear of all that happens         |
+ * | `grace`                                 | 0 … 2^52            | until when nobody is granted anything, after a restart        |
  * | `<token>:<permits>:<limit>:<process>`   | 2^52 + token        | the line: holders first, then waiters                       |
  *
  * `border` without `held` says that the numbers are not valid: whoever needs them counts the line. So a holder who finds nobody, and
@@ -41,6 +42,8 @@
  *   a script. So the first write is PEXPIREAT or ZREM, which need none, wherever the contender exists already: it is refreshed,
  *   extended, granted and released. For a new one it is ZADD, which is refused before anything has changed.
  * - *The key is removed* by somebody else: all holds and places are gone, as their next refresh says.
+ * - *The server comes back empty*: with a grace, a key that it does not know is granted to nobody until the old holds are over; whoever
+ *   asks first notices, because the time since when it has its data is gone too.
  */
 import { createHash } from "node:crypto"
 import { look, mutation, prelude } from "./lua.ts"
@@ -55,8 +58,9 @@ const script = (lua: string): Script => ({ lua, sha: createHash("sha1").update(l
 /**
  * B1, B2, B3, B12.
  *
- * KEYS: the semaphore. ARGV[3]: the latest time at which it may take effect, or empty; with 0 it only tells the time.
- * ARGV[4]: identifier. ARGV[5]: ttl in µs. ARGV[6]: limit. ARGV[7]: permits. ARGV[8]: 1 to queue.
+ * KEYS: the semaphore, and with a grace, where it stands since when the server has its data. ARGV[3]: the latest time at which it may
+ * take effect, or empty; with 0 it only tells the time. ARGV[4]: identifier. ARGV[5]: ttl in µs. ARGV[6]: limit. ARGV[7]: permits.
+ * ARGV[8]: 1 to queue. ARGV[9]: the grace in µs.
  *
  * Answers the time, and `acquired, token, limit`, or `waiting, token, limit, position, retryAfter` (µs), or `refused`, or `late`. The
  * limit is the smallest that it or a holder asked with; it is absent if nobody else holds.
@@ -67,6 +71,16 @@ local latest, id, ttl, limit, permits = tonumber(ARGV[3]), ARGV[4], tonumber(ARG
 local queue = ARGV[8] == '1'
 if latest and now > latest then return { int(now), { 'late' } } end
 local found = lookAt(KEYS[1])
+
+-- The server may have come back empty, so that old holders of a key that it does not know may still work.
+if KEYS[2] and #found == 0 then
+  local since = tonumber(call('GET', KEYS[2]))
+  if not since then
+    call('SET', KEYS[2], int(now))
+    since = now
+  end
+  if since + ARGV[9] > now then found = { 'grace', since + ARGV[9] } end
+end
 
 -- Nobody holds or waits.
 if (#found == 0 or #found == 2 and found[1] == 'last') and permits <= limit then
@@ -82,6 +96,7 @@ end
 
 -- Whether a request fits behind everybody but its own earlier one.
 local function fits(own)
+  if rests() then return false end
   if not own then return waiting == 0 and held + permits <= smallestLimit(limit) end
   local sum, smallest = permits, limit
   for _, entry in ipairs(everybody()) do

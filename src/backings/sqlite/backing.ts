@@ -175,7 +175,10 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
       ),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
-      Effect.map(refreshAll([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
+      Effect.map(
+        refreshAll([{ key, holderId, ttl, limit, permits, fencingToken: options?.fencingToken }]),
+        ([answer]) => answer!
+      ),
 
     refreshAll: (requests) =>
       Effect.map(
