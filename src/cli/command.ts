@@ -60,8 +60,11 @@ export const run = (
       else last ??= report
     })
     const gone = new Promise<void>((resolve) => {
-      // Not when it exits: what it has reported may still be on the way.
-      child.once("close", () => resolve())
+      let awaited = 2
+      const arrived = () => --awaited === 0 && resolve()
+      child.once("exit", arrived)
+      // What it has reported may still be on the way when it exits.
+      child.once("disconnect", arrived)
       child.once("error", ({ message }) => {
         last = { report: "failed", code: message }
         resolve()
