@@ -1,14 +1,16 @@
 /**
  * Installs the packed tarball into an empty folder and uses it as a stranger would: the root entry without ioredis, the suite
- * for backings without vitest, SQLite, then the README's quick start, under every major version of Node that the package supports.
+ * for backings without vitest, SQLite, the command line without what it needs and with it, then the README's quick start, under every
+ * major version of Node that the package supports. Shows what each entry costs a bundle.
  */
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { stripTypeScriptTypes } from "node:module"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { findShared } from "../test/servers/find.ts"
 import { stores } from "../test/servers/stores.ts"
+import * as Sizes from "./bundle-sizes.ts"
 
 const root = Path.resolve(import.meta.dirname, "..")
 const { devDependencies } = JSON.parse(Fs.readFileSync(Path.join(root, "package.json"), "utf8"))
@@ -47,7 +49,7 @@ try {
   Fs.writeFileSync(Path.join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }))
   npm("install", "--silent", Path.join(folder, filename), `effect@${devDependencies.effect}`)
 
-  for (const peer of ["ioredis", "@effect/sql-pg", "etcd3", "vitest"]) {
+  for (const peer of ["ioredis", "@effect/sql-pg", "etcd3", "vitest", "@effect/platform-node"]) {
     if (Fs.existsSync(Path.join(folder, "node_modules", peer))) {
       throw new Error(`${peer} was installed with the package`)
     }
@@ -89,7 +91,24 @@ try {
   )
   underEachNode("sqlite.js")
 
+  const installed = Path.join(folder, "node_modules", "effect-distributed-lock")
+  for (const size of await Sizes.ofEntries(installed)) console.log(size)
+
+  const bin = Path.join(folder, "node_modules", ".bin", "effect-distributed-lock")
+  const commandLine = (store: string, exitCode: number, says: RegExp) => {
+    for (const node of nodes) {
+      const args = [bin, "run", "--key", "package", "--store", store, "--", "echo", "runs"]
+      const { status, stderr, stdout } = spawnSync(node, args, { cwd: folder, encoding: "utf8", timeout: 30_000 })
+      if (status !== exitCode || !says.test(stdout + stderr)) throw new Error(`${status}: ${stdout}${stderr}`)
+      console.log(`the command line under ${node.match(/node-(\d+)/)![1]}: ${status}, ${(stdout + stderr).trim()}`)
+    }
+  }
+  commandLine(redis.url, 196, /npm install effect @effect\/platform-node/)
+  npm("install", "--silent", `@effect/platform-node@${devDependencies["@effect/platform-node"]}`)
+  commandLine(redis.url, 196, /npm install ioredis/)
+
   npm("install", "--silent", `ioredis@${devDependencies.ioredis}`)
+  commandLine(redis.url, 0, /^runs\n$/)
   const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")
   const quickStart = /## Quick start\n+```ts\n(.*?)^```$/ms.exec(readme)![1]!
   Fs.writeFileSync(Path.join(folder, "quick-start.js"), stripTypeScriptTypes(quickStart))

@@ -1,0 +1,63 @@
+/** What the command line writes: results to the standard output, and everything else to the standard error. */
+import { Console, Layer, Logger } from "effect"
+import { CliOutput } from "effect/cli"
+import { writeSync } from "node:fs"
+import { afterSignal } from "./exits.ts"
+import { redact } from "./redact.ts"
+
+export const name = "effect-distributed-lock"
+
+/**
+ * Not through the streams of `process`: they would make a pipe non-blocking, which the command that runs shares, and which most programs
+ * do not expect.
+ */
+const write = (file: 1 | 2, text: string): void => {
+  let rest = Buffer.from(text)
+  while (rest.length > 0) {
+    try {
+      rest = rest.subarray(writeSync(file, rest))
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      // Whoever read it has gone, as `head` does: a program that does not handle SIGPIPE ends by it.
+      if (code === "EPIPE" && file === 1) process.exit(afterSignal(13))
+      // Somebody else made it non-blocking, and it is full.
+      if (code !== "EAGAIN") return
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)
+    }
+  }
+}
+
+export const print = (text: string): void => write(1, `${redact(text)}\n`)
+
+export const say = (text: string): void => write(2, `${name}: ${redact(text)}\n`)
+
+const console: Console.Console = {
+  ...globalThis.console,
+  log: (text: string) => print(text),
+  error: (text: string) => say(text)
+}
+
+/** Wrong arguments lead to one line each, not to pages of help on the standard output. */
+const presenter: CliOutput.Presenter = {
+  present: (event) =>
+    event._tag === "InvalidInvocation"
+      ? Console.error(
+        [
+          ...event.errors.map(({ message }) => message),
+          `Try: ${event.commandPath.join(" ")} --help`
+        ].join("\n")
+      )
+      : CliOutput.defaultPresenter.present(event)
+}
+
+export const layer = Layer.mergeAll(
+  Layer.succeed(Console.Console, console),
+  CliOutput.layerPresenter(presenter),
+  Logger.layer([
+    Logger.make(({ logLevel, message }) => say(`${logLevel.toLowerCase()}: ${[message].flat().join(" ")}`))
+  ])
+)
+
+/** Text of others, made safe for a terminal: without control characters and what turns the direction of writing. */
+export const visible = (text: string): string =>
+  text.replace(/[\p{C}\u2028\u2029]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)
