@@ -6,7 +6,7 @@ const source = (file: string) => new URL(`src/${file}`, import.meta.url).pathnam
 const alone = [
   "test/core/cost.test.ts",
   "test/simulation/*.test.ts",
-  "test/backings/*-cost.test.ts",
+  "test/backings/*-{cost,revocations}.test.ts",
   "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-full,redis-outage}.test.ts"
 ]
 

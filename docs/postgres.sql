@@ -303,13 +303,25 @@ create table "effect_distributed_lock".contenders (
   expires timestamptz not null,
   -- Whether it had to wait. This stays as it is when it is granted.
   queued boolean not null,
-  -- The channel of the process that waits, if that listens.
+  -- When it joined the line. Unknown of what migration 1 kept, as is the owner.
+  since timestamptz,
+  -- The channel of the process that asked last, if that listens.
   listener text,
+  -- The name of that process.
+  owner text,
   name text not null,
   primary key (semaphore, holder)
 ) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 create index contenders_in_line on "effect_distributed_lock".contenders (semaphore, token) where queued;
+
+create unlogged table "effect_distributed_lock".listeners (
+  -- The short name of the key, or nothing for the revocations of all keys.
+  topic text not null,
+  channel text not null,
+  expires timestamptz not null,
+  primary key (topic, channel)
+);
 
 insert into "effect_distributed_lock".semaphores (key, name, border, earliest)
 select h.key, min(h.key_name), max(h.token), '-infinity' from "effect_distributed_lock".holds h where h.expires > clock_timestamp() group by h.key;
@@ -361,7 +373,9 @@ end $semaphore$;
 create function "effect_distributed_lock".advance(inout s "effect_distributed_lock".semaphores) language plpgsql as $semaphore$
 declare
   waiter record;
-  listeners text[] := '{}';
+  key_name constant text := encode(substr(s.key, 1, 16), 'hex');
+  border constant bigint := s.border;
+  channels text[] := '{}';
   tokens bigint[] := '{}';
 begin
   if s.waiting = 0 or s.held >= s.smallest then return; end if;
@@ -376,16 +390,33 @@ begin
     s.waiting := s.waiting - 1;
     s := count_limit(s, waiter."limit");
     if waiter.listener is not null then
-      listeners := listeners || waiter.listener;
+      channels := channels || waiter.listener;
       tokens := tokens || waiter.token;
     end if;
   end loop;
   -- Where the queue of notifications is full, a commit that notifies fails. Waiters look by themselves, too.
-  if cardinality(tokens) > 0 and pg_notification_queue_usage() < 0.9 then
+  if s.border > border and pg_notification_queue_usage() < 0.9 then
     -- A payload has less than 8000 bytes.
-    perform pg_notify(g.listener, encode(substr(s.key, 1, 16), 'hex') || ':' || string_agg(g.token::text, ','))
-      from unnest(listeners, tokens) with ordinality as g (listener, token, n) group by g.listener, n / 300;
+    perform pg_notify(g.channel, key_name || ':' || string_agg(g.token::text, ','))
+      from unnest(channels, tokens) with ordinality as g (channel, token, n) group by g.channel, n / 300;
+    perform pg_notify(l.channel, key_name || ':') from listeners l
+      where l.topic = key_name and l.expires > clock_timestamp();
   end if;
+end $semaphore$;
+
+create function "effect_distributed_lock".notify_revoked(p_key text, p_holder text) returns void language plpgsql as $semaphore$
+declare
+  names constant text := '[' || p_key || ',' || p_holder || ']';
+  part_length constant integer := 7000;
+  last_part constant integer := (length(names) - 1) / part_length;
+begin
+  if pg_notification_queue_usage() >= 0.9 then return; end if;
+  for n in 0 .. last_part loop
+    perform pg_notify(
+        l.channel,
+        concat_ws(':', 'revoked', encode(digest(names), 'hex'), last_part - n, substr(names, n * part_length + 1, part_length))
+      ) from listeners l where l.topic = '' and l.expires > clock_timestamp();
+  end loop;
 end $semaphore$;
 
 create function "effect_distributed_lock".leave(inout s "effect_distributed_lock".semaphores, gone "effect_distributed_lock".contenders) language plpgsql as $semaphore$
@@ -462,13 +493,12 @@ end $semaphore$;
 
 create function "effect_distributed_lock".operate(
   p_operations text[], p_keys text[], p_holders text[], p_permits bigint[], p_limits bigint[], p_ttls bigint[],
-  p_tokens bigint[], p_latest bigint[], p_listener text, p_wait boolean
-) returns table (answer text, number bigint, "position" bigint, retry_after bigint, micros bigint)
+  p_tokens bigint[], p_latest bigint[], p_listener text, p_owner text, p_wait boolean
+) returns table (answer text, number bigint, "position" bigint, retry_after bigint, smaller_limit bigint, micros bigint)
 language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
 declare
   s semaphores;
   own contenders;
-  digest_of_key bytea;
   digest_of_holder bytea;
   t timestamptz;
   until timestamptz;
@@ -478,22 +508,23 @@ declare
   is_gone boolean;
   asks boolean;
 begin
-  perform check_isolation();
+  if current_setting('transaction_isolation') <> 'read committed' then perform check_isolation(); end if;
   for i in 1 .. cardinality(p_keys) loop
     if i = 1 or p_keys[i] <> p_keys[i - 1] then
-      digest_of_key := sha256(convert_to(p_keys[i], 'UTF8'));
       loop
         if p_wait then
-          select x.* into s from semaphores x where x.key = digest_of_key for update;
+          select x.* into s from semaphores x where x.key = sha256(convert_to(p_keys[i], 'UTF8')) for update;
         else
-          select x.* into s from semaphores x where x.key = digest_of_key for update skip locked;
+          select x.* into s from semaphores x where x.key = sha256(convert_to(p_keys[i], 'UTF8')) for update skip locked;
         end if;
         is_busy := not found;
+        -- By itself: an expression with a query in it costs as much as a statement.
+        exit when not is_busy;
         -- An insert would wait for whoever has changed the row.
-        exit when not is_busy or not p_wait and exists (select from semaphores x where x.key = digest_of_key);
-        insert into semaphores as x (key, name) values (digest_of_key, p_keys[i]) on conflict do nothing returning x.* into s;
+        exit when not p_wait and exists (select from semaphores x where x.key = digest(p_keys[i]));
+        insert into semaphores as x (key, name) values (digest(p_keys[i]), p_keys[i]) on conflict do nothing returning x.* into s;
         is_busy := not found;
-        exit when found or not p_wait;
+        exit when not is_busy or not p_wait;
       end loop;
       t := clock_timestamp();
       micros := extract(epoch from t) * 1000000;
@@ -509,10 +540,10 @@ begin
       if s.holders = 0 and p_operations[i] in ('acquire', 'queue') and p_permits[i] <= p_limits[i]
         and (p_latest[i] = 0 or micros <= p_latest[i])
       then
-        insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, listener, name)
+        insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, since, listener, owner, name)
           values (
             s.id, sha256(convert_to(p_holders[i], 'UTF8')), nextval('tokens'), p_permits[i], p_limits[i],
-            t + p_ttls[i] * interval '1 millisecond', false, p_listener, p_holders[i]
+            t + p_ttls[i] * interval '1 millisecond', false, t, p_listener, p_owner, p_holders[i]
           )
           returning 'acquired', c.token, c.expires into answer, number, until;
         update semaphores x set held = p_permits[i], holders = 1, border = number,
@@ -545,7 +576,7 @@ begin
     if is_busy then
       answer := 'busy';
 
-    elsif p_operations[i] = 'release' then
+    elsif p_operations[i] in ('release', 'revoke') then
       answer := 'released';
       number := 0;
       delete from contenders c
@@ -565,11 +596,12 @@ begin
           is_changed := true;
         end if;
       end if;
+      if p_operations[i] = 'revoke' then perform notify_revoked(p_keys[i], p_holders[i]); end if;
 
     elsif p_operations[i] = 'refresh' then
       answer := 'none';
-      -- A place may be taken over by another process.
-      update contenders c set expires = until, listener = p_listener
+      -- A hold or a place may be taken over by another process.
+      update contenders c set expires = until, listener = p_listener, owner = p_owner
         where c.semaphore = s.id and c.holder = digest_of_holder and p_tokens[i] in (0, c.token)
         returning c.* into own;
       if found then answer := 'waiting'; end if;
@@ -592,7 +624,8 @@ begin
             s := count_limit(s, p_limits[i]);
             is_changed := true;
           end if;
-          update contenders c set expires = until, "limit" = least(c."limit", p_limits[i]), listener = p_listener
+          update contenders c set expires = until, "limit" = least(c."limit", p_limits[i]), listener = p_listener,
+              owner = p_owner
             where c.semaphore = s.id and c.holder = digest_of_holder
             returning c.* into own;
         end if;
@@ -624,10 +657,10 @@ begin
 
     if asks and answer is null then
       answer := 'waiting';
-      insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, listener, name)
+      insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, since, listener, owner, name)
         values (
           s.id, digest_of_holder, nextval('tokens'), p_permits[i], p_limits[i], until,
-          s.waiting > 0 or s.held + p_permits[i] > least(s.smallest, p_limits[i]), p_listener, p_holders[i]
+          s.waiting > 0 or s.held + p_permits[i] > least(s.smallest, p_limits[i]), t, p_listener, p_owner, p_holders[i]
         )
         returning c.* into own;
       if own.queued then
@@ -644,6 +677,7 @@ begin
 
     if answer = 'waiting' then
       number := own.token;
+      smaller_limit := nullif(least(s.smallest, own."limit", p_limits[i]), p_limits[i]);
       if until < s.earliest then
         s.earliest := until;
         is_changed := true;
@@ -657,6 +691,7 @@ begin
     return next;
     "position" := null;
     retry_after := null;
+    smaller_limit := null;
 
     if is_changed and p_keys[i + 1] is distinct from p_keys[i] then
       update semaphores x set held = s.held, holders = s.holders, waiting = s.waiting, border = s.border,
@@ -679,15 +714,62 @@ begin
   ), 0);
 end $semaphore$;
 
-create function "effect_distributed_lock".inspect(p_key text)
-returns table (holder text, permits bigint, token bigint, holds boolean, micros bigint) language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
+create function "effect_distributed_lock".inspect(p_key text, p_most bigint) returns table (
+  holder text, permits bigint, token bigint, holds boolean, micros bigint, since bigint, owner text, holders bigint, waiters bigint
+) language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
 declare
   t constant timestamptz := look(p_key);
 begin
   return query
-    select c.name, c.permits, c.token, c.token <= x.border, (extract(epoch from c.expires - t) * 1000000)::bigint
-    from semaphores x join contenders c on c.semaphore = x.id
-    where x.key = digest(p_key) and c.expires > t order by c.token;
+    with x as materialized (
+      select y.id, y.border, n.holders, n.waiters from semaphores y, lateral (
+        select y.holders, y.waiting as waiters where y.earliest > t
+        union all
+        -- The sums may count what has expired.
+        select count(*) filter (where o.token <= y.border), count(*) filter (where o.token > y.border)
+        from contenders o where o.semaphore = y.id and o.expires > t having y.earliest <= t
+      ) n where y.key = digest(p_key)
+    ), granted as materialized (
+      select o.* from x, lateral (
+        select * from contenders c
+        where c.semaphore = x.id and c.queued and c.token <= x.border and c.expires > t order by c.token limit p_most
+      ) o
+    ), others as materialized (
+      -- No index leads to the holders that never had to wait, so look for them only if there are some: the line may be long.
+      select o.* from x, contenders o
+      where o.semaphore = x.id and not o.queued and o.expires > t and x.holders > (select count(*) from granted)
+      order by o.token limit p_most
+    ), line as materialized (
+      select o.* from x, lateral (
+        select * from contenders c
+        where c.semaphore = x.id and c.queued and c.token > x.border and c.expires > t order by c.token limit p_most
+      ) o
+    ), listed as (
+      (select * from granted union all select * from others order by token limit p_most) union all select * from line
+    )
+    select c.name, c.permits, c.token, c.token <= x.border, (extract(epoch from c.expires - t) * 1000000)::bigint,
+      floor(extract(epoch from c.since) * 1000)::bigint, c.owner, x.holders, x.waiters
+    from x, listed c order by c.token;
+end $semaphore$;
+
+create function "effect_distributed_lock".keys(p_after text, p_most bigint) returns table (digest text, name text) language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
+declare
+  t constant timestamptz := clock_timestamp();
+begin
+  perform check_isolation();
+  return query
+    select encode(x.key, 'hex'), x.name from semaphores x
+    where x.key > decode(p_after, 'hex') and x.holders + x.waiting > 0
+      and (x.earliest > t or exists (select from contenders c where c.semaphore = x.id and c.expires > t))
+    order by x.key limit p_most;
+end $semaphore$;
+
+create function "effect_distributed_lock".greet(p_channel text, p_greeting text, p_keys text[]) returns void language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
+begin
+  insert into listeners as l (topic, channel, expires)
+    select k.topic, p_channel, clock_timestamp() + interval '30 seconds' from unnest(array_append(p_keys, '')) as k (topic)
+    on conflict (topic, channel) do update set expires = excluded.expires;
+  perform pg_notify(p_channel, p_greeting);
 end $semaphore$;
 
 create function "effect_distributed_lock".version() returns integer language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
@@ -722,6 +804,7 @@ begin
     end if;
     swept := swept + 1;
   end loop;
+  delete from listeners l where l.expires < t;
   return swept;
 end $semaphore$;
 

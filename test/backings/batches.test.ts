@@ -139,6 +139,25 @@ describe("batches", () => {
       yield* Fiber.join(interruption)
     }))
 
+  it.live("what nobody waits for any more is not repeated after the batch that it shared has failed", () =>
+    Effect.gen(function*() {
+      const { sent, sentAre, submit, succeed } = controlled({ mayBeOfOne: true })
+      const first = yield* submit(1)
+      const second = yield* submit(2)
+      const third = yield* submit(3)
+      yield* sentAre([1, 2, 3])
+      const gone = yield* Effect.forkChild(Fiber.interrupt(third), { startImmediately: true })
+      Deferred.doneUnsafe(sent[0]!.end, Exit.fail("refused"))
+      yield* sentAre([1, 2, 3], [1])
+      yield* succeed(1)
+      yield* sentAre([1, 2, 3], [1], [2])
+      // Its answer does not wait for the rest of the batch.
+      expect(yield* Fiber.join(first)).toEqual(["1"])
+      yield* Fiber.interrupt(second)
+      yield* Fiber.join(gone)
+      expect(sent).toHaveLength(3)
+    }))
+
   it.live("a failure that may be of one operation is of that one alone, and any other is of all", () =>
     Effect.gen(function*() {
       for (const mayBeOfOne of [true, false]) {

@@ -17,16 +17,15 @@ it.effect("a connection that dies without a word is replaced, although it does n
             return queue
           }),
           () => connections.some(({ isDead }) => isDead) ? Effect.never : Effect.void
-        ),
-      notify: (_channel: string, payload: string) =>
-        Effect.sync(() => {
-          for (const { isDead, queue } of connections) if (!isDead) Queue.offerUnsafe(queue, { payload })
-        })
+        )
     } as unknown as PgClient.PgClient
-    const clients = { listening: client, notifying: client }
-    const { listen, stands } = yield* Notifications.make(clients, "channel", Schedule.spaced("1 second"))
+    const greet = (payload: string) =>
+      Effect.sync(() => {
+        for (const { isDead, queue } of connections) if (!isDead) Queue.offerUnsafe(queue, { payload })
+      })
+    const { granted, stands } = yield* Notifications.make(client, greet, "channel", Schedule.spaced("1 second"))
     let stood = 0
-    yield* Effect.forkScoped(Stream.runForEach(listen("key"), () => Effect.sync(() => void stood++)))
+    yield* Effect.forkScoped(Stream.runForEach(granted("key"), () => Effect.sync(() => void stood++)))
     yield* TestClock.adjust("1 minute")
     expect([connections.length, stood, stands()]).toEqual([1, 1, true])
     connections[0]!.isDead = true

@@ -59,7 +59,7 @@ describe("a cluster of three masters", () => {
             expect(most).toBe(2)
             expect(order).toHaveLength(12)
             expect(new Set(tokens).size).toBe(12)
-            expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+            expect(yield* semaphore.inspect).toMatchObject({ holders: [], line: [] })
           }), { concurrency: 4 }).pipe(
             Effect.timeout("20 seconds"),
             Effect.provide(RedisBacking.layer(client, options))

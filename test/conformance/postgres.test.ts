@@ -13,7 +13,7 @@ afterAll(() => server.stop())
 
 backingSuite("PostgresBacking", {
   layer: PostgresBacking.layer().pipe(Layer.provide(client(server.url))),
-  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
+  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease", "operators"],
   restart: Effect.promise(async () => {
     await server.kill()
     await server.restart()

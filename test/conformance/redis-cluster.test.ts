@@ -16,6 +16,6 @@ const connect = Effect.acquireRelease(
 
 backingSuite("RedisBacking in a Cluster", {
   layer: Layer.unwrap(Effect.map(connect, (client) => RedisBacking.layer(client))),
-  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
+  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease", "operators"],
   ...runs
 })

@@ -16,7 +16,7 @@ const entries = (redis: Redis, key: string) => Effect.promise(() => redis.keys(`
 
 backingSuite("RedisBacking", {
   layer: Layer.unwrap(Effect.map(connect(server.url), (redis) => RedisBacking.layer(redis))),
-  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
+  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease", "operators"],
   footprint: (key) =>
     Effect.scoped(Effect.flatMap(connect(server.url), (redis) => entries(redis, key))).pipe(
       Effect.map(({ length }) => length)

@@ -25,7 +25,7 @@ const rows = (key: string) => {
 
 backingSuite("SqliteBacking", {
   layer: SqliteBacking.layer({ filename }),
-  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
+  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease", "operators"],
   footprint: (key) => Effect.sync(() => rows(key)),
   // There is no server. The worst that can happen to the file is that it is gone.
   restart: Effect.sync(() => {

@@ -1,6 +1,6 @@
 /** A Redis user whose ACL lacks something that the backing needs: no permit is lost, and the store's sums stay right. */
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Fiber, Layer, Schedule } from "effect"
+import { Context, Deferred, Duration, Effect, Fiber, Layer, Option, Schedule, Stream } from "effect"
 import { Cluster } from "ioredis"
 import type { Redis } from "ioredis"
 import { readFileSync } from "node:fs"
@@ -58,7 +58,30 @@ describe("the user that the README describes", () => {
         // By looking alone, each hand-off would take longer than a second.
         yield* Effect.timeout(contend(semaphore, 20), "5 seconds")
         yield* Effect.exit(semaphore.withPermits(1)(semaphore.tryTake(1)))
-        expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+        expect(yield* semaphore.inspect).toMatchObject({ holders: [], line: [] })
+      }).pipe(Effect.scoped)
+      expect(yield* refusals(admin)).toEqual([])
+    }))
+
+  it.live("is refused nothing that operators ask for, once it may SCAN, too", () =>
+    Effect.gen(function*() {
+      const { admin, urlOfUser } = yield* limited
+      yield* change(admin, "+scan")
+      yield* Effect.gen(function*() {
+        const { backing } = yield* build(urlOfUser)
+        const ttl = Duration.minutes(1)
+        let changes = 0
+        const revoked = yield* Effect.forkScoped(Stream.runHead(backing.onRevoked!))
+        yield* Effect.forkScoped(Stream.runForEach(backing.onChanged!("key"), () => Effect.sync(() => changes++)))
+        yield* until(Effect.map(channels(admin), ({ length }) => length === 2))
+        changes = 0
+        yield* backing.tryAcquire("key", "a", ttl, 1, 1)
+        // It is watched within a second.
+        yield* until(Effect.map(backing.refresh("key", "a", ttl, 1, 1), () => changes > 0))
+        expect(yield* Stream.runCollect(backing.keys!)).toEqual(["key"])
+        expect((yield* backing.inspect!("key")).holderCount).toBe(1)
+        expect(yield* backing.release("key", "a", 1, { revoke: true })).toBe(1)
+        expect(yield* Fiber.join(revoked)).toEqual(Option.some({ key: "key", holderId: "a" }))
       }).pipe(Effect.scoped)
       expect(yield* refusals(admin)).toEqual([])
     }))
@@ -124,7 +147,7 @@ describe("a user who may not publish", () => {
         yield* Deferred.succeed(leave, undefined)
         yield* Fiber.join(waiting)
         expect(yield* semaphore.currentCount).toBe(0)
-        expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+        expect(yield* semaphore.inspect).toMatchObject({ holders: [], line: [] })
       })
   )
 })

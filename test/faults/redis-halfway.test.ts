@@ -120,7 +120,7 @@ const survives = (
       const state = yield* healthy.inspect!(key)
       isRight(state, yield* healthy.getCount(key, ttl))
     }
-    expect(yield* healthy.inspect!(key)).toEqual({ holders: [], line: [] })
+    expect(yield* healthy.inspect!(key)).toMatchObject({ holders: [], line: [] })
     expect(yield* healthy.tryAcquire(key, "all", ttl, limit, limit)).toMatchObject({ _tag: "Acquired" })
     expect(yield* healthy.tryAcquire(key, "one more", ttl, limit, 1)).toBe(false)
     expect(yield* healthy.release(key, "all", limit)).toBe(limit)

@@ -30,7 +30,7 @@ describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push
             const [fibersBefore, clientsBefore] = [yield* Fibers.steady(running), yield* connectedClients(observer)]
 
             yield* interruptTakes(semaphore, 3)
-            expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+            expect(yield* semaphore.inspect).toMatchObject({ holders: [], line: [] })
             expect(yield* Fibers.steady(running)).toBe(fibersBefore)
             expect(yield* connectedClients(observer)).toBe(clientsBefore)
           }).pipe(Effect.provide(RedisBacking.layer(redis, { pushBasedAcquireEnabled: push })))

@@ -91,7 +91,7 @@ describe("while a slot migrates", () => {
       yield* stable
       const error = Option.getOrThrow(Exit.findErrorOption(yield* Effect.timeout(Fiber.join(late), "5 seconds")))
       expect(String(error.cause)).toContain("later than it may take effect")
-      expect(yield* backing.inspect!("key")).toEqual({ holders: [], line: [] })
+      expect(yield* backing.inspect!("key")).toMatchObject({ holders: [], line: [] })
       expect(yield* backing.tryAcquire("key", "holder", ttl, 1, 1, { within: Duration.seconds(20) }))
         .toMatchObject({ _tag: "Acquired" })
     }), 60_000)

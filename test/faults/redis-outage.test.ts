@@ -148,7 +148,7 @@ describe("a server that is killed and started again under load", () => {
           expect(overstayed).toBe(0)
           // Each of the three holders has lost its lease at each of the three kills.
           expect(lost).toBe(9)
-          expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+          expect(yield* semaphore.inspect).toMatchObject({ holders: [], line: [] })
         }).pipe(Effect.provide(RedisBacking.layer(redis, { pushBasedAcquireEnabled: push })))
       }),
     60_000

@@ -43,7 +43,7 @@ const scenarios = {
       (index) =>
         Effect.forkDetach(mutex.withPermits(1)(Effect.sync(() => order.push(index))), { startImmediately: true })
     )
-    yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === size), "30 seconds")
+    yield* until(Effect.map(mutex.inspect, ({ waiterCount }) => waiterCount === size), "30 seconds")
     yield* Scope.close(holder, Exit.void)
     yield* Fiber.joinAll(waiters)
     return {

@@ -9,8 +9,8 @@ import { Cause, Context, Effect, Exit, Fiber } from "effect"
 
 export interface Batches<Operation, Answer, E> {
   /**
-   * Does some operations, at least one, maybe in several batches, and answers in order. When this is interrupted, what has not been sent is not
-   * sent; the interruption ends when what has been sent has ended.
+   * Does some operations, at least one, maybe in several batches, and answers in order. When this is interrupted, what has not been sent
+   * is not sent, and what has failed is not repeated; the interruption ends when what has been sent has ended.
    */
   readonly submit: (operations: ReadonlyArray<Operation>) => Effect.Effect<ReadonlyArray<Answer>, E>
 }
@@ -61,33 +61,45 @@ interface Batch {
 export const make = <Operation, Answer, E>(
   { context, mayBeOfOne, mostPerBatch, mostUnderWay, run, subjectOf }: Options<Operation, Answer, E>
 ): Batches<Operation, Answer, E> => {
+  type Entries = ReadonlyArray<Entry<Operation, Answer, E>>
   let queue: Array<Entry<Operation, Answer, E>> = []
   let underWay = 0
   const subjects = new Set<string>()
   let isScheduled = false
 
-  /** An exit for each of the operations. */
-  const runAll = (operations: ReadonlyArray<Operation>): Effect.Effect<ReadonlyArray<Exit.Exit<Answer, E>>> =>
-    Effect.matchCauseEffect(run(operations), {
-      onSuccess: (answers) => Effect.succeed(answers.map((answer) => Exit.succeed(answer))),
-      onFailure: (cause) => {
-        const middle = operations.length >> 1
-        return middle === 0 || !mayBeOfOne(cause)
-          ? Effect.succeed<ReadonlyArray<Exit.Exit<Answer, E>>>(operations.map(() => Exit.failCause(cause)))
-          : Effect.zipWith(
-            runAll(operations.slice(0, middle)),
-            runAll(operations.slice(middle)),
-            (first, second) => [...first, ...second]
-          )
-      }
-    })
-
   const end = (group: Group<Answer, E>, exit: Exit.Exit<ReadonlyArray<Answer>, E>) => {
+    if (group.isOver) return
     group.isOver = true
     group.resume(exit)
   }
 
-  const send = (entries: ReadonlyArray<Entry<Operation, Answer, E>>) => {
+  const runAll = (entries: Entries): Effect.Effect<void> =>
+    Effect.matchCauseEffect(run(entries.map(({ operation }) => operation)), {
+      onSuccess: (answers) => {
+        for (const [position, { group, index }] of entries.entries()) {
+          group.answers[index] = answers[position]!
+          if (--group.left === 0) end(group, Exit.succeed(group.answers))
+        }
+        return Effect.void
+      },
+      onFailure: (cause) => {
+        const middle = entries.length >> 1
+        if (middle > 0 && mayBeOfOne(cause)) {
+          return Effect.andThen(runWanted(entries.slice(0, middle)), runWanted(entries.slice(middle)))
+        }
+        for (const { group } of entries) end(group, Exit.failCause(cause))
+        return Effect.void
+      }
+    })
+
+  /** Does what somebody still waits for. */
+  const runWanted = (entries: Entries): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const wanted = entries.filter(({ group }) => !group.isOver)
+      return wanted.length === 0 ? Effect.void : runAll(wanted)
+    })
+
+  const send = (entries: Entries) => {
     const subject = subjectOf?.(entries[0]!.operation)
     if (subject !== undefined) subjects.add(subject)
     underWay++
@@ -103,20 +115,11 @@ export const make = <Operation, Answer, E>(
     for (const { batches } of batch.groups) batches.add(batch)
     const timer = subject === undefined ? setTimeout(makeRoom, patienceMillis) : undefined
     timer?.unref()
-    const fiber = batch.fiber = Effect.runForkWith(context)(runAll(entries.map(({ operation }) => operation)))
+    const fiber = batch.fiber = Effect.runForkWith(context)(runWanted(entries))
     fiber.addObserver((exit) => {
       clearTimeout(timer)
       for (const { batches } of batch.groups) batches.delete(batch)
-      for (const [position, { group, index }] of entries.entries()) {
-        if (group.isOver) continue
-        const answer = Exit.isSuccess(exit) ? exit.value[position]! : Exit.failCause(exit.cause)
-        if (Exit.isFailure(answer)) {
-          end(group, Exit.failCause(answer.cause))
-        } else {
-          group.answers[index] = answer.value
-          if (--group.left === 0) end(group, Exit.succeed(group.answers))
-        }
-      }
+      if (Exit.isFailure(exit)) { for (const { group } of entries) end(group, Exit.failCause(exit.cause)) }
       makeRoom()
     })
   }

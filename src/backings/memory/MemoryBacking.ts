@@ -102,7 +102,9 @@ const make = (): DistributedSemaphoreBacking => {
       }),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
-      atNow((now) => refreshAll([{ key, holderId, ttl, limit, permits, ...options }], now)[0]!),
+      atNow((now) =>
+        refreshAll([{ key, holderId, ttl, limit, permits, fencingToken: options?.fencingToken }], now)[0]!
+      ),
 
     refreshAll: (requests) => atNow((now) => refreshAll(requests, now)),
 

@@ -9,10 +9,12 @@
  * @since 0.1.0
  */
 import { PgClient } from "@effect/sql-pg"
-import { Config, Duration, Effect, Layer, Schedule } from "effect"
+import { Config, DateTime, Duration, Effect, Layer, Option, Schedule, Stream } from "effect"
 import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
-import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
+import { DistributedSemaphoreBacking, FencingToken, mostListed } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
+import { refuse } from "../../core/internal/options.ts"
+import { defaultOwner } from "../internal/owner.ts"
 import * as ServerTime from "../internal/serverTime.ts"
 import { inBackground } from "./background.ts"
 import { serverError } from "./errors.ts"
@@ -40,8 +42,9 @@ export interface PostgresBackingOptions {
   /** Whether to create the schema, or bring it up to date, when the layer is built: `true` by default. */
   readonly migrate?: boolean | undefined
   /**
-   * Whether waiters are notified, `true` by default; from the first wait on this holds a connection of the pool, which so
-   * needs 2. Otherwise they poll.
+   * Whether waiters are notified of grants, and holders of revocations, `true` by default. From the first wait on, or the first hold
+   * of more than a second, this holds a connection of the pool, which so needs 2. Otherwise waiters poll, and a holder learns of a
+   * revocation when it refreshes.
    */
   readonly pushBasedAcquireEnabled?: boolean | undefined
   /**
@@ -49,6 +52,8 @@ export interface PostgresBackingOptions {
    * second by default. Meanwhile, and when the schedule has ended, waiters poll.
    */
   readonly pushStreamRetrySchedule?: Schedule.Schedule<unknown> | undefined
+  /** Names this process for those who inspect a semaphore, its host name and process id by default. */
+  readonly owner?: string | undefined
   /** The client to listen with, if the other is behind a pooler that can't: the same by default. */
   readonly listenClient?: PgClient.PgClient | undefined
 }
@@ -76,7 +81,7 @@ export const layer = (
  * @since 0.1.0
  */
 export const layerConfig = (
-  config: Config.Wrap<Pick<PostgresBackingOptions, "schema" | "migrate" | "pushBasedAcquireEnabled">>
+  config: Config.Wrap<Pick<PostgresBackingOptions, "schema" | "migrate" | "pushBasedAcquireEnabled" | "owner">>
 ): Layer.Layer<DistributedSemaphoreBacking, Config.ConfigError | SemaphoreBackingError, PgClient.PgClient> =>
   Layer.effect(DistributedSemaphoreBacking, Effect.flatMap(Config.unwrap(config), make))
 
@@ -84,12 +89,14 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   const client = yield* PgClient.PgClient
   const name = options.schema ?? "effect_distributed_lock"
   yield* Migrate.checkName(name)
+  const owner: unknown = options.owner ?? defaultOwner
+  if (typeof owner !== "string" || owner === "") return refuse("owner", owner, "a non-empty string")
   const schema = quote(name)
 
   if (options.migrate ?? true) yield* Migrate.migrate(client, name)
   yield* Migrate.verify(client, name)
 
-  const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<string>) =>
+  const run = <A extends object>(operation: string, statement: string, ...parameters: ReadonlyArray<unknown>) =>
     client.unsafe<A>(statement, parameters).withoutTransform.pipe(
       apart(client),
       Effect.mapError((error) => new SemaphoreBackingError({ operation, cause: serverError(error) }))
@@ -103,11 +110,13 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   /** The channel of this layer. */
   const listener = options.pushBasedAcquireEnabled === false ? undefined : crypto.randomUUID()
   const notifications = listener === undefined ? undefined : yield* Notifications.make(
-    { listening: options.listenClient ?? client, notifying: client },
+    options.listenClient ?? client,
+    (greeting, keys) =>
+      run("onRevoked", `select ${schema}.greet($1::text, $2::text, $3::text[])`, listener, greeting, keys),
     listener,
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
   )
-  const operations = yield* Operations.make(client, schema, listener, serverTime)
+  const operations = yield* Operations.make(client, schema, listener, owner, serverTime)
 
   // The first sweep comes at once, because a process may be a short one, and each goes on while there may be more to sweep.
   const sweep = Effect.repeat(
@@ -124,19 +133,21 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
 
   /** Translates answers about contenders, given whether notifications stood when they were asked for. */
   const translate = (
-    { answer, number, position, retry_after }: Operations.Answer,
+    { answer, number, position, retry_after, smaller_limit }: Operations.Answer,
     stood: boolean
   ): false | Acquired | Waiting => {
+    const limit = smaller_limit === null ? undefined : Number(smaller_limit)
     switch (answer) {
       case "acquired":
-        return { _tag: "Acquired", fencingToken: FencingToken(BigInt(number)) }
+        return { _tag: "Acquired", fencingToken: FencingToken(BigInt(number)), limit }
       case "waiting":
         return {
           _tag: "Waiting",
           fencingToken: FencingToken(BigInt(number)),
           position: Number(position),
           // A waiter that may miss its grant polls.
-          retryAfter: stood && stands() ? Duration.millis(Number(retry_after)) : undefined
+          retryAfter: stood && stands() ? Duration.millis(Number(retry_after)) : undefined,
+          limit
         }
       default:
         return false
@@ -174,7 +185,7 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
     release: (key, holderId, permits, options) =>
       Effect.map(
         submit("release", [{
-          kind: "release",
+          kind: options?.revoke ? "revoke" : "release",
           key,
           holderId,
           permits,
@@ -187,7 +198,10 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
       ),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
-      Effect.map(refreshAll([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
+      Effect.map(
+        refreshAll([{ key, holderId, ttl, limit, permits, fencingToken: options?.fencingToken }]),
+        ([answer]) => answer!
+      ),
 
     refreshAll,
 
@@ -197,19 +211,38 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
         ([row]) => Number(row!.count)
       ),
 
-    onPermitsReleased: notifications?.listen,
+    onPermitsReleased: notifications?.granted,
+    onRevoked: notifications?.revoked,
+    onChanged: notifications?.changed,
 
     inspect: (key) =>
       Effect.map(
         run<InspectRow>(
           "inspect",
-          `select holder, permits, token, holds, micros from ${schema}.inspect($1::text)`,
-          encode(key)
+          `select * from ${schema}.inspect($1::text, $2::bigint)`,
+          encode(key),
+          BigInt(mostListed)
         ),
         stateOf
-      )
+      ),
+
+    keys: Stream.paginate("", (after) =>
+      Effect.map(
+        run<{ digest: string; name: string }>(
+          "keys",
+          `select digest, name from ${schema}.keys($1::text, $2::bigint)`,
+          after,
+          BigInt(keysPerPage)
+        ),
+        (rows) => [
+          rows.map(({ name }) => decode(name)),
+          rows.length < keysPerPage ? Option.none() : Option.some(rows.at(-1)!.digest)
+        ]
+      ))
   })
 })
+
+const keysPerPage = 1000
 
 interface InspectRow {
   readonly holder: string
@@ -217,16 +250,25 @@ interface InspectRow {
   readonly token: bigint
   readonly holds: boolean
   readonly micros: bigint
+  readonly since: bigint | null
+  readonly owner: string | null
+  readonly holders: bigint
+  readonly waiters: bigint
 }
 
 const stateOf = (rows: ReadonlyArray<InspectRow>): SemaphoreState => {
-  const describe = ({ holder, micros, permits, token }: InspectRow) => ({
+  const describe = ({ holder, micros, owner, permits, since, token }: InspectRow) => ({
     identifier: decode(holder),
     permits: Number(permits),
     fencingToken: FencingToken(BigInt(token)),
-    remaining: Duration.micros(BigInt(micros))
+    remaining: Duration.micros(BigInt(micros)),
+    owner: owner === null ? undefined : decode(owner),
+    since: since === null ? undefined : DateTime.makeUnsafe(Number(since))
   })
-  const holders = rows.filter(({ holds }) => holds).map(describe)
-  const line = rows.filter(({ holds }) => !holds).map(describe)
-  return { holders, line, holderCount: holders.length, waiterCount: line.length }
+  return {
+    holders: rows.filter(({ holds }) => holds).map(describe),
+    line: rows.filter(({ holds }) => !holds).map(describe),
+    holderCount: Number(rows[0]?.holders ?? 0),
+    waiterCount: Number(rows[0]?.waiters ?? 0)
+  }
 }

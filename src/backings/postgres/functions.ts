@@ -25,22 +25,22 @@ export const functions = (s: string, body: string): ReadonlyArray<string> => {
 
     // B1 to B6, B12: operations of a process, in the order of their keys, and those of one key in the order of the requests.
     //
-    // In, one element for each operation: acquire, queue, release or refresh; key; holder; permits; limit; ttl in milliseconds; the
-    // token that is meant, or 0; the latest time at which it may take effect, in microseconds, or 0. Then the channel of the process,
-    // or null; and whether to wait for keys that somebody else has locked.
+    // In, one element for each operation: acquire, queue, release, revoke or refresh; key; holder; permits; limit; ttl in milliseconds;
+    // the token that is meant, or 0; the latest time at which it may take effect, in microseconds, or 0. Then the channel of the process,
+    // or null; its name; and whether to wait for keys that somebody else has locked.
     //
     // Out, for each operation: acquired and the token; waiting, the token, the position and the milliseconds until the next look;
     // refused; late; released and the permits that were freed; none, where there is nothing to refresh; or busy, if the key is locked:
-    // then nothing was done. And the time in microseconds.
+    // then nothing was done. Whoever acquired or waits also gets the limit that counts, if it is smaller than its own. And the time
+    // in microseconds.
     `create function ${s}.operate(
   p_operations text[], p_keys text[], p_holders text[], p_permits bigint[], p_limits bigint[], p_ttls bigint[],
-  p_tokens bigint[], p_latest bigint[], p_listener text, p_wait boolean
-) returns table (answer text, number bigint, "position" bigint, retry_after bigint, micros bigint)
+  p_tokens bigint[], p_latest bigint[], p_listener text, p_owner text, p_wait boolean
+) returns table (answer text, number bigint, "position" bigint, retry_after bigint, smaller_limit bigint, micros bigint)
 ${entry} as ${body}
 declare
   s semaphores;
   own contenders;
-  digest_of_key bytea;
   digest_of_holder bytea;
   t timestamptz;
   until timestamptz;
@@ -50,22 +50,23 @@ declare
   is_gone boolean;
   asks boolean;
 begin
-  perform check_isolation();
+  if current_setting('transaction_isolation') <> 'read committed' then perform check_isolation(); end if;
   for i in 1 .. cardinality(p_keys) loop
     if i = 1 or p_keys[i] <> p_keys[i - 1] then
-      digest_of_key := sha256(convert_to(p_keys[i], 'UTF8'));
       loop
         if p_wait then
-          select x.* into s from semaphores x where x.key = digest_of_key for update;
+          select x.* into s from semaphores x where x.key = sha256(convert_to(p_keys[i], 'UTF8')) for update;
         else
-          select x.* into s from semaphores x where x.key = digest_of_key for update skip locked;
+          select x.* into s from semaphores x where x.key = sha256(convert_to(p_keys[i], 'UTF8')) for update skip locked;
         end if;
         is_busy := not found;
+        -- By itself: an expression with a query in it costs as much as a statement.
+        exit when not is_busy;
         -- An insert would wait for whoever has changed the row.
-        exit when not is_busy or not p_wait and exists (select from semaphores x where x.key = digest_of_key);
-        insert into semaphores as x (key, name) values (digest_of_key, p_keys[i]) on conflict do nothing returning x.* into s;
+        exit when not p_wait and exists (select from semaphores x where x.key = digest(p_keys[i]));
+        insert into semaphores as x (key, name) values (digest(p_keys[i]), p_keys[i]) on conflict do nothing returning x.* into s;
         is_busy := not found;
-        exit when found or not p_wait;
+        exit when not is_busy or not p_wait;
       end loop;
       t := clock_timestamp();
       micros := extract(epoch from t) * 1000000;
@@ -81,10 +82,10 @@ begin
       if s.holders = 0 and p_operations[i] in ('acquire', 'queue') and p_permits[i] <= p_limits[i]
         and (p_latest[i] = 0 or micros <= p_latest[i])
       then
-        insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, listener, name)
+        insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, since, listener, owner, name)
           values (
             s.id, sha256(convert_to(p_holders[i], 'UTF8')), nextval('tokens'), p_permits[i], p_limits[i],
-            t + p_ttls[i] * interval '1 millisecond', false, p_listener, p_holders[i]
+            t + p_ttls[i] * interval '1 millisecond', false, t, p_listener, p_owner, p_holders[i]
           )
           returning 'acquired', c.token, c.expires into answer, number, until;
         update semaphores x set held = p_permits[i], holders = 1, border = number,
@@ -117,7 +118,7 @@ begin
     if is_busy then
       answer := 'busy';
 
-    elsif p_operations[i] = 'release' then
+    elsif p_operations[i] in ('release', 'revoke') then
       answer := 'released';
       number := 0;
       delete from contenders c
@@ -137,11 +138,12 @@ begin
           is_changed := true;
         end if;
       end if;
+      if p_operations[i] = 'revoke' then perform notify_revoked(p_keys[i], p_holders[i]); end if;
 
     elsif p_operations[i] = 'refresh' then
       answer := 'none';
-      -- A place may be taken over by another process.
-      update contenders c set expires = until, listener = p_listener
+      -- A hold or a place may be taken over by another process.
+      update contenders c set expires = until, listener = p_listener, owner = p_owner
         where c.semaphore = s.id and c.holder = digest_of_holder and p_tokens[i] in (0, c.token)
         returning c.* into own;
       if found then answer := 'waiting'; end if;
@@ -164,7 +166,8 @@ begin
             s := count_limit(s, p_limits[i]);
             is_changed := true;
           end if;
-          update contenders c set expires = until, "limit" = least(c."limit", p_limits[i]), listener = p_listener
+          update contenders c set expires = until, "limit" = least(c."limit", p_limits[i]), listener = p_listener,
+              owner = p_owner
             where c.semaphore = s.id and c.holder = digest_of_holder
             returning c.* into own;
         end if;
@@ -196,10 +199,10 @@ begin
 
     if asks and answer is null then
       answer := 'waiting';
-      insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, listener, name)
+      insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, since, listener, owner, name)
         values (
           s.id, digest_of_holder, nextval('tokens'), p_permits[i], p_limits[i], until,
-          s.waiting > 0 or s.held + p_permits[i] > least(s.smallest, p_limits[i]), p_listener, p_holders[i]
+          s.waiting > 0 or s.held + p_permits[i] > least(s.smallest, p_limits[i]), t, p_listener, p_owner, p_holders[i]
         )
         returning c.* into own;
       if own.queued then
@@ -216,6 +219,7 @@ begin
 
     if answer = 'waiting' then
       number := own.token;
+      smaller_limit := nullif(least(s.smallest, own."limit", p_limits[i]), p_limits[i]);
       if until < s.earliest then
         s.earliest := until;
         is_changed := true;
@@ -229,6 +233,7 @@ begin
     return next;
     "position" := null;
     retry_after := null;
+    smaller_limit := null;
 
     if is_changed and p_keys[i + 1] is distinct from p_keys[i] then
       update semaphores x set held = s.held, holders = s.holders, waiting = s.waiting, border = s.border,
@@ -252,17 +257,71 @@ begin
   ), 0);
 end ${body}`,
 
-    // B10. In: the key. Out, in the order of the line: the name of each contender, its permits and its token, whether it holds, and the
-    // microseconds until it expires.
-    `create function ${s}.inspect(p_key text)
-returns table (holder text, permits bigint, token bigint, holds boolean, micros bigint) ${entry} as ${body}
+    // B10, in one statement, and so of one moment.
+    //
+    // In: the key; how many holders, and how many waiters, are listed at most. Out, in the order of the line: the name of each
+    // contender, its permits and its token, whether it holds, the microseconds until it expires, the milliseconds since 1970 at which it
+    // joined the line, and its owner; and how many hold and how many wait, listed or not.
+    `create function ${s}.inspect(p_key text, p_most bigint) returns table (
+  holder text, permits bigint, token bigint, holds boolean, micros bigint, since bigint, owner text, holders bigint, waiters bigint
+) ${entry} as ${body}
 declare
   t constant timestamptz := look(p_key);
 begin
   return query
-    select c.name, c.permits, c.token, c.token <= x.border, (extract(epoch from c.expires - t) * 1000000)::bigint
-    from semaphores x join contenders c on c.semaphore = x.id
-    where x.key = digest(p_key) and c.expires > t order by c.token;
+    with x as materialized (
+      select y.id, y.border, n.holders, n.waiters from semaphores y, lateral (
+        select y.holders, y.waiting as waiters where y.earliest > t
+        union all
+        -- The sums may count what has expired.
+        select count(*) filter (where o.token <= y.border), count(*) filter (where o.token > y.border)
+        from contenders o where o.semaphore = y.id and o.expires > t having y.earliest <= t
+      ) n where y.key = digest(p_key)
+    ), granted as materialized (
+      select o.* from x, lateral (
+        select * from contenders c
+        where c.semaphore = x.id and c.queued and c.token <= x.border and c.expires > t order by c.token limit p_most
+      ) o
+    ), others as materialized (
+      -- No index leads to the holders that never had to wait, so look for them only if there are some: the line may be long.
+      select o.* from x, contenders o
+      where o.semaphore = x.id and not o.queued and o.expires > t and x.holders > (select count(*) from granted)
+      order by o.token limit p_most
+    ), line as materialized (
+      select o.* from x, lateral (
+        select * from contenders c
+        where c.semaphore = x.id and c.queued and c.token > x.border and c.expires > t order by c.token limit p_most
+      ) o
+    ), listed as (
+      (select * from granted union all select * from others order by token limit p_most) union all select * from line
+    )
+    select c.name, c.permits, c.token, c.token <= x.border, (extract(epoch from c.expires - t) * 1000000)::bigint,
+      floor(extract(epoch from c.since) * 1000)::bigint, c.owner, x.holders, x.waiters
+    from x, listed c order by c.token;
+end ${body}`,
+
+    // B10. In: the digest of the last key of the page before, in hexadecimal digits, or nothing; how many keys make a page. Out: the keys
+    // that have unexpired contenders, in the order of their digests.
+    `create function ${s}.keys(p_after text, p_most bigint) returns table (digest text, name text) ${entry} as ${body}
+declare
+  t constant timestamptz := clock_timestamp();
+begin
+  perform check_isolation();
+  return query
+    select encode(x.key, 'hex'), x.name from semaphores x
+    where x.key > decode(p_after, 'hex') and x.holders + x.waiting > 0
+      and (x.earliest > t or exists (select from contenders c where c.semaphore = x.id and c.expires > t))
+    order by x.key limit p_most;
+end ${body}`,
+
+    // B7, B13. In: the channel of a process; what to notify it of; the short names of the keys that it watches. The channel is then
+    // notified of revocations, and of what is granted on those keys, for half a minute.
+    `create function ${s}.greet(p_channel text, p_greeting text, p_keys text[]) returns void ${entry} as ${body}
+begin
+  insert into listeners as l (topic, channel, expires)
+    select k.topic, p_channel, clock_timestamp() + interval '30 seconds' from unnest(array_append(p_keys, '')) as k (topic)
+    on conflict (topic, channel) do update set expires = excluded.expires;
+  perform pg_notify(p_channel, p_greeting);
 end ${body}`,
 
     `create function ${s}.version() returns integer ${entry} as ${body}
@@ -278,7 +337,8 @@ begin
 end ${body}`,
 
     // C5: expires what has expired a while ago, and removes the rows of keys that nobody has used since. It waits for no operation:
-    // what is locked is left for the next time. At most a thousand keys, so that none is locked for long.
+    // what is locked is left for the next time. At most a thousand keys, so that none is locked for long. And forgets who no longer
+    // listens.
     //
     // In: for how long. Out: how many keys: if a thousand, there may be more.
     `create function ${s}.sweep(p_age interval) returns bigint ${entry} as ${body}
@@ -302,6 +362,7 @@ begin
     end if;
     swept := swept + 1;
   end loop;
+  delete from listeners l where l.expires < t;
   return swept;
 end ${body}`
   ]

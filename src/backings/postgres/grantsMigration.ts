@@ -57,12 +57,26 @@ export const grants = (s: string): ReadonlyArray<string> => [
   expires timestamptz not null,
   -- Whether it had to wait. This stays as it is when it is granted.
   queued boolean not null,
-  -- The channel of the process that waits, if that listens.
+  -- When it joined the line. Unknown of what migration 1 kept, as is the owner.
+  since timestamptz,
+  -- The channel of the process that asked last, if that listens.
   listener text,
+  -- The name of that process.
+  owner text,
   name text not null,
   primary key (semaphore, holder)
 ) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000)`,
   `create index contenders_in_line on ${s}.contenders (semaphore, token) where queued`,
+
+  // Which channels hear of revocations, and of what is granted on a key. A crash of the server may empty it: whoever listens comes back
+  // then.
+  `create unlogged table ${s}.listeners (
+  -- The short name of the key, or nothing for the revocations of all keys.
+  topic text not null,
+  channel text not null,
+  expires timestamptz not null,
+  primary key (topic, channel)
+)`,
 
   // The sums are counted by the first operation on the key, because the earliest expiry has passed.
   `insert into ${s}.semaphores (key, name, border, earliest)

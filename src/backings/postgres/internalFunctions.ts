@@ -28,13 +28,16 @@ begin
   end if;
 end ${body}`,
 
-    // B4, C2: moves the border as far as it goes. Notifies those it passes: the payload is the key's name, a colon, and tokens.
+    // B4, C2: moves the border as far as it goes. Notifies those it passes: the payload is the key's short name, a colon, and tokens.
+    // Those who watch the key are notified without tokens.
     //
     // In and out: the semaphore, locked.
     `create function ${s}.advance(inout s ${s}.semaphores) ${internal} as ${body}
 declare
   waiter record;
-  listeners text[] := '{}';
+  key_name constant text := encode(substr(s.key, 1, 16), 'hex');
+  border constant bigint := s.border;
+  channels text[] := '{}';
   tokens bigint[] := '{}';
 begin
   if s.waiting = 0 or s.held >= s.smallest then return; end if;
@@ -49,16 +52,37 @@ begin
     s.waiting := s.waiting - 1;
     s := count_limit(s, waiter."limit");
     if waiter.listener is not null then
-      listeners := listeners || waiter.listener;
+      channels := channels || waiter.listener;
       tokens := tokens || waiter.token;
     end if;
   end loop;
   -- Where the queue of notifications is full, a commit that notifies fails. Waiters look by themselves, too.
-  if cardinality(tokens) > 0 and pg_notification_queue_usage() < 0.9 then
+  if s.border > border and pg_notification_queue_usage() < 0.9 then
     -- A payload has less than 8000 bytes.
-    perform pg_notify(g.listener, encode(substr(s.key, 1, 16), 'hex') || ':' || string_agg(g.token::text, ','))
-      from unnest(listeners, tokens) with ordinality as g (listener, token, n) group by g.listener, n / 300;
+    perform pg_notify(g.channel, key_name || ':' || string_agg(g.token::text, ','))
+      from unnest(channels, tokens) with ordinality as g (channel, token, n) group by g.channel, n / 300;
+    perform pg_notify(l.channel, key_name || ':') from listeners l
+      where l.topic = key_name and l.expires > clock_timestamp();
   end if;
+end ${body}`,
+
+    // B13: notifies all who listen. A payload has less than 8000 bytes, so names go in parts: each has the digest of the whole and the
+    // number of those that follow. PostgreSQL delivers the parts in order, but of equal ones in one transaction only the first.
+    //
+    // In: the key and the holder.
+    `create function ${s}.notify_revoked(p_key text, p_holder text) returns void ${internal} as ${body}
+declare
+  names constant text := '[' || p_key || ',' || p_holder || ']';
+  part_length constant integer := 7000;
+  last_part constant integer := (length(names) - 1) / part_length;
+begin
+  if pg_notification_queue_usage() >= 0.9 then return; end if;
+  for n in 0 .. last_part loop
+    perform pg_notify(
+        l.channel,
+        concat_ws(':', 'revoked', encode(digest(names), 'hex'), last_part - n, substr(names, n * part_length + 1, part_length))
+      ) from listeners l where l.topic = '' and l.expires > clock_timestamp();
+  end loop;
 end ${body}`,
 
     // The sums of the semaphore without a contender that is gone.

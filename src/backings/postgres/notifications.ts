@@ -1,57 +1,101 @@
 /**
- * Hears which waiters are granted: one LISTEN connection per layer, opened on the first wait, and one channel for all keys.
+ * Hears which waiters are granted and what is revoked: one LISTEN connection per layer, opened when somebody first wants to hear
+ * something, and one channel for all keys.
  *
- * The channel stands when a notification has been heard that operations' client has sent: behind a pooler a LISTEN can
- * succeed and hear nothing. While somebody listens this is checked now and then, because a connection can die without a word. What is
- * notified while it is down is lost, so whoever listens is notified whenever it stands again.
+ * The channel stands when a greeting has been heard that operations' client has sent: behind a pooler a LISTEN can succeed and
+ * hear nothing. While somebody listens this is checked now and then, because a connection can die without a word. A greeting also says
+ * what to notify the channel of, besides the grants of its own waiters. What is notified while it is down is lost, so whoever waits
+ * is notified whenever it stands again.
  */
 import type { PgClient } from "@effect/sql-pg"
 import { Effect, Queue, Schedule, Scope, Stream } from "effect"
+import type { Revocation } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
 import { inBackground } from "./background.ts"
 import { shortName } from "./names.ts"
 
 export interface Notifications {
-  /** Emits `undefined` when the channel stands, and the tokens that are granted of a key. */
-  readonly listen: (key: string) => Stream.Stream<void | FencingToken>
+  /** Emits `undefined` when the channel stands, and the tokens of this process that are granted of a key. */
+  readonly granted: (key: string) => Stream.Stream<void | FencingToken>
+  /** Emits what is revoked of any key, by any process. */
+  readonly revoked: Stream.Stream<Revocation>
+  /** Emits when something is granted or revoked of a key, in any process. */
+  readonly changed: (key: string) => Stream.Stream<void>
   readonly stands: () => boolean
 }
 
 /** A notification that is not heard within this time is not coming. */
 const longestDelay = "2 seconds"
 
-/** How often the channel is checked. */
+/** How often the channel is checked: a greeting counts for three times as long. */
 const checkInterval = "10 seconds"
 
+/** What listens, by the short name of its key. */
+type Listeners<A> = Map<string, Set<(event: A) => void>>
+
+const notify = <A>(listeners: Listeners<A>, name: string, event: A): void =>
+  listeners.get(name)?.forEach((listener) => listener(event))
+
+const add = <A>(
+  listeners: Listeners<A>,
+  name: string,
+  listener: (event: A) => void
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => void listeners.set(name, (listeners.get(name) ?? new Set()).add(listener))),
+    () =>
+      Effect.sync(() => {
+        const ofName = listeners.get(name)
+        if (ofName?.delete(listener) && ofName.size === 0) listeners.delete(name)
+      })
+  )
+
+/** The one name under which those who listen for revocations are kept. */
+const allKeys = ""
+
 export const make = Effect.fnUntraced(function*(
-  clients: { readonly listening: PgClient.PgClient; readonly notifying: PgClient.PgClient },
+  client: PgClient.PgClient,
+  greet: (greeting: string, watched: ReadonlyArray<string>) => Effect.Effect<unknown, unknown>,
   channel: string,
   retrySchedule: Schedule.Schedule<unknown>
 ): Effect.fn.Return<Notifications, never, Scope.Scope> {
   const scope = yield* Effect.scope
-  const listeners = new Map<string, Set<(event: void | FencingToken) => void>>()
+  const grants: Listeners<void | FencingToken> = new Map()
+  const revocations: Listeners<Revocation> = new Map()
+  const changes: Listeners<void> = new Map()
   let stands = false
 
-  const hear = (payload: string) => {
-    const [key = "", tokens = ""] = payload.split(":")
-    const ofKey = listeners.get(key)
-    if (ofKey === undefined) return
-    for (const text of tokens.match(/\d+/g) ?? []) {
-      const token = FencingToken(BigInt(text))
-      for (const notify of ofKey) notify(token)
+  /** Hears the notifications of one connection. */
+  const makeHear = () => {
+    /** What has come so far of revocations whose names are long. */
+    const parts = new Map<string, string>()
+    return (payload: string) => {
+      const [, digest, left, part] = /^revoked:(\w+):(\d+):(.*)$/s.exec(payload) ?? []
+      if (digest === undefined) {
+        const [name = "", tokens = ""] = payload.split(":")
+        for (const token of tokens.match(/\d+/g) ?? []) notify(grants, name, FencingToken(BigInt(token)))
+        return notify(changes, name, undefined)
+      }
+      const names = (parts.get(digest) ?? "") + part
+      if (left !== "0") return void parts.set(digest, names)
+      parts.delete(digest)
+      const [key, holderId] = JSON.parse(names) as [string, string]
+      notify(revocations, allKeys, { key, holderId })
+      notify(changes, shortName(key), undefined)
     }
   }
 
   /** Ends when the connection does, or is not heard any more; fails if the channel has never stood. */
   const listenOnce = Effect.gen(function*() {
-    const messages = yield* clients.listening.listen(channel)
+    const messages = yield* client.listen(channel)
+    const hear = makeHear()
     let greeting: string | undefined = crypto.randomUUID()
-    yield* clients.notifying.notify(channel, greeting).pipe(
+    yield* greet(greeting, Array.from(changes.keys())).pipe(
       Effect.andThen(Effect.repeat(Queue.take(messages), { until: ({ payload }) => payload === greeting })),
       Effect.timeout(longestDelay)
     )
     stands = true
-    for (const ofKey of listeners.values()) for (const notify of ofKey) notify()
+    for (const name of grants.keys()) notify(grants, name, undefined)
     const hearing = Effect.forever(Effect.map(Queue.take(messages), ({ payload }) => {
       if (payload === greeting) greeting = undefined
       else hear(payload)
@@ -60,10 +104,10 @@ export const make = Effect.fnUntraced(function*(
       do {
         greeting = undefined
         yield* Effect.sleep(checkInterval)
-        if (listeners.size === 0) continue
+        if (grants.size + revocations.size + changes.size === 0) continue
         greeting = crypto.randomUUID()
         // If it can't be sent, that says nothing about this connection.
-        const sent = yield* Effect.exit(clients.notifying.notify(channel, greeting))
+        const sent = yield* Effect.exit(greet(greeting, Array.from(changes.keys())))
         if (sent._tag === "Failure") continue
         yield* Effect.sleep(longestDelay)
         if (greeting !== undefined) return
@@ -90,21 +134,26 @@ export const make = Effect.fnUntraced(function*(
   const start = yield* Effect.cached(Scope.provide(inBackground(keepListening), scope))
 
   return {
-    listen: (key) =>
+    granted: (key) =>
       Stream.callback<void | FencingToken>(Effect.fnUntraced(function*(queue) {
-        const name = shortName(key)
-        const notify = (event: void | FencingToken) => void Queue.offerUnsafe(queue, event)
-        yield* Effect.acquireRelease(
-          Effect.sync(() => listeners.set(name, (listeners.get(name) ?? new Set()).add(notify))),
-          () =>
-            Effect.sync(() => {
-              const ofKey = listeners.get(name)
-              if (ofKey?.delete(notify) && ofKey.size === 0) listeners.delete(name)
-            })
-        )
-        if (stands) notify()
+        yield* add(grants, shortName(key), (event) => Queue.offerUnsafe(queue, event))
+        if (stands) Queue.offerUnsafe(queue, undefined)
         yield* start
       })),
+    revoked: Stream.callback<Revocation>((queue) =>
+      Effect.andThen(add(revocations, allKeys, (event) => Queue.offerUnsafe(queue, event)), start)
+    ),
+    changed: (key) =>
+      Stream.callback<void>(
+        Effect.fnUntraced(function*(queue) {
+          const name = shortName(key)
+          yield* add(changes, name, () => Queue.offerUnsafe(queue, undefined))
+          yield* start
+          // The greeting of the connection may have gone already.
+          yield* inBackground(Effect.ignoreCause(greet(crypto.randomUUID(), [name])))
+        }),
+        { bufferSize: 1, strategy: "sliding" }
+      ),
     stands: () => stands
   }
 })

@@ -1,17 +1,16 @@
 /** Sends operations to PostgreSQL: what is pending in this process goes in one statement, and so in one commit. */
 import type { PgClient } from "@effect/sql-pg"
-import { Cause, Duration, Effect, Option } from "effect"
+import { Cause, Context, Duration, Effect, Option } from "effect"
 import type { FencingToken } from "../../core/Backing.ts"
 import { inBackground } from "../../core/internal/background.ts"
 import * as Batches from "../internal/batches.ts"
 import * as ServerTime from "../internal/serverTime.ts"
 import { serverError } from "./errors.ts"
 import { encode } from "./names.ts"
-import { apart } from "./transactions.ts"
 
 /** What the function `operate` takes. */
 export interface Operation {
-  readonly kind: "acquire" | "queue" | "release" | "refresh"
+  readonly kind: "acquire" | "queue" | "release" | "revoke" | "refresh"
   readonly key: string
   readonly holderId: string
   readonly permits: number
@@ -30,6 +29,8 @@ export interface Answer {
   readonly position: bigint
   /** Milliseconds. */
   readonly retry_after: bigint
+  /** The limit that counts, if it is smaller than that of the request. */
+  readonly smaller_limit: bigint | null
   readonly micros: bigint
 }
 
@@ -61,13 +62,19 @@ export const make = Effect.fnUntraced(function*(
   client: PgClient.PgClient,
   schema: string,
   listener: string | undefined,
+  owner: string,
   serverTime: ServerTime.ServerTime
 ) {
-  const context = inBackground(yield* Effect.context<never>())
+  // Apart from a transaction of the caller's, once for all statements.
+  const context = Context.omit(client.transactionService)(
+    inBackground(yield* Effect.context<never>())
+  ) as Context.Context<never>
+  const encodedOwner = encode(owner)
 
   // A number binds as int4, int8 or float8, by its value, and an array by its elements': bind what is of one type always.
-  const statement = `select answer, number, "position", retry_after, micros from ${schema}.operate(
-    $1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text, $10::boolean
+  const statement = `select answer, number, "position", retry_after, smaller_limit, micros from ${schema}.operate(
+    $1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text, $10::text,
+    $11::boolean
   )`
 
   /** In the order of their keys, which is the same everywhere: so no two statements wait for each other in a circle. */
@@ -85,9 +92,9 @@ export const make = Effect.fnUntraced(function*(
       entries.map(({ operation }) => operation.fencingToken ?? 0n),
       entries.map(({ operation }) => BigInt(operation.latest ?? 0)),
       listener ?? null,
+      encodedOwner,
       wait
     ]).withoutTransform.pipe(
-      apart(client),
       Effect.mapError(serverError),
       Effect.map((rows) => {
         serverTime.learn("", sent, Number(rows[0]!.micros))

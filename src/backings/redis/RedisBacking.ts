@@ -11,16 +11,22 @@
  *
  * @since 0.1.0
  */
-import { Duration, Effect, Layer, Schedule } from "effect"
+import { Config, Duration, Effect, Layer, Schedule, Stream } from "effect"
 import type { Cluster, Redis } from "ioredis"
-import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
-import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
+import type { RefreshRequest } from "../../core/Backing.ts"
+import { DistributedSemaphoreBacking, mostListed } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
+import { positiveDuration, refuse } from "../../core/internal/options.ts"
+import { resolveOwner } from "../internal/owner.ts"
 import * as ServerTime from "../internal/serverTime.ts"
 import * as Calls from "./calls.ts"
-import { channelOf, escape, keyOf, unescape } from "./names.ts"
+import * as Keys from "./keys.ts"
+import * as Names from "./names.ts"
+import { escape } from "./names.ts"
 import * as Notifications from "./notifications.ts"
 import { callsOf, micros } from "./refreshes.ts"
+import type { Answer, ContenderReply, InspectReply, Reply } from "./replies.ts"
+import * as Replies from "./replies.ts"
 import * as Scripts from "./scripts.ts"
 import * as Slots from "./slots.ts"
 import * as Subscriber from "./subscriber.ts"
@@ -44,6 +50,13 @@ export interface RedisBackingOptions {
    * connection is restored in any case.
    */
   readonly pushStreamRetrySchedule?: Schedule.Schedule<unknown> | undefined
+  /**
+   * How long nobody acquires after the server has come back empty, because old holders may still work: the longest `ttl` in use. Give
+   * it to all processes. Off by default; not for a Cluster. The first start counts as a restart.
+   */
+  readonly restartGrace?: Duration.Input | undefined
+  /** What operators see of this process in `inspect`: its host name and process id by default. */
+  readonly owner?: string | undefined
 }
 
 /**
@@ -78,12 +91,31 @@ export const layer = (
   options: RedisBackingOptions = {}
 ): Layer.Layer<DistributedSemaphoreBacking> => Layer.effect(DistributedSemaphoreBacking, make(redis, options))
 
+/**
+ * Like `layer`, with options that are read from the configuration.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  redis: Redis | Cluster,
+  config: Config.Wrap<Pick<RedisBackingOptions, "keyPrefix" | "pushBasedAcquireEnabled" | "restartGrace" | "owner">>
+): Layer.Layer<DistributedSemaphoreBacking, Config.ConfigError> =>
+  Layer.effect(
+    DistributedSemaphoreBacking,
+    Effect.flatMap(Config.unwrap(config), (options) => make(redis, options))
+  )
+
 const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisBackingOptions) {
+  const owner = resolveOwner(options.owner)
+  const grace = graceOf(options.restartGrace, redis)
   const keyPrefix = options.keyPrefix ?? "semaphore:"
-  const clientPrefix = Subscriber.keyPrefixOf(redis)
+  /** The client's own comes before keys, but not before channels. */
+  const fullPrefix = Subscriber.keyPrefixOf(redis) + keyPrefix
+  const keyOf = (key: string) => Names.keyOf(keyPrefix, key)
   const cluster = Subscriber.isCluster(redis) ? redis : undefined
   const publish = cluster ? "SPUBLISH" : "PUBLISH"
-  const slotOf = (key: string) => cluster ? Slots.slotOf(clientPrefix + keyOf(keyPrefix, key)) : 0
+  const slotOf = (key: string) => cluster ? Slots.slotOf(Names.keyOf(fullPrefix, key)) : 0
   const nodeOf = (key: string) => cluster ? Slots.nodeOf(cluster, slotOf(key)) : ""
   const serverTime = ServerTime.make()
 
@@ -91,9 +123,9 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     Subscriber.open(redis),
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
   )
-  /** This layer, as the one that listens for its waiters. Short, because Redis keeps entries of up to 64 bytes more compactly. */
-  const listener = notifications === undefined ? "" : crypto.getRandomValues(new BigUint64Array(1))[0]!.toString(36)
-  const channel = (key: string) => channelOf(clientPrefix + keyPrefix, key, listener)
+  const listener = notifications === undefined ? "" : Names.newListener()
+  const process = `${listener}:${escape(owner)}`
+  const channel = (key: string) => Names.channelOf(fullPrefix, key, listener)
   const canNotify = (key: string) =>
     notifications !== undefined && !notifications.isIdle() && notifications.stands(channel(key))
 
@@ -128,7 +160,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
         const asked = questions.get(node)
         if (asked !== undefined && sent < asked.until) return asked.reply
         const until = sent + micros(within)
-        const late = { script: Scripts.tryAcquire, keys: [keyOf(keyPrefix, key)], args: [publish, listener, 0] }
+        const late = { script: Scripts.tryAcquire, keys: [keyOf(key)], args: [publish, process, 0] }
         const reply = new Promise<Reply>((resolve, reject) => send(late, resolve, reject))
           .then(([time]) => serverTime.learn(nodeOf(key), sent, Number(time)))
           .finally(() => {
@@ -159,15 +191,16 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     const latest = within === undefined ? "" : String(time! + micros(within))
     const stood = canNotify(key)
     const [most, asked] = [limit, permits].map((count) => Math.min(count, mostPermits)) as [number, number]
-    const args = [publish, listener, latest, escape(holderId), micros(ttl), most, asked, queue ? 1 : 0]
+    const keys = grace === undefined ? [keyOf(key)] : [keyOf(key), Names.restartOf(keyPrefix)]
+    const args = [publish, process, latest, escape(holderId), micros(ttl), most, asked, queue ? 1 : 0, grace ?? 0]
     return call<readonly [string, ContenderReply], Answer>(
       "tryAcquire",
       key,
-      { script: Scripts.tryAcquire, keys: [keyOf(keyPrefix, key)], args },
+      { script: Scripts.tryAcquire, keys, args },
       ([, reply]) =>
         reply[0] === "late"
           ? ServerTime.lateError()
-          : answerOf(reply, stood && canNotify(key))
+          : Replies.answerOf(reply, most, stood && canNotify(key))
     )
   }
 
@@ -177,16 +210,17 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       const results: Array<Answer> = []
       return Effect.as(
         Effect.forEach(
-          callsOf(requests, (key) => keyOf(keyPrefix, key), slotOf),
+          callsOf(requests, keyOf, slotOf),
           ({ args, indices, keys, semaphore }) =>
             call<readonly [string, ...ReadonlyArray<ContenderReply>], void>(
               "refresh",
               semaphore,
-              { script: Scripts.refreshAll, keys, args: [publish, listener, ...args] },
+              { script: Scripts.refreshAll, keys, args: [publish, process, ...args] },
               ([, ...replies]) => {
                 for (const [position, index] of indices.entries()) {
-                  const { key } = requests[index]!
-                  results[index] = answerOf(replies[position]!, stood.get(key)! && canNotify(key))
+                  const { key, limit } = requests[index]!
+                  const stands = stood.get(key)! && canNotify(key)
+                  results[index] = Replies.answerOf(replies[position]!, Math.min(limit, mostPermits), stands)
                 }
               }
             ),
@@ -196,8 +230,25 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       )
     })
 
-  const look = <R extends Reply, A>(operation: string, script: Scripts.Script, key: string, answer: (reply: R) => A) =>
-    call<R, A>(operation, key, { script, keys: [keyOf(keyPrefix, key)], args: [] }, answer)
+  const inspect = <A>(operation: string, key: string, most: number, answer: (reply: InspectReply) => A) =>
+    call<InspectReply, A>(operation, key, { script: Scripts.inspect, keys: [keyOf(key)], args: [most] }, answer)
+
+  /** What comes after the operation, as a message that may be missed does. */
+  const announce = (key: string, holderId: string) => {
+    const args = [publish, Replies.revocationMessage(key, holderId)]
+    send({ script: Scripts.publish, keys: [Names.revocationsOf(keyPrefix)], args }, ignore, ignore)
+  }
+
+  /** Has a key's watchers notified of all that happens to it, from a second from now at the latest, if it comes into being. */
+  const watch = (key: string) =>
+    Stream.tick("1 second").pipe(
+      Stream.mapEffect(() =>
+        Effect.ignore(
+          call("watch", key, { script: Scripts.watch, keys: [keyOf(key)], args: [watchMicros] }, () => {})
+        )
+      ),
+      Stream.drain
+    )
 
   return DistributedSemaphoreBacking.of({
     // An attempt begins when it runs.
@@ -210,74 +261,59 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
         key,
         {
           script: Scripts.release,
-          keys: [keyOf(keyPrefix, key)],
-          args: [publish, listener, escape(holderId), permits, String(options?.fencingToken ?? "")]
+          keys: [keyOf(key)],
+          args: [publish, process, escape(holderId), permits, String(options?.fencingToken ?? "")]
         },
-        ([, freed]) => Number(freed)
+        ([, freed]) => {
+          if (options?.revoke) announce(key, holderId)
+          return Number(freed)
+        }
       ),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
-      Effect.map(refreshAll([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
+      Effect.map(
+        refreshAll([{ key, holderId, ttl, limit, permits, fencingToken: options?.fencingToken }]),
+        ([answer]) => answer!
+      ),
 
     refreshAll,
 
     getCount: (key) =>
-      look<readonly [string, string], number>("getCount", Scripts.getCount, key, ([, count]) => Number(count)),
+      call<readonly [string, string], number>(
+        "getCount",
+        key,
+        { script: Scripts.getCount, keys: [keyOf(key)], args: [] },
+        ([, count]) => Number(count)
+      ),
 
-    onPermitsReleased: notifications && ((key) => notifications.listen(channel(key))),
+    onPermitsReleased: notifications && ((key) => notifications.listen(channel(key), Replies.grantsOf)),
 
-    inspect: (key) => look<InspectReply, SemaphoreState>("inspect", Scripts.inspect, key, stateOf)
+    onRevoked: notifications?.listen(Names.revocationsOf(fullPrefix), Replies.revocationsOf),
+
+    inspect: (key) => inspect("inspect", key, mostListed, Replies.stateOf),
+
+    onChanged: notifications &&
+      ((key) => Stream.merge(notifications.listen(Names.watchersOf(fullPrefix, key), () => [undefined]), watch(key))),
+
+    keys: Keys.make(
+      redis,
+      fullPrefix,
+      (key) => inspect("keys", key, 0, ([, holders, waiters]) => Number(holders) + Number(waiters) > 0)
+    )
   })
 })
+
+/** In microseconds. */
+const graceOf = (input: Duration.Input | undefined, redis: Redis | Cluster): number | undefined => {
+  if (input === undefined) return undefined
+  const grace = positiveDuration("restartGrace", input)
+  return Subscriber.isCluster(redis) ? refuse("restartGrace", grace, "absent with a Cluster") : micros(grace)
+}
 
 /** More than some quadrillions count as so many: the sums of a semaphore must stay in their range of scores. */
 const mostPermits = 2 ** 52 - 1
 
-type Answer = false | Acquired | Waiting
+/** A watcher that is gone is notified for so long. */
+const watchMicros = 5_000_000
 
-/** The server's time in microseconds, and what the script has to say. */
-type Reply = readonly [time: string, ...ReadonlyArray<unknown>]
-
-type ContenderReply = readonly [answer: string, token?: string, position?: string, retryAfter?: string]
-
-/** A waiter is told when to refresh only if the channel stood when it asked, and stands: otherwise it may miss its grant. */
-const answerOf = ([answer, number = "", position, retryAfter]: ContenderReply, stands: boolean): Answer => {
-  switch (answer) {
-    case "acquired":
-      return { _tag: "Acquired", fencingToken: token(number) }
-    case "waiting":
-      return {
-        _tag: "Waiting",
-        fencingToken: token(number),
-        position: Number(position),
-        retryAfter: stands ? Duration.millis(Math.ceil(Number(retryAfter) / 1000)) : undefined
-      }
-    default:
-      return false
-  }
-}
-
-const token = (text: string) => FencingToken(BigInt(text))
-
-const stateOf = ([, holders, line]: InspectReply): SemaphoreState => {
-  const describe = ([id, permits, number, micros]: ContenderState) => ({
-    identifier: unescape(id),
-    permits: Number(permits),
-    fencingToken: token(number),
-    remaining: Duration.micros(BigInt(micros))
-  })
-  return {
-    holders: holders.map(describe),
-    line: line.map(describe),
-    holderCount: holders.length,
-    waiterCount: line.length
-  }
-}
-
-type ContenderState = readonly [id: string, permits: string, token: string, micros: string]
-
-type InspectReply = readonly [
-  time: string,
-  holders: ReadonlyArray<ContenderState>,
-  line: ReadonlyArray<ContenderState>
-]
+const ignore = () => {}

@@ -25,12 +25,12 @@ end
 /** What a script goes on with unless its case is the simplest. */
 export const prelude = `
 -- The semaphore at hand.
-local KEY, expired, border, last, held, waiting, holders, limits, counted
+local KEY, expired, border, last, held, waiting, holders, limits, counted, watched, grace
 
 local function parse(entry)
-  local name, permits, limit, listener = string.match(entry, '^(%d+):(%d+):(%d+):(.*)$')
+  local name, permits, limit, process = string.match(entry, '^(%d+):(%d+):(%d+):(.*)$')
   return {
-    entry = entry, name = name, token = tonumber(name), permits = tonumber(permits), limit = tonumber(limit), listener = listener
+    entry = entry, name = name, token = tonumber(name), permits = tonumber(permits), limit = tonumber(limit), process = process
   }
 end
 
@@ -64,7 +64,7 @@ local function open(key, found)
     else numbers[name] = number end
   end
   border, last, held, waiting = numbers.border or 0, numbers.last or 0, numbers.held or 0, numbers.waiting or 0
-  counted = numbers.held or not numbers.border
+  counted, watched, grace = numbers.held or not numbers.border, numbers.watched, numbers.grace
   if counted then return end
   held, waiting, holders = 0, 0, 0
   for limit in pairs(limits) do limits[limit] = 0 end
@@ -83,10 +83,10 @@ end
 /**
  * What the scripts that change something have in common.
  *
- * ARGV[1]: the command to notify with, PUBLISH or SPUBLISH. ARGV[2]: the listener of the process that asks, or empty.
+ * ARGV[1]: the command to notify with, PUBLISH or SPUBLISH. ARGV[2]: the process that asks, as in the entries.
  */
 export const mutation = prelude + `
-local PUBLISH, LISTENER = ARGV[1], ARGV[2]
+local PUBLISH, PROCESS = ARGV[1], ARGV[2]
 -- Whether the numbers must be saved.
 local changed
 local channels, messages = {}, {}
@@ -130,22 +130,31 @@ local function admit(contender)
   countHolder(contender.limit, 1)
 end
 
--- B2: moves the border, and remembers whom to notify.
+-- Remembers whom to notify.
+local function notify(listener, text)
+  local channel = KEY .. ':' .. listener
+  if not messages[channel] then
+    messages[channel] = {}
+    table.insert(channels, channel)
+  end
+  table.insert(messages[channel], text)
+end
+
+-- Whether nobody is granted anything, because the server came back empty.
+local function rests()
+  return grace and grace > now
+end
+
+-- B2: moves the border.
 local function grant()
-  while waiting > 0 and held < smallestLimit(math.huge) do
+  while waiting > 0 and not rests() and held < smallestLimit(math.huge) do
     local entry = call('ZRANGEBYSCORE', KEY, '(' .. int(SHIFT + border), '+inf', 'LIMIT', 0, 1)[1]
     local waiter = entry and parse(entry)
     if not waiter or held + waiter.permits > smallestLimit(waiter.limit) then return end
     waiting = waiting - 1
     admit(waiter)
-    if waiter.listener ~= '' then
-      local channel = KEY .. ':' .. waiter.listener
-      if not messages[channel] then
-        messages[channel] = {}
-        table.insert(channels, channel)
-      end
-      table.insert(messages[channel], waiter.name)
-    end
+    local listener = string.match(waiter.process, '^%w+')
+    if listener then notify(listener, waiter.name) end
   end
 end
 
@@ -155,7 +164,11 @@ local function enter(key, found)
   -- The numbers of one who found nobody are not worth to be saved.
   changed = not counted and holders + waiting > 1
   for _, token in ipairs(expired) do remove(parse(at(SHIFT + token))) end
+  changed = changed or waiting > 0 and grace and not rests()
   if changed then grant() end
+  if not watched then return end
+  notify('watchers', '')
+  if watched < now then call('ZREM', KEY, 'watched') end
 end
 
 -- Writes the numbers, and more.
@@ -169,15 +182,20 @@ local function save(...)
       call('ZREM', KEY, int(limit))
     end
   end
+  if rests() then
+    table.insert(entries, int(grace))
+    table.insert(entries, 'grace')
+  end
   call('ZADD', KEY, unpack(entries))
+  if grace and not rests() then call('ZREM', KEY, 'grace') end
   changed = false
 end
 
 local function entryOf(contender)
-  return contender.name .. ':' .. int(contender.permits) .. ':' .. int(contender.limit) .. ':' .. contender.listener
+  return contender.name .. ':' .. int(contender.permits) .. ':' .. int(contender.limit) .. ':' .. contender.process
 end
 
--- Changes the entry of a contender. Nothing is lost if the first ZREM or the first ZADD is refused; then none is.
+-- Changes the entry of a contender, which another process may have taken over. Nothing is lost if the first ZREM or the first ZADD is refused; then none is.
 local function amend(contender)
   local entry = entryOf(contender)
   if entry == contender.entry then return end
@@ -205,9 +223,10 @@ local function nearest(score, least)
   return call('ZREVRANGEBYSCORE', KEY, '(' .. int(score), int(least), 'WITHSCORES', 'LIMIT', 0, 1)
 end
 
--- B3. The reply about a contender: 'acquired', token; or 'waiting', token, position, retryAfter (µs).
+-- B3. The reply about a contender: 'acquired', token, limit; or 'waiting', token, limit, position, retryAfter (µs).
 local function answer(contender, ttl)
-  if holds(contender) then return { 'acquired', contender.name } end
+  local smallest = int(smallestLimit(contender.limit))
+  if holds(contender) then return { 'acquired', contender.name, smallest } end
   local place = SHIFT + contender.token
   local position = call('ZCOUNT', KEY, '(' .. int(SHIFT + border), '(' .. int(place))
   local wait = position == 0 and math.min(ttl / 3, 1000000) or ttl / 3
@@ -221,7 +240,9 @@ local function answer(contender, ttl)
     expiry = ahead and call('ZSCORE', KEY, 'x:' .. string.match(ahead, '^%d+'))
   end
   if expiry then wait = math.min(wait, -expiry - now) end
-  return { 'waiting', contender.name, int(position), int(math.max(1000, wait)) }
+  -- Nobody releases when the grace is over: so everybody looks.
+  if rests() then wait = math.min(wait, grace - now) end
+  return { 'waiting', contender.name, smallest, int(position), int(math.max(1000, wait)) }
 end
 
 local function publish()

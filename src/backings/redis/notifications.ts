@@ -1,25 +1,24 @@
 /**
- * Hears which waiters are granted: one subscriber connection per layer, opened on the first wait, and one channel per key and
- * process, shared by all waiters of the key.
+ * Hears what is published: one subscriber connection per layer, opened when the first listens, and each channel shared by all who
+ * listen there.
  *
  * A channel *stands* while the server has confirmed its subscription. What is published while it does not is lost, so whoever
  * listens is notified whenever it stands again.
  */
 import { Effect, Latch, Queue, RcMap, Scope, Stream } from "effect"
 import type { Schedule } from "effect"
-import { FencingToken } from "../../core/Backing.ts"
 import type { Subscriber } from "./subscriber.ts"
 
 export interface Notifications {
-  /** Emits `undefined` when the channel stands, and the tokens that are granted there. */
-  readonly listen: (channel: string) => Stream.Stream<void | FencingToken>
+  /** Emits what is read from the messages of a channel, and from `undefined` when the channel stands. */
+  readonly listen: <A>(channel: string, read: (message: string | undefined) => Iterable<A>) => Stream.Stream<A>
   readonly stands: (channel: string) => boolean
   /** Whether nobody listens. */
   readonly isIdle: () => boolean
 }
 
 interface Channel {
-  readonly listeners: Set<(event: void | FencingToken) => void>
+  readonly listeners: Set<(message?: string) => void>
   /** Open while the channel must be subscribed. */
   readonly fallen: Latch.Latch
   stands: boolean
@@ -37,14 +36,7 @@ export const make = Effect.fnUntraced(function*(
   const subscriber = yield* Effect.cached(Scope.provide(
     Effect.tap(open, (subscriber) =>
       Effect.sync(() => {
-        subscriber.onMessage((name, tokens) => {
-          const listeners = channels.get(name)?.listeners
-          if (listeners === undefined) return
-          for (const text of tokens.match(/\d+/g) ?? []) {
-            const token = FencingToken(BigInt(text))
-            for (const notify of listeners) notify(token)
-          }
-        })
+        subscriber.onMessage((name, message) => channels.get(name)?.listeners.forEach((notify) => notify(message)))
         subscriber.onDisconnect(() => {
           for (const channel of channels.values()) {
             channel.stands = false
@@ -86,10 +78,12 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const notifications: Notifications = {
-    listen: (name) =>
-      Stream.callback<void | FencingToken>(Effect.fnUntraced(function*(queue) {
+    listen: <A>(name: string, read: (message: string | undefined) => Iterable<A>) =>
+      Stream.callback<A>(Effect.fnUntraced(function*(queue) {
         const channel = yield* RcMap.get(subscriptions, name)
-        const notify = (event: void | FencingToken) => void Queue.offerUnsafe(queue, event)
+        const notify = (message?: string) => {
+          for (const event of read(message)) Queue.offerUnsafe(queue, event)
+        }
         yield* Effect.acquireRelease(
           Effect.sync(() => channel.listeners.add(notify)),
           () => Effect.sync(() => channel.listeners.delete(notify))

@@ -11,13 +11,15 @@
  * | `held`, `waiting`                       | 0 … 2^52            | permits of all holds, and how many wait                     |
  * | `<limit>`                               | 0 … 2^52            | how many holders asked with that limit                      |
  * | `border`, `last`                        | 0 … 2^52            | highest token that holds, or held; last token that was issued |
- * | `<token>:<permits>:<limit>:<listener>`  | 2^52 + token        | the line: holders first, then waiters                       |
+ * | `watched`                               | 0 … 2^52            | until when somebody wants to hear of all that happens         |
+ * | `grace`                                 | 0 … 2^52            | until when nobody is granted anything, after a restart        |
+ * | `<token>:<permits>:<limit>:<process>`   | 2^52 + token        | the line: holders first, then waiters                       |
  *
  * `border` without `held` says that the numbers are not valid: whoever needs them counts the line. So a holder who finds nobody, and
  * whom nobody disturbs, writes no numbers: its acquire is one ZADD, its release one ZREM.
  *
- * A contender is a holder if its token is not above the border. A listener is the process in which a waiter waits, or empty if that
- * polls. Its channel is "<key>:<listener>", a message the tokens that one step granted there. Times are microseconds of the server's
+ * A contender is a holder if its token is not above the border. A process, "<listener>:<owner>", is the one that asked last. Its
+ * channel is "<key>:<listener>", a message the tokens that one step granted there; without a listener it polls. Times are microseconds of the server's
  * clock. They and the tokens stay below 2^52, until the year 2112, and so all scores are exact. The key expires when the last
  * contender does; until then it keeps `last`. All answers are strings, so that client options on reply types change nothing; each
  * begins with the server's time.
@@ -40,6 +42,8 @@
  *   a script. So the first write is PEXPIREAT or ZREM, which need none, wherever the contender exists already: it is refreshed,
  *   extended, granted and released. For a new one it is ZADD, which is refused before anything has changed.
  * - *The key is removed* by somebody else: all holds and places are gone, as their next refresh says.
+ * - *The server comes back empty*: with a grace, a key that it does not know is granted to nobody until the old holds are over; whoever
+ *   asks first notices, because the time since when it has its data is gone too.
  */
 import { createHash } from "node:crypto"
 import { look, mutation, prelude } from "./lua.ts"
@@ -54,10 +58,12 @@ const script = (lua: string): Script => ({ lua, sha: createHash("sha1").update(l
 /**
  * B1, B2, B3, B12.
  *
- * KEYS: the semaphore. ARGV[3]: the latest time at which it may take effect, or empty; with 0 it only tells the time.
- * ARGV[4]: identifier. ARGV[5]: ttl in µs. ARGV[6]: limit. ARGV[7]: permits. ARGV[8]: 1 to queue.
+ * KEYS: the semaphore, and with a grace, where it stands since when the server has its data. ARGV[3]: the latest time at which it may
+ * take effect, or empty; with 0 it only tells the time. ARGV[4]: identifier. ARGV[5]: ttl in µs. ARGV[6]: limit. ARGV[7]: permits.
+ * ARGV[8]: 1 to queue. ARGV[9]: the grace in µs.
  *
- * Answers the time, and `acquired, token`, or `waiting, token, position, retryAfter` (µs), or `refused`, or `late`.
+ * Answers the time, and `acquired, token, limit`, or `waiting, token, limit, position, retryAfter` (µs), or `refused`, or `late`. The
+ * limit is the smallest that it or a holder asked with; it is absent if nobody else holds.
  */
 export const tryAcquire = script(
   look + `
@@ -65,6 +71,16 @@ local latest, id, ttl, limit, permits = tonumber(ARGV[3]), ARGV[4], tonumber(ARG
 local queue = ARGV[8] == '1'
 if latest and now > latest then return { int(now), { 'late' } } end
 local found = lookAt(KEYS[1])
+
+-- The server may have come back empty, so that old holders of a key that it does not know may still work.
+if KEYS[2] and #found == 0 then
+  local since = tonumber(call('GET', KEYS[2]))
+  if not since then
+    call('SET', KEYS[2], int(now))
+    since = now
+  end
+  if since + ARGV[9] > now then found = { 'grace', since + ARGV[9] } end
+end
 
 -- Nobody holds or waits.
 if (#found == 0 or #found == 2 and found[1] == 'last') and permits <= limit then
@@ -80,6 +96,7 @@ end
 
 -- Whether a request fits behind everybody but its own earlier one.
 local function fits(own)
+  if rests() then return false end
   if not own then return waiting == 0 and held + permits <= smallestLimit(limit) end
   local sum, smallest = permits, limit
   for _, entry in ipairs(everybody()) do
@@ -103,11 +120,8 @@ local function ask()
     if holds(own) then
       countHolder(own.limit, -1)
       countHolder(smaller, 1)
-    else
-      -- A place may be taken over by another process.
-      own.listener = LISTENER
     end
-    own.limit = smaller
+    own.limit, own.process = smaller, PROCESS
     amend(own)
     return own
   end
@@ -118,7 +132,7 @@ local function ask()
     grant()
   end
   last = math.max(last + 1, now)
-  own = { name = int(last), token = last, permits = permits, limit = limit, listener = LISTENER }
+  own = { name = int(last), token = last, permits = permits, limit = limit, process = PROCESS }
   if fits() then admit(own) else waiting = waiting + 1 end
   save(int(-SHIFT - last), 'i:' .. id, int(-expiry), 'x:' .. own.name, int(SHIFT + last), entryOf(own))
   keepKey(expiry)
@@ -183,7 +197,7 @@ return { int(now), int(freed) }
  * KEYS: the semaphores. ARGV from 3 on, for each semaphore: how many requests, and for each of these: identifier, ttl in µs, token of
  * the acquisition or empty.
  *
- * Answers the time, and for each request, in order: `acquired, token`, or `waiting, token, position, retryAfter` (µs), or `none`.
+ * Answers the time, and for each request, in order, what `tryAcquire` answers, or `none`.
  */
 export const refreshAll = script(
   look + mutation + `
@@ -206,8 +220,7 @@ local function refresh()
     local own = request.own
     if own then
       call('ZADD', KEY, int(-expiryIn(request.ttl)), 'x:' .. own.name)
-      -- A place may be taken over by another process.
-      if not holds(own) then own.listener = LISTENER end
+      own.process = PROCESS
       amend(own)
     end
   end
@@ -241,22 +254,58 @@ return { int(now), int(held) }
 )
 
 /**
- * B10. KEYS: the semaphore.
+ * B10. KEYS: the semaphore. ARGV[1]: how many holders, and how many waiters, to list at most.
  *
- * Answers the time, and two lists in the order of the line, holders and waiters: `identifier, permits, token, µs left` of each.
+ * Answers the time, how many hold, how many wait, and two lists in the order of the line, the first holders and the first waiters:
+ * `identifier, permits, token, µs left, process` of each.
  */
 export const inspect = script(
   look + prelude + `
 open(KEYS[1], lookAt(KEYS[1]))
-local holding, line = {}, {}
-for _, entry in ipairs(everybody()) do
-  local contender = parse(entry)
-  local left = -call('ZSCORE', KEY, 'x:' .. contender.name) - now
-  if left > 0 then
-    local id = string.sub(at(-SHIFT - contender.token), 3)
-    table.insert(holds(contender) and holding or line, { id, int(contender.permits), contender.name, int(left) })
-  end
+local most, gone = tonumber(ARGV[1]), {}
+for _, token in ipairs(expired) do
+  gone[token] = true
+  if token <= border then holders = holders - 1 else waiting = waiting - 1 end
 end
-return { int(now), holding, line }
+
+local function list(from, to)
+  local listed = {}
+  for _, entry in ipairs(call('ZRANGEBYSCORE', KEY, from, to, 'LIMIT', 0, most + #expired)) do
+    local contender = parse(entry)
+    if not gone[contender.token] and #listed < most then
+      local id = string.sub(at(-SHIFT - contender.token), 3)
+      local left = -call('ZSCORE', KEY, 'x:' .. contender.name) - now
+      table.insert(listed, { id, int(contender.permits), contender.name, int(left), contender.process })
+    end
+  end
+  return listed
+end
+
+local line = int(SHIFT + border)
+return { int(now), int(holders), int(waiting), list(int(SHIFT), line), list('(' .. line, '+inf') }
+`
+)
+
+/**
+ * Lets the channel "<key>:watchers" hear of all that happens for a while. A key that is not there stays so.
+ *
+ * KEYS: the semaphore. ARGV[1]: for how long, in µs. Answers the time.
+ */
+export const watch = script(
+  look + `
+if #lookAt(KEYS[1]) > 0 then call('ZADD', KEYS[1], int(now + ARGV[1]), 'watched') end
+return { int(now) }
+`
+)
+
+/**
+ * B13. KEYS: the channel, of which a Cluster asks the node of its slot. ARGV[1]: PUBLISH or SPUBLISH. ARGV[2]: the message.
+ *
+ * Answers the time.
+ */
+export const publish = script(
+  look + `
+call(ARGV[1], KEYS[1], ARGV[2])
+return { int(now) }
 `
 )

@@ -31,6 +31,8 @@ export interface SqliteBackingOptions {
   readonly filename: string
   /** Whether waiters are woken when they are granted, `true` by default. Otherwise they poll. */
   readonly pushBasedAcquireEnabled?: boolean | undefined
+  /** What operators see of this process in `inspect`: its host name and process id by default. */
+  readonly owner?: string | undefined
 }
 
 /**

@@ -1,20 +1,24 @@
 /** The members of the backing: each operation is a function of a transaction. */
-import { Duration, Effect, Exit } from "effect"
+import { Duration, Effect, Exit, Option, Stream } from "effect"
 import * as Path from "node:path"
-import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
+import type { Acquired, RefreshRequest, Waiting } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
 import { refuse } from "../../core/internal/options.ts"
+import { resolveOwner } from "../internal/owner.ts"
 import * as Batches from "./batches.ts"
 import type { Sqlite } from "./connection.ts"
 import { doubtfulFileSystems } from "./fileSystems.ts"
+import * as Look from "./look.ts"
 import type { Machine } from "./machine.ts"
+import { decode, encode } from "./names.ts"
 import type { Contender } from "./semaphore.ts"
 import type { SqliteBackingOptions } from "./SqliteBacking.ts"
 import type { Reader } from "./store.ts"
 import { Store } from "./store.ts"
 import type { Transaction } from "./transaction.ts"
-import { Wakes } from "./wakes.ts"
+import { oldestRevocation } from "./transaction.ts"
+import { wakeAll, Wakes, writesTo } from "./wakes.ts"
 
 const sweepMillis = 3000
 
@@ -37,9 +41,10 @@ interface Read<A> {
 
 export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, machine: Machine) {
   const filename = pathOf(options.filename)
+  const owner = encode(resolveOwner(options.owner))
   const sqlite = yield* loadSqlite
   const store = yield* Effect.acquireRelease(
-    Effect.sync(() => new Store(sqlite, filename, machine, () => wakes?.tellAll())),
+    Effect.sync(() => new Store(sqlite, filename, machine, owner, () => wakes?.tellAll())),
     (store) => Effect.sync(() => store.close())
   )
   const wakes = options.pushBasedAcquireEnabled === false ? undefined : yield* Effect.acquireRelease(
@@ -56,9 +61,10 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
         )
       })
       if (done === undefined) return undefined
-      const [exits, { granted, listeners }] = done
+      const [exits, { granted, listeners, revokes }] = done
       for (const { key, token } of granted) wakes?.tell(key, token)
       wakes?.wake(listeners)
+      if (revokes) wakeAll(filename)
       return exits
     } catch (error) {
       return operations.map(({ name }) => failure(name, error))
@@ -87,33 +93,46 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
 
   /** The number of the last grant that this process has looked at. */
   let heard = 0
-  /** Somebody has granted a waiter of this process, or of one that shares its file. */
+  /** The number of the last revocation that it has looked at. */
+  let heardRevocation = 0
+  /** Somebody has granted a waiter of this process, or of one that shares its file, or has revoked something. */
   const hear = () => {
     const { name } = wakes!.listener
     try {
-      const grants = store.read(({ connection }) => connection.all<Grant>("grantsOf", name, heard))
-      if (grants === undefined) return wakes!.tellAll()
-      for (const { granted, key, token } of grants) {
+      const news = store.read(({ connection }) => ({
+        grants: connection.all<Grant>("grantsOf", name, heard),
+        revocations: connection.all<Revoked>("revocationsAfter", heardRevocation)
+      }))
+      if (news === undefined) return wakes!.tellAll()
+      for (const { granted, key, token } of news.grants) {
         heard = granted
         wakes!.tell(key, token)
+      }
+      for (const { id, key, number } of news.revocations) {
+        heardRevocation = number
+        wakes!.tellRevoked({ key: decode(key), holderId: decode(id) })
       }
     } catch {
       wakes!.tellAll()
     }
   }
 
-  /** Removes what has expired of keys that nobody asks for any more, and notices a file that was replaced. */
+  /** Removes what has expired of keys that nobody asks for any more, and old revocations; notices a file that was replaced. */
   const sweep = () => {
     try {
-      const keys = store.read(({ connection, now }) => connection.all<{ readonly key: string }>("expiredKeys", now))
-      if (keys === undefined || keys.length === 0) return
+      const old = store.read(({ connection, now }) => ({
+        keys: connection.all<{ readonly key: string }>("expiredKeys", now),
+        hasRevocations: connection.get("hasOldRevocations", oldestRevocation(now)) !== undefined
+      }))
+      if (old === undefined || old.keys.length === 0 && !old.hasRevocations) return
       Effect.runFork(Effect.ignore(write("sweep", (transaction) => {
-        for (const { key } of keys) transaction.semaphore(key)
+        for (const { key } of old.keys) transaction.semaphore(key)
+        transaction.forgetRevocations()
       })))
     } catch {}
   }
 
-  yield* Effect.timeoutOrElse(write("open", () => {}), {
+  heardRevocation = yield* Effect.timeoutOrElse(write("open", ({ now }) => now), {
     duration: openMillis,
     orElse: () =>
       failure("open", new Error(`${filename}: another process has been busy with the file for ${openMillis} ms`))
@@ -132,10 +151,10 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
 
   const refreshAll = (requests: ReadonlyArray<RefreshRequest>) =>
     write("refresh", (transaction) =>
-      requests.map(({ fencingToken, holderId, key, ttl }) => {
+      requests.map(({ fencingToken, holderId, key, limit, ttl }) => {
         const semaphore = transaction.semaphore(encode(key))
         const own = semaphore.refresh(encode(holderId), micros(ttl), numberOf(fencingToken))
-        return own !== undefined && answer(transaction, key, own, ttl)
+        return own !== undefined && answer(transaction, key, own, ttl, limit)
       }), { size: requests.length })
 
   return DistributedSemaphoreBacking.of({
@@ -143,18 +162,23 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
       write("tryAcquire", (transaction) => {
         const request = { id: encode(holderId), ttl: micros(ttl), limit, permits }
         const own = transaction.semaphore(encode(key)).ask(request, queue)
-        return own !== undefined && answer(transaction, key, own, ttl)
+        return own !== undefined && answer(transaction, key, own, ttl, limit)
       }, { within }),
 
     release: (key, holderId, permits, options) =>
       write(
         "release",
-        (transaction) =>
-          transaction.semaphore(encode(key)).release(encode(holderId), permits, numberOf(options?.fencingToken))
+        (transaction) => {
+          if (options?.revoke) transaction.revoke(encode(key), encode(holderId))
+          return transaction.semaphore(encode(key)).release(encode(holderId), permits, numberOf(options?.fencingToken))
+        }
       ),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
-      Effect.map(refreshAll([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
+      Effect.map(
+        refreshAll([{ key, holderId, ttl, limit, permits, fencingToken: options?.fencingToken }]),
+        ([answer]) => answer!
+      ),
 
     refreshAll: (requests) =>
       Effect.map(
@@ -162,26 +186,28 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
         (answers) => answers.flat()
       ),
 
-    getCount: (key) =>
-      read("getCount", ({ connection, now }) => connection.get<{ count: number }>("count", encode(key), now)!.count),
+    getCount: (key) => read("getCount", (reader) => Look.count(reader, key)),
 
     onPermitsReleased: wakes && ((key) => wakes.listen(encode(key))),
 
-    inspect: (key) =>
-      read("inspect", ({ connection, now }): SemaphoreState => {
-        const contenders = connection.all<Contender>("inspect", encode(key), now)
-        const describe = ({ expiry, id, permits, token }: Contender) => ({
-          identifier: decode(id),
-          permits,
-          fencingToken: FencingToken(BigInt(token)),
-          remaining: Duration.micros(BigInt(expiry - now))
-        })
-        const holders = contenders.filter(({ granted }) => granted > 0).map(describe)
-        const line = contenders.filter(({ granted }) => granted === 0).map(describe)
-        return { holders, line, holderCount: holders.length, waiterCount: line.length }
-      })
+    inspect: (key) => read("inspect", (reader) => Look.inspect(reader, key)),
+
+    onRevoked: wakes?.revocations,
+
+    onChanged: wakes && (() => writesTo(filename)),
+
+    keys: Stream.paginate(
+      "",
+      (last: string) =>
+        Effect.map(
+          read("keys", (reader) => Look.keysAfter(reader, last, keysPerPage)),
+          (keys) => [keys.map(decode), keys.length < keysPerPage ? Option.none() : Option.some(keys.at(-1)!)] as const
+        )
+    )
   })
 })
+
+const keysPerPage = 1000
 
 interface Grant {
   readonly key: string
@@ -189,15 +215,32 @@ interface Grant {
   readonly granted: number
 }
 
-const answer = (transaction: Transaction, key: string, own: Contender, ttl: Duration.Duration): Acquired | Waiting => {
+interface Revoked {
+  /** Encoded, as is the identifier. */
+  readonly key: string
+  readonly id: string
+  readonly number: number
+}
+
+const answer = (
+  transaction: Transaction,
+  key: string,
+  own: Contender,
+  ttl: Duration.Duration,
+  asked: number
+): Acquired | Waiting => {
   const fencingToken = FencingToken(BigInt(own.token))
-  if (own.granted > 0) return { _tag: "Acquired", fencingToken }
-  const { position, retryAfter } = transaction.semaphore(encode(key)).place(own, micros(ttl))
+  const semaphore = transaction.semaphore(encode(key))
+  const smallest = semaphore.limitFor(own)
+  const limit = smallest < asked ? smallest : undefined
+  if (own.granted > 0) return { _tag: "Acquired", fencingToken, limit }
+  const { position, retryAfter } = semaphore.place(own, micros(ttl))
   return {
     _tag: "Waiting",
     fencingToken,
     position,
-    retryAfter: transaction.hears ? Duration.micros(BigInt(Math.ceil(retryAfter))) : undefined
+    retryAfter: transaction.hears ? Duration.micros(BigInt(Math.ceil(retryAfter))) : undefined,
+    limit
   }
 }
 
@@ -217,11 +260,6 @@ const pathOf = (filename: unknown): string => {
   if (!isPath) refuse("filename", filename, "the path of a file: what is in memory no other process shares")
   return Path.resolve(filename as string)
 }
-
-/** SQLite's text can't hold every string of JavaScript. JSON can, and is different for different strings (B8). */
-const encode = (name: string): string => JSON.stringify(name)
-
-const decode = (text: string): string => JSON.parse(text) as string
 
 /** More than a century is for ever, and still exact. */
 const micros = (duration: Duration.Duration): number => Math.min(Math.ceil(Duration.toMillis(duration) * 1000), 2 ** 52)

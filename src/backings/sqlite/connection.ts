@@ -62,9 +62,9 @@ export class Connection {
     this.prepare(name).run(...inputs)
   }
 
-  /** Runs something in a transaction that has the file to itself. Throws if another process is busy with it. */
-  transaction<A>(body: () => A): A {
-    this.run("begin")
+  /** Runs something in a transaction, by default one that has the file to itself. Throws if another process is busy with it. */
+  transaction<A>(body: () => A, begin: "begin" | "beginRead" = "begin"): A {
+    this.run(begin)
     try {
       const result = body()
       this.run("commit")

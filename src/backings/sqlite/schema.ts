@@ -5,8 +5,10 @@
  *   rise over the whole file, and go on from the time, so that none is issued twice even if all rows are lost.
  * - `semaphores`: one row for each key with contenders: the permits held, the number of waiters, and the limits that the holders
  *   asked with and how many each, as "<limit>:<holders> …".
- * - `contenders`: one row each, holders and waiters. `granted` is 0 for a waiter, else a number that rises with each grant. `owner`
- *   is the listener (see `wakes.ts`) of the process in which it waits or was granted, null if that needs no wake-up.
+ * - `contenders`: one row each, holders and waiters. `granted` is 0 for a waiter, else a number that rises with each grant.
+ *   `listener` (see `wakes.ts`) is that of the process in which it waits or was granted, null if that needs no wake-up. `since` is the
+ *   wall clock's time when it joined the line, `owner` the process that asked last, for operators.
+ * - `revocations`: what was revoked in the last seconds, by the number of the revocation.
  *
  * Keys and identifiers are JSON: SQLite's text can't hold every string of JavaScript. Times are microseconds of the store's
  * clock; they and the numbers stay below 2^53.
@@ -16,7 +18,7 @@
 export const applicationId = 0x65646c6b
 
 /** The version of the tables, in the file's header, too. */
-export const version = 1
+export const version = 2
 
 export const create = `
   create table clock (
@@ -27,18 +29,20 @@ export const create = `
   ) without rowid;
   create table contenders (
     key text not null, id text not null, token integer not null, permits integer not null, allowed integer not null,
-    expiry integer not null, granted integer not null, owner text,
+    expiry integer not null, granted integer not null, listener text, owner text not null, since integer not null,
     primary key (key, id)
   ) without rowid;
   create index expiries on contenders (key, expiry);
-  create index line on contenders (key, token) where granted = 0;
-  create index grants on contenders (owner, granted) where owner is not null and granted > 0;
+  create index line on contenders (key, granted, token);
+  create index grants on contenders (listener, granted) where listener is not null and granted > 0;
+  create table revocations (number integer primary key, key text not null, id text not null);
   pragma application_id = ${applicationId};
   pragma user_version = ${version};
 `
 
 export const statements = {
   begin: "begin immediate",
+  beginRead: "begin",
   commit: "commit",
   rollback: "rollback",
 
@@ -56,21 +60,21 @@ export const statements = {
   removeSemaphore: "delete from semaphores where key = ?",
 
   /** Input: key, id. */
-  find: "select id, token, permits, allowed, expiry, granted, owner from contenders where key = ? and id = ?",
-  /** Input: key, id, token, permits, allowed, expiry, granted, owner. */
-  insert: `insert or replace into contenders (key, id, token, permits, allowed, expiry, granted, owner)
-    values (?, ?, ?, ?, ?, ?, ?, ?)`,
+  find: "select id, token, permits, allowed, expiry, granted, listener from contenders where key = ? and id = ?",
+  /** Input: key, id, token, permits, allowed, expiry, granted, listener, owner, since. */
+  insert: `insert or replace into contenders (key, id, token, permits, allowed, expiry, granted, listener, owner, since)
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   /** Input: key, id. */
   remove: "delete from contenders where key = ? and id = ?",
-  /** Input: expiry, allowed, owner, key, id. */
-  extend: "update contenders set expiry = ?, allowed = ?, owner = ? where key = ? and id = ?",
+  /** Input: expiry, allowed, listener, owner, key, id. */
+  extend: "update contenders set expiry = ?, allowed = ?, listener = ?, owner = ? where key = ? and id = ?",
   /** Input: permits, key, id. */
   reduce: "update contenders set permits = ? where key = ? and id = ?",
-  /** Input: granted, owner, key, id. */
-  grant: "update contenders set granted = ?, owner = ? where key = ? and id = ?",
+  /** Input: granted, listener, key, id. */
+  grant: "update contenders set granted = ?, listener = ? where key = ? and id = ?",
 
   /** Input: key. The first in line. */
-  first: `select id, token, permits, allowed, expiry, granted, owner from contenders indexed by line
+  first: `select id, token, permits, allowed, expiry, granted, listener from contenders indexed by line
     where key = ? and granted = 0 order by token limit 1`,
   /** Input: key, token, token. How many waiters have a number from the first to below the second. */
   countLine:
@@ -81,7 +85,7 @@ export const statements = {
   /** Input: key. When the first contender expires. */
   firstExpiry: "select min(expiry) as expiry from contenders indexed by expiries where key = ?",
   /** Input: key, time. Who has expired. */
-  expired: `select id, token, permits, allowed, expiry, granted, owner from contenders indexed by expiries
+  expired: `select id, token, permits, allowed, expiry, granted, listener from contenders indexed by expiries
     where key = ? and expiry <= ?`,
   /** Input: key, id. The permits of everybody else, and their smallest limit. */
   others:
@@ -89,14 +93,34 @@ export const statements = {
 
   /** Input: time. Keys with contenders that have expired. */
   expiredKeys: "select distinct key from contenders indexed by expiries where expiry <= ? limit 100",
-  /** Input: owner, granted. What was granted to an owner after a grant. */
+  /** Input: listener, granted. What was granted to a listener after a grant. */
   grantsOf: `select key, token, granted from contenders indexed by grants
-    where owner = ? and granted > ? and granted > 0 order by granted`,
+    where listener = ? and granted > ? and granted > 0 order by granted`,
 
-  /** Input: key, time. B10. */
-  count: "select coalesce(sum(permits), 0) as count from contenders where key = ? and expiry > ? and granted > 0",
-  /** Input: key, time. B10. */
-  inspect: "select id, token, permits, expiry, granted from contenders where key = ? and expiry > ? order by token"
+  /** Input: number, key, id. B13. */
+  revoke: "insert into revocations (number, key, id) values (?, ?, ?)",
+  /** Input: number. What was revoked after a revocation. */
+  revocationsAfter: "select number, key, id from revocations where number > ? order by number",
+  /** Input: time. */
+  forgetRevocations: "delete from revocations where number < ?",
+  /** Input: time. */
+  hasOldRevocations: "select 1 from revocations where number < ? limit 1",
+
+  /** Input: key, time. The permits of the holders who have expired, and how many have. B10. */
+  expiredOf:
+    `select coalesce(sum(permits) filter (where granted > 0), 0) as held, count(*) filter (where granted > 0) as holders,
+    count(*) filter (where granted = 0) as waiters
+    from contenders indexed by expiries where key = ? and expiry <= ?`,
+  /** Input: key, time, limit. B10. */
+  holders: `select id, token, permits, expiry, owner, since from contenders indexed by line
+    where key = ? and granted > 0 and expiry > ? order by granted limit ?`,
+  /** Input: key, time, limit. B10. */
+  waiters: `select id, token, permits, expiry, owner, since from contenders indexed by line
+    where key = ? and granted = 0 and expiry > ? order by token limit ?`,
+  /** Input: key, time, limit. The keys after one that have contenders. */
+  keysAfter: `select key from semaphores where key > ?
+    and exists (select 1 from contenders indexed by expiries where contenders.key = semaphores.key and expiry > ?)
+    order by key limit ?`
 } as const
 
 export type StatementName = keyof typeof statements

@@ -13,7 +13,7 @@ export interface Contender {
   readonly expiry: number
   /** 0 while it waits. */
   readonly granted: number
-  readonly owner: string | null
+  readonly listener: string | null
 }
 
 /** What is asked for. Times in microseconds. */
@@ -28,11 +28,15 @@ const second = 1_000_000
 
 const least = 1000
 
-interface Row {
+export interface Row {
   readonly held: number
   readonly waiting: number
   readonly limits: string
 }
+
+/** The limits that the holders asked with, and how many holders each has. */
+export const limitsOf = ({ limits }: Row): ReadonlyArray<readonly [limit: number, holders: number]> =>
+  Array.from(limits.matchAll(/(\d+):(\d+)/g), ([, limit, holders]) => [Number(limit), Number(holders)])
 
 export class Semaphore {
   private readonly transaction: Transaction
@@ -41,8 +45,7 @@ export class Semaphore {
   private readonly existed: boolean
   private held = 0
   private waiting = 0
-  /** The limits that the holders asked with, and how many holders each has. */
-  private readonly limits = new Map<number, number>()
+  private limits = new Map<number, number>()
   private changed = false
   /** A number up to which the line has been counted, and how many waiters have a smaller one. */
   private counted = { token: 0, position: 0 }
@@ -56,9 +59,7 @@ export class Semaphore {
     if (row === undefined) return
     this.held = row.held
     this.waiting = row.waiting
-    for (const [, limit, holders] of row.limits.matchAll(/(\d+):(\d+)/g)) {
-      this.limits.set(Number(limit), Number(holders))
-    }
+    this.limits = new Map(limitsOf(row))
     const expired = transaction.all<Contender>("expired", key, transaction.now)
     for (const contender of expired) this.remove(contender)
     if (expired.length > 0) this.grant()
@@ -76,10 +77,10 @@ export class Semaphore {
     const contender = { id, token, permits, allowed: limit, expiry: transaction.now + ttl }
     if (this.waiting === 0 && this.fits(permits, limit)) {
       this.count(limit, permits, 1)
-      return this.insert({ ...contender, granted: token, owner: null })
+      return this.insert({ ...contender, granted: token, listener: null })
     }
     this.waiting++
-    const waiter = this.insert({ ...contender, granted: 0, owner: transaction.listener })
+    const waiter = this.insert({ ...contender, granted: 0, listener: transaction.listener })
     if (own === undefined) return waiter
     // What it has left may be granted to others, and to itself.
     this.grant(token)
@@ -106,6 +107,11 @@ export class Semaphore {
   refresh(id: string, ttl: number, token: number | undefined): Contender | undefined {
     const own = this.find(id, token)
     return own && this.extend(own, ttl, own.allowed)
+  }
+
+  /** B2: the limit that counts for a contender. */
+  limitFor({ allowed }: Contender): number {
+    return Math.min(this.smallestLimit(), allowed)
   }
 
   /** B3: how many wait ahead, and the microseconds until it should refresh if it hears nothing. */
@@ -143,24 +149,26 @@ export class Semaphore {
   }
 
   private insert(contender: Contender): Contender {
-    const { allowed, expiry, granted, id, owner, permits, token } = contender
-    this.transaction.run("insert", this.key, id, token, permits, allowed, expiry, granted, owner)
+    const { key, transaction } = this
+    const { allowed, expiry, granted, id, listener, permits, token } = contender
+    const { owner, wall } = transaction
+    transaction.run("insert", key, id, token, permits, allowed, expiry, granted, listener, owner, wall())
     this.changed = true
     return contender
   }
 
-  /** A place may be taken over by another process, and may be asked for with a smaller limit. */
+  /** A hold or a place may be taken over by another process, and may be asked for with a smaller limit. */
   private extend(own: Contender, ttl: number, limit: number): Contender {
     const { transaction } = this
     const expiry = transaction.now + ttl
     const allowed = Math.min(own.allowed, limit)
-    const owner = own.granted ? null : transaction.listener
-    transaction.run("extend", expiry, allowed, owner, this.key, own.id)
+    const listener = own.granted ? null : transaction.listener
+    transaction.run("extend", expiry, allowed, listener, transaction.owner, this.key, own.id)
     if (own.granted && allowed < own.allowed) {
       this.count(own.allowed, 0, -1)
       this.count(allowed, 0, 1)
     }
-    return { ...own, expiry, allowed, owner }
+    return { ...own, expiry, allowed, listener }
   }
 
   /** Whether a request fits behind everyone, but its own earlier one (B2). */
@@ -200,10 +208,11 @@ export class Semaphore {
     while (this.waiting > 0 && this.held < this.smallestLimit()) {
       const first = transaction.get<Contender>("first", key)
       if (first === undefined) return void (this.waiting = 0)
-      const { allowed, id, owner, permits, token } = first
+      const { allowed, id, listener, permits, token } = first
       if (this.held + permits > Math.min(this.smallestLimit(), allowed)) return
       const isAnswered = token === asker
-      transaction.run("grant", transaction.issue(), isAnswered ? null : transaction.notify(key, token, owner), key, id)
+      const isToLook = isAnswered ? null : transaction.notify(key, token, listener)
+      transaction.run("grant", transaction.issue(), isToLook, key, id)
       this.leaveLine()
       this.count(allowed, permits, 1)
     }

@@ -17,6 +17,7 @@ export class Store {
   readonly filename: string
   readonly machine: Machine
   private readonly sqlite: Sqlite
+  private readonly owner: string
   private clock: Clock
   private connection: Connection | undefined
   private readonly openedAnew: () => void
@@ -24,10 +25,11 @@ export class Store {
   private isClosed = false
 
   /** `openedAnew` is called when the file works again after trouble: something may have been missed. */
-  constructor(sqlite: Sqlite, filename: string, machine: Machine, openedAnew: () => void) {
+  constructor(sqlite: Sqlite, filename: string, machine: Machine, owner: string, openedAnew: () => void) {
     this.sqlite = sqlite
     this.filename = filename
     this.machine = machine
+    this.owner = owner
     this.clock = new Clock(machine)
     this.openedAnew = openedAnew
   }
@@ -39,7 +41,7 @@ export class Store {
   ): readonly [A, Transaction] | undefined {
     return this.use((connection) =>
       connection.transaction(() => {
-        const transaction = new Transaction(connection, this.clock, listener)
+        const transaction = new Transaction(connection, this.clock, this.owner, listener)
         const result = body(transaction)
         transaction.end()
         return [result, transaction] as const
@@ -47,12 +49,14 @@ export class Store {
     )
   }
 
-  /** Reads the last committed state; `undefined` if another process is opening or closing the file. */
+  /** Reads one committed state, the last; `undefined` if another process is opening or closing the file. */
   read<A>(body: (reader: Reader) => A): A | undefined {
-    return this.use((connection) => {
-      const { now } = this.clock.read(connection.get<ClockRow>("clock") ?? this.clock.first)
-      return body({ connection, now })
-    })
+    return this.use((connection) =>
+      connection.transaction(() => {
+        const { now } = this.clock.read(connection.get<ClockRow>("clock") ?? this.clock.first)
+        return body({ connection, now })
+      }, "beginRead")
+    )
   }
 
   close(): void {

@@ -17,9 +17,16 @@ export interface Granted {
   readonly token: number
 }
 
+/** Who does not look within this time hears of it at the next refresh. */
+const revocationMicros = 10_000_000
+
+export const oldestRevocation = (now: number): number => now - revocationMicros
+
 export class Transaction {
   /** The store's time in microseconds, while nobody else can write. */
   readonly now: number
+  readonly owner: string
+  readonly wall: () => number
   /** Who looks for the grants of this process; null if its waiters poll. */
   readonly listener: string | null
   /** Whether it would hear of one. */
@@ -28,13 +35,17 @@ export class Transaction {
   readonly granted: Array<Granted> = []
   /** The other processes in which somebody was granted. */
   readonly listeners = new Set<string>()
+  /** Whether something was revoked. */
+  revokes = false
   private readonly connection: Connection
   private readonly semaphores = new Map<string, Semaphore>()
   private last: number
   private changed = false
 
-  constructor(connection: Connection, clock: Clock, own: Listener | undefined) {
+  constructor(connection: Connection, clock: Clock, owner: string, own: Listener | undefined) {
     this.connection = connection
+    this.owner = owner
+    this.wall = clock.machine.wall
     this.listener = own?.name ?? null
     this.hears = own?.hears ?? false
     const stored = connection.get<ClockRow>("clock")
@@ -82,6 +93,17 @@ export class Transaction {
     }
     this.granted.push({ key, token })
     return null
+  }
+
+  /** Lets all processes hear of it. */
+  revoke(key: string, id: string): void {
+    this.revokes = true
+    this.run("revoke", this.issue(), key, id)
+  }
+
+  /** Forgets what all processes have had the time to hear of. */
+  forgetRevocations(): void {
+    this.run("forgetRevocations", oldestRevocation(this.now))
   }
 
   /** Writes what is left to write. */

@@ -8,37 +8,45 @@
 import { Effect, Queue, Stream } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import type { Revocation } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
 import type { Listener } from "./transaction.ts"
+import { Watch } from "./watch.ts"
 
 type Notify = (event: void | FencingToken) => void
 
 const files = 256
 
-const retryMillis = 1000
-
 export class Wakes {
   private readonly filename: string
   private folder: string | undefined
-  private readonly file: number
   private readonly name: string
   private readonly look: () => void
   private readonly listeners = new Map<string, Set<Notify>>()
-  private watcher: Fs.FSWatcher | undefined
-  private retry: NodeJS.Timeout | undefined
-  private isOpen = false
+  private readonly revocationListeners = new Set<(revocation: Revocation) => void>()
+  private readonly watch: Watch
   private isToLook = false
 
   /** `look` is called when the process was woken. */
   constructor(filename: string, look: () => void) {
     this.filename = filename
-    this.file = Math.floor(Math.random() * files)
-    this.name = `${this.file}:${crypto.randomUUID()}`
+    const file = Math.floor(Math.random() * files)
+    this.name = `${file}:${crypto.randomUUID()}`
     this.look = look
+    this.watch = new Watch({
+      path: () => {
+        const path = this.path(file)
+        Fs.mkdirSync(Path.dirname(path), { recursive: true })
+        Fs.writeFileSync(path, ".", { flag: "a" })
+        return path
+      },
+      stands: () => this.tellAll(),
+      changed: () => this.hear()
+    })
   }
 
   get listener(): Listener {
-    return { name: this.name, hears: this.watcher !== undefined }
+    return { name: this.name, hears: this.watch.stands }
   }
 
   /** B7. The first who listens opens the watcher. */
@@ -46,10 +54,10 @@ export class Wakes {
     return Stream.callback<void | FencingToken>((queue) =>
       Effect.acquireRelease(
         Effect.sync(() => {
-          this.open()
+          this.watch.open()
           const notify: Notify = (event) => void Queue.offerUnsafe(queue, event)
           this.listeners.set(key, (this.listeners.get(key) ?? new Set()).add(notify))
-          if (this.watcher !== undefined) notify()
+          if (this.watch.stands) notify()
           return notify
         }),
         (notify) =>
@@ -61,8 +69,27 @@ export class Wakes {
     )
   }
 
+  /** B13. */
+  get revocations(): Stream.Stream<Revocation> {
+    return Stream.callback<Revocation>((queue) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          this.watch.open()
+          const notify = (revocation: Revocation) => void Queue.offerUnsafe(queue, revocation)
+          this.revocationListeners.add(notify)
+          return notify
+        }),
+        (notify) => Effect.sync(() => this.revocationListeners.delete(notify))
+      )
+    )
+  }
+
   tell(key: string, token: number): void {
     this.listeners.get(key)?.forEach((notify) => notify(FencingToken(BigInt(token))))
+  }
+
+  tellRevoked(revocation: Revocation): void {
+    for (const notify of this.revocationListeners) notify(revocation)
   }
 
   /** Something may have been missed: all look. */
@@ -70,55 +97,17 @@ export class Wakes {
     for (const ofKey of this.listeners.values()) for (const notify of ofKey) notify()
   }
 
-  /** A process that can't be woken looks by itself before long. */
   wake(names: Iterable<string>): void {
-    for (const name of names) {
-      try {
-        touch(this.path(Number.parseInt(name)))
-      } catch {}
-    }
+    for (const name of names) touch(() => this.path(Number.parseInt(name)))
   }
 
   close(): void {
-    this.isOpen = true
-    this.fall()
-    clearTimeout(this.retry)
+    this.watch.close()
   }
 
-  private open(): void {
-    if (this.isOpen) return
-    this.isOpen = true
-    this.watch()
-  }
-
-  private watch(): void {
-    try {
-      const path = this.path(this.file)
-      Fs.mkdirSync(Path.dirname(path), { recursive: true })
-      Fs.writeFileSync(path, ".", { flag: "a" })
-      // One that is removed or replaced is watched no longer.
-      this.watcher = Fs.watch(
-        path,
-        { persistent: false },
-        (event) => event === "rename" ? this.watchAgain() : this.hear()
-      )
-      this.watcher.on("error", () => this.watchAgain())
-      this.tellAll()
-    } catch {
-      this.watchAgain()
-    }
-  }
-
-  private watchAgain(): void {
-    this.fall()
-    clearTimeout(this.retry)
-    this.retry = setTimeout(() => this.watch(), retryMillis)
-    this.retry.unref()
-  }
-
-  private fall(): void {
-    this.watcher?.close()
-    this.watcher = undefined
+  private path(file: number): string {
+    this.folder ??= folderOf(this.filename)
+    return Path.join(this.folder, String(file))
   }
 
   /** Several touches may be one look. */
@@ -130,19 +119,40 @@ export class Wakes {
       this.look()
     })
   }
-
-  /** Whatever links lead to the file, all mean the same folder. */
-  private path(file: number): string {
-    this.folder ??= `${Fs.realpathSync(this.filename)}-wake`
-    return Path.join(this.folder, String(file))
-  }
 }
 
-const touch = (path: string): void => {
-  const file = Fs.openSync(path, "r+")
+/** Wakes all processes that wait or listen. */
+export const wakeAll = (filename: string): void => {
   try {
-    Fs.writeSync(file, ".", 0)
-  } finally {
-    Fs.closeSync(file)
-  }
+    const folder = folderOf(filename)
+    for (const file of Fs.readdirSync(folder)) touch(() => Path.join(folder, file))
+  } catch {}
+}
+
+/** Emits whenever any process has written to the file. SQLite writes to its log first. */
+export const writesTo = (filename: string): Stream.Stream<void> =>
+  Stream.callback<void>((queue) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const emit = () => void Queue.offerUnsafe(queue, undefined)
+        const watch = new Watch({ path: () => `${Fs.realpathSync(filename)}-wal`, stands: emit, changed: emit })
+        watch.open()
+        return watch
+      }),
+      (watch) => Effect.sync(() => watch.close())
+    ), { bufferSize: 1, strategy: "sliding" })
+
+/** Whatever links lead to the file, all mean the same folder. */
+const folderOf = (filename: string): string => `${Fs.realpathSync(filename)}-wake`
+
+/** A process that can't be woken looks by itself before long. */
+const touch = (path: () => string): void => {
+  try {
+    const file = Fs.openSync(path(), "r+")
+    try {
+      Fs.writeSync(file, ".", 0)
+    } finally {
+      Fs.closeSync(file)
+    }
+  } catch {}
 }

@@ -36,7 +36,7 @@ const isName = (value: unknown): value is string => typeof value === "string" &&
 
 const isCount = (value: number): boolean => Number.isSafeInteger(value) && value > 0
 
-const positiveDuration = (option: string, input: Duration.Input): Duration.Duration => {
+export const positiveDuration = (option: string, input: Duration.Input): Duration.Duration => {
   const duration = Option.getOrUndefined(Duration.fromInput(input))
   return duration !== undefined && Duration.isFinite(duration) && Duration.isPositive(duration)
     ? duration

@@ -1,0 +1,79 @@
+/** What the scripts reply, and what it means. All is text, after the server's time in microseconds. */
+import { DateTime, Duration } from "effect"
+import type { Acquired, Revocation, SemaphoreState, Waiting } from "../../core/Backing.ts"
+import { FencingToken } from "../../core/Backing.ts"
+import { escape, unescape } from "./names.ts"
+
+export type Answer = false | Acquired | Waiting
+
+export type Reply = readonly [time: string, ...ReadonlyArray<unknown>]
+
+export type ContenderReply = readonly [
+  answer: string,
+  token?: string,
+  limit?: string,
+  position?: string,
+  retryAfter?: string
+]
+
+type ContenderState = readonly [id: string, permits: string, token: string, micros: string, process: string]
+
+export type InspectReply = readonly [
+  time: string,
+  holderCount: string,
+  waiterCount: string,
+  holders: ReadonlyArray<ContenderState>,
+  line: ReadonlyArray<ContenderState>
+]
+
+/** A waiter is told when to refresh only if the channel stood when it asked, and stands: otherwise it may miss its grant. */
+export const answerOf = (reply: ContenderReply, asked: number, stands: boolean): Answer => {
+  const [answer, number = "", smallest, position, retryAfter] = reply
+  const limit = Number(smallest) < asked ? Number(smallest) : undefined
+  switch (answer) {
+    case "acquired":
+      return { _tag: "Acquired", fencingToken: tokenOf(number), limit }
+    case "waiting":
+      return {
+        _tag: "Waiting",
+        fencingToken: tokenOf(number),
+        position: Number(position),
+        retryAfter: stands ? Duration.millis(Math.ceil(Number(retryAfter) / 1000)) : undefined,
+        limit
+      }
+    default:
+      return false
+  }
+}
+
+export const stateOf = ([, holderCount, waiterCount, holders, line]: InspectReply): SemaphoreState => ({
+  holders: holders.map(contenderOf),
+  line: line.map(contenderOf),
+  holderCount: Number(holderCount),
+  waiterCount: Number(waiterCount)
+})
+
+const contenderOf = ([id, permits, number, micros, process]: ContenderState) => {
+  const fencingToken = tokenOf(number)
+  return {
+    identifier: unescape(id),
+    permits: Number(permits),
+    fencingToken,
+    remaining: Duration.micros(BigInt(micros)),
+    owner: unescape(process.slice(process.indexOf(":") + 1)),
+    since: DateTime.makeUnsafe(Number(fencingToken / 1000n))
+  }
+}
+
+const tokenOf = (text: string) => FencingToken(BigInt(text))
+
+/** The tokens of a message. The channel standing is news, too. */
+export const grantsOf = (message: string | undefined): ReadonlyArray<void | FencingToken> =>
+  message === undefined ? [undefined] : (message.match(/\d+/g) ?? []).map(tokenOf)
+
+export const revocationMessage = (key: string, holderId: string): string => `${escape(key)}\n${escape(holderId)}`
+
+export const revocationsOf = (message: string | undefined): ReadonlyArray<Revocation> => {
+  const [key, holderId] = (message ?? "").split("\n").map(unescape)
+  return key !== undefined && holderId !== undefined ? [{ key, holderId }] : []
+}
