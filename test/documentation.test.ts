@@ -46,7 +46,7 @@ it("finds the examples of the README and of the sources", () => {
   expect(blocks.filter(({ name }) => name.startsWith("README.md")).length).toBeGreaterThanOrEqual(6)
   expect(blocks.filter(({ name }) => name.startsWith("src")).length).toBeGreaterThanOrEqual(3)
   expect(examples.map(({ name }) => Path.basename(name, ".ts"))).toEqual(
-    expect.arrayContaining(["quick-start", "crash-recovery", "hand-off", "fencing", "custom-backing"])
+    expect.arrayContaining(["quick-start", "crash-recovery", "hand-off", "fencing", "custom-backing", "observability"])
   )
 })
 
@@ -90,7 +90,13 @@ const printed: Record<string, ReadonlyArray<string>> = {
     "the file says: from the present"
   ],
   "examples/custom-backing.ts": ["Barbara has used a licence", "licences in use: 0"],
-  "examples/quick-start.ts": ["five is done"]
+  "examples/quick-start.ts": ["five is done"],
+  "examples/observability.ts": [
+    "/metrics",
+    "distributed_semaphore_permits_acquired_total{key=\"gpus\"}",
+    "distributed_semaphore_permits_held{key=\"gpus\"} 0",
+    "distributed_semaphore_waiters{key=\"gpus\"} 0"
+  ]
 }
 
 it.each([...blocks, ...examples])("runs $name", async ({ file, name }) => {

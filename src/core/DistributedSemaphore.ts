@@ -29,6 +29,8 @@ import { snapshots } from "./internal/changes.ts"
 import { Contender, isGranted } from "./internal/contender.ts"
 import { Held, leasesOf } from "./internal/held.ts"
 import { Keeper } from "./internal/keeper.ts"
+import * as Metrics from "./internal/metrics.ts"
+import * as Observation from "./internal/observation.ts"
 import { checkIdentifier, refuse, resolveConfig, resolveRequest } from "./internal/options.ts"
 import * as Requests from "./internal/requests.ts"
 import type { Lease } from "./Lease.ts"
@@ -145,6 +147,8 @@ export interface DistributedSemaphore {
  * Semaphores of one key should agree on `limit` and `ttl`. While they differ, as during a deployment, the smallest limit of those
  * who hold or wait counts; each acquisition has its own ttl.
  *
+ * Metrics, spans and debug logs are Effect's own. docs/operating.md lists them.
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -156,6 +160,8 @@ export const make = (
     const backing = yield* DistributedSemaphoreBacking
     const config = resolveConfig(key, options)
     const keeper = yield* Keeper.of(backing)
+    const metricsFor = Metrics.make(options.metricsByKey ? key : undefined)
+    yield* Effect.withFiber((fiber) => Effect.succeed(metricsFor(fiber)))
 
     /** Asking is interruptible; what was acquired is released, whatever happens. */
     const acquire = <E>(
@@ -165,13 +171,22 @@ export const make = (
       ask: Ask<E>
     ): Effect.Effect<Held | undefined, E> =>
       Effect.withFiber((owner: Fiber.Fiber<unknown, unknown>) => {
-        const contender = new Contender(keeper, config, resolveRequest(config.limit, permits, options))
-        const asked = restore(Effect.suspend(() => ask(contender, owner)))
-        return Effect.flatMap(Effect.onError(asked, () => Requests.giveBackBriefly(contender)), (acquired) => {
-          if (!acquired) return Effect.as(Requests.giveBackBriefly(contender), undefined)
+        const request = resolveRequest(config.limit, permits, options)
+        const contender = new Contender(keeper, config, request, metricsFor(owner))
+        const asked = Observation.take(contender, owner, restore(Effect.suspend(() => ask(contender, owner))))
+        const answered = Effect.onError(asked, (cause) => {
+          if (Observation.isRefusal(cause)) Observation.refused(contender)
+          return Requests.giveBackBriefly(contender)
+        })
+        return Effect.flatMap(answered, (acquired) => {
+          if (!acquired) {
+            Observation.refused(contender)
+            return Effect.as(Requests.giveBackBriefly(contender), undefined)
+          }
           contender.mayHave = true
           contender.hold()
-          return Effect.succeed(new Held(contender, owner))
+          const held = new Held(contender, owner)
+          return Observation.acquired(contender, owner, Effect.succeed(held))
         })
       })
 

@@ -35,6 +35,11 @@ export interface DistributedSemaphoreConfig {
    * default starts at 100 milliseconds, doubles up to 5 seconds (±20 %), and goes on for one `ttl`.
    */
   readonly backingFailureRetryPolicy?: Schedule.Schedule<unknown, SemaphoreBackingError> | undefined
+  /**
+   * Whether metrics have the attribute `key`: `false` by default, because every key then has series of its own. Turn it on for keys that
+   * are few. Attributes of `Metric.CurrentMetricAttributes`, where permits are acquired, are added in any case.
+   */
+  readonly metricsByKey?: boolean | undefined
 }
 
 /**

@@ -8,7 +8,9 @@ import type { Acquired, FencingToken, RefreshRequest, SemaphoreBackingError, Wai
 import { LockLostError, LockNotAcquiredError } from "../Errors.ts"
 import * as Delays from "./delays.ts"
 import type { Keeper } from "./keeper.ts"
+import type { Metrics } from "./metrics.ts"
 import { Name } from "./names.ts"
+import * as Observation from "./observation.ts"
 import type { Request, ResolvedConfig } from "./options.ts"
 
 /** What a store answers. `true` comes from a backing without tokens, `false` means that nothing was given. */
@@ -35,12 +37,20 @@ export class Contender {
   readonly request: Request
   readonly name: Name
   readonly began: number
+  readonly metrics: Metrics
+  /** Whether the metrics count its hold. */
+  isCounted = false
+  /** When it began to wait, and how many waiters were ahead of it then. */
+  joined: number | undefined
+  position: number | undefined
   token: FencingToken | undefined
   /** When the last request that may have given or extended something was sent, and the time that timers had missed by then. */
   sent = Number.NEGATIVE_INFINITY
   private missed = 0
   /** When the last such request that was answered was sent: the lease counts from here. */
   renewed = Number.NEGATIVE_INFINITY
+  /** When the lease was last compared with the clock: a hold begins then. */
+  checked = Number.NEGATIVE_INFINITY
   /** When the lease is over. */
   deadline = Number.POSITIVE_INFINITY
   /** Whether the store may have given something, or may yet do so. */
@@ -66,8 +76,9 @@ export class Contender {
   private failure: SemaphoreBackingError | undefined
   private retries: Delays.Delays<SemaphoreBackingError> | undefined
 
-  constructor(keeper: Keeper, config: ResolvedConfig, request: Request) {
+  constructor(keeper: Keeper, config: ResolvedConfig, request: Request, metrics: Metrics) {
     this.keeper = keeper
+    this.metrics = metrics
     this.config = config
     this.request = request
     this.began = keeper.now()
@@ -123,7 +134,8 @@ export class Contender {
   }
 
   isStale(): boolean {
-    return this.renewed + this.config.leaseMillis <= this.keeper.now()
+    this.checked = this.keeper.now()
+    return this.renewed + this.config.leaseMillis <= this.checked
   }
 
   hold(): void {
@@ -153,6 +165,7 @@ export class Contender {
       return this.onTurn === undefined ? this.lose("revoked") : this.turn(Exit.succeed("gone"))
     }
     this.renewed = this.sent
+    this.meetLimit(answer)
     // The answer may say that a holder waits: the notification of its grant has overtaken the answer.
     if (this.onTurn === undefined) return this.hold()
     if (!isGranted(answer)) return this.stay(answer)
@@ -160,10 +173,17 @@ export class Contender {
     this.grant()
   }
 
+  /** Another limit than its own may count. */
+  meetLimit(answer: Answer): void {
+    const { config: { key, limit }, keeper } = this
+    if (typeof answer === "object" && answer.limit !== undefined) keeper.meetLimit(key, limit, answer.limit)
+  }
+
   /** A renewal has failed: the policy says when to try again. */
   failed(exit: Exit.Exit<never, SemaphoreBackingError>): void {
     const error = Option.getOrUndefined(Exit.findErrorOption(exit))
     if (error === undefined) return this.stop(exit)
+    Observation.refreshFailed(this, error)
     this.failure = error
     this.retries ??= Delays.make(this.config.backingFailureRetryPolicy)
     this.due = Number.POSITIVE_INFINITY
@@ -187,6 +207,7 @@ export class Contender {
   end(loss: Loss): void {
     if (this.loss !== undefined) return
     this.loss = loss
+    Observation.ended(this, loss)
     this.keeper.drop(this)
     this.onLoss?.forEach((listener) => listener(loss))
   }
@@ -311,7 +332,9 @@ export class Contender {
       reason: reason === "revoked" && this.millisLeft() === 0 ? "expired" : reason,
       ...reason === "unreachable" && cause && { cause }
     })
-    this.keeper.run(Effect.logWarning(error.message))
+    this.keeper.run(
+      Effect.annotateLogs(Effect.logWarning(error.message), { ...Observation.annotations(this), reason: error.reason })
+    )
     // The store has forgotten the hold, so there is nothing to give back.
     if (reason === "revoked") this.mayHave = Boolean(this.late?.size)
     this.lost(Exit.fail(error))

@@ -4,6 +4,7 @@ import type { FencingToken } from "../Backing.ts"
 import type { LockLostError, SemaphoreBackingError } from "../Errors.ts"
 import { Lease } from "../Lease.ts"
 import type { Contender } from "./contender.ts"
+import * as Observation from "./observation.ts"
 import { giveBack, giveBackBriefly } from "./requests.ts"
 
 type KeepAlive = Fiber.Fiber<never, LockLostError | SemaphoreBackingError>
@@ -92,11 +93,11 @@ export class Held {
 
   /** Gives the permits back. After a loss it does not wait for the store, which may be in trouble. */
   get close(): Effect.Effect<void> {
-    return Effect.suspend(() => {
+    return Effect.withFiber((fiber: AnyFiber) => {
       const { contender } = this
       if (contender.loss !== undefined) return Effect.sync(() => giveBack(contender, () => {}))
       contender.end(Exit.interrupt())
-      return giveBackBriefly(contender)
+      return Observation.release(contender, fiber, giveBackBriefly(contender))
     })
   }
 }

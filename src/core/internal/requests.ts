@@ -6,6 +6,7 @@ import * as Attempt from "./attempt.ts"
 import { stayAwake } from "./background.ts"
 import type { Answer, Contender, Turn } from "./contender.ts"
 import { isGranted } from "./contender.ts"
+import * as Observation from "./observation.ts"
 import * as Subscriptions from "./subscriptions.ts"
 
 /** How long an interruption, or a scope that closes, waits for a store that may not answer. */
@@ -33,7 +34,7 @@ const question = (
   name: "tryAcquire" | "refresh",
   operation: () => Effect.Effect<Answer, SemaphoreBackingError>
 ): Effect.Effect<Answer, SemaphoreBackingError> => {
-  const { config, config: { attemptLimit: limit, backingFailureRetryPolicy }, keeper } = contender
+  const { config: { attemptLimit: limit, backingFailureRetryPolicy }, keeper } = contender
   const attempt = Effect.suspend(() => {
     const sent = keeper.now()
     contender.sends(sent)
@@ -44,10 +45,8 @@ const question = (
       }),
       (answer) => {
         contender.renewed = sent
-        if (typeof answer === "object") {
-          contender.token = answer.fencingToken
-          if (answer.limit !== undefined) keeper.meetLimit(config.key, config.limit, answer.limit)
-        }
+        if (typeof answer === "object") contender.token = answer.fencingToken
+        contender.meetLimit(answer)
         return answer
       }
     )
@@ -97,7 +96,7 @@ export const acquire = (contender: Contender): Effect.Effect<void, LockNotAcquir
       }
     })
     return Effect.flatMap(
-      Effect.ensuring(turn, Effect.sync(() => leave())),
+      Observation.wait(contender, answer, Effect.ensuring(turn, Effect.sync(() => leave()))),
       (turn) => turn === "granted" ? Effect.void : Effect.andThen(startOver(contender), acquire(contender))
     )
   })

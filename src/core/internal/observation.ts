@@ -1,0 +1,115 @@
+/**
+ * What an acquisition shows of itself: metrics always, a span if there is a tracer, debug logs if they are on. Whether anybody listens is
+ * asked first, because spans and annotations cost more than an acquisition in memory.
+ */
+import { Cause, Effect, Exit, Option } from "effect"
+import type { Fiber } from "effect"
+import type { SemaphoreBackingError } from "../Errors.ts"
+import { LockNotAcquiredError } from "../Errors.ts"
+import type { Answer, Contender, Loss } from "./contender.ts"
+import type { LossReason } from "./metrics.ts"
+
+type AnyFiber = Fiber.Fiber<unknown, unknown>
+
+export const annotations = ({ config: { key }, request: { identifier, permits } }: Contender) => ({
+  key,
+  identifier,
+  permits
+})
+
+/** Without a tracer of its own, a fiber has Effect's, whose spans nobody sees. */
+const isTraced = ({ cache }: AnyFiber): boolean => cache.tracer !== undefined && cache.tracerEnabled
+
+const isDebugged = ({ cache: { minimumLogLevel: level } }: AnyFiber): boolean =>
+  level === "Debug" || level === "Trace" || level === "All"
+
+/** A logger that throws must not cost a hold. */
+const debug = (contender: Contender, message: string, more?: Record<string, unknown>): Effect.Effect<void> =>
+  Effect.ignoreCause(Effect.annotateLogs(Effect.logDebug(message), { ...annotations(contender), ...more }))
+
+const waitedMillis = ({ joined, keeper }: Contender): number => joined === undefined ? 0 : keeper.now() - joined
+
+/** The span of an acquisition. Requests to the store are children of it. */
+export const take = <E>(
+  contender: Contender,
+  fiber: AnyFiber,
+  asked: Effect.Effect<boolean, E>
+): Effect.Effect<boolean, E> => {
+  if (!isTraced(fiber)) return asked
+  return Effect.useSpan(
+    "DistributedSemaphore.take",
+    { attributes: annotations(contender) },
+    (span) =>
+      Effect.onExit(Effect.withParentSpan(asked, span, { captureStackTrace: false }), (exit) =>
+        Effect.sync(() => {
+          span.attribute("acquired", Exit.isSuccess(exit) && exit.value)
+          span.attribute("waited", waitedMillis(contender))
+          if (contender.position !== undefined) span.attribute("position", contender.position)
+        }))
+  )
+}
+
+/** The span of a release. */
+export const release = (contender: Contender, fiber: AnyFiber, released: Effect.Effect<void>): Effect.Effect<void> => {
+  const logged = isDebugged(fiber) ? Effect.andThen(released, debug(contender, "Released permits")) : released
+  if (!isTraced(fiber)) return logged
+  return Effect.useSpan("DistributedSemaphore.release", { attributes: annotations(contender) }, () => logged)
+}
+
+/** Counts a waiter for as long as it waits. */
+export const wait = <A, E>(
+  contender: Contender,
+  answer: Answer,
+  turn: Effect.Effect<A, E>
+): Effect.Effect<A, E> => {
+  let counted = false
+  const { metrics } = contender
+  const waiting = Effect.withFiber((fiber: AnyFiber) => {
+    counted = true
+    metrics.waits()
+    contender.joined ??= contender.keeper.now()
+    const position = typeof answer === "object" && answer._tag === "Waiting" ? answer.position : undefined
+    contender.position ??= position
+    return isDebugged(fiber) ? Effect.andThen(debug(contender, "Waits for permits", { position }), turn) : turn
+  })
+  return Effect.ensuring(waiting, Effect.sync(() => counted && metrics.waited()))
+}
+
+/** The acquisition holds. If its hold is lost already, that counts too. */
+export const acquired = <A>(contender: Contender, fiber: AnyFiber, then: Effect.Effect<A>): Effect.Effect<A> => {
+  const { began, checked, loss, metrics, request, token } = contender
+  const millis = checked - began
+  metrics.acquired(request.permits, millis)
+  contender.isCounted = true
+  if (loss !== undefined) ended(contender, loss)
+  if (!isDebugged(fiber)) return then
+  const waited = waitedMillis(contender)
+  return Effect.andThen(debug(contender, "Acquired permits", { fencingToken: token, millis, waited }), then)
+}
+
+/** The permits were not to be had. */
+export const refused = ({ metrics, request: { permits } }: Contender): void => metrics.refused(permits)
+
+/** Whether an acquisition that failed was refused, by the store or by its policy. */
+export const isRefusal = (cause: Cause.Cause<unknown>): boolean =>
+  Option.getOrUndefined(Cause.findErrorOption(cause)) instanceof LockNotAcquiredError
+
+/** The hold has ended: it was lost, unless its holder has ended it. */
+export const ended = ({ isCounted, metrics, request: { permits } }: Contender, loss: Loss): void => {
+  if (!isCounted) return
+  if (Exit.hasInterrupts(loss)) metrics.released(permits)
+  else metrics.lost(permits, reasonOf(loss))
+}
+
+const reasonOf = (loss: Loss): LossReason => {
+  const error = Option.getOrUndefined(Exit.findErrorOption(loss))
+  return error?._tag === "LockLostError" ? error.reason : "failed"
+}
+
+/** The store failed, or did not answer, a refresh. */
+export const refreshFailed = (contender: Contender, failure: SemaphoreBackingError): void => {
+  contender.metrics.refreshFailed()
+  contender.keeper.run(
+    Effect.withFiber((fiber: AnyFiber) => isDebugged(fiber) ? debug(contender, failure.message) : Effect.void)
+  )
+}

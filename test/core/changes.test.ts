@@ -1,0 +1,185 @@
+/** What a semaphore looks like, again and again. */
+import { describe, expect, it } from "@effect/vitest"
+import { Duration, Effect, Fiber, Schedule, Stream } from "effect"
+import type { Scope } from "effect"
+import { TestClock } from "effect/testing"
+import type { Backing } from "../../src/index.ts"
+import { DistributedSemaphore, DistributedSemaphoreBacking } from "../../src/index.ts"
+import type { Replace } from "../utils/fakeBacking.ts"
+import * as FakeBacking from "../utils/fakeBacking.ts"
+import { start } from "../utils/start.ts"
+
+type Semaphore = DistributedSemaphore.DistributedSemaphore
+
+const identifiers = (contenders: ReadonlyArray<Backing.ContenderState>) =>
+  contenders.map(({ identifier }) => identifier)
+
+/** Watches, and writes each snapshot down as "holders | line". */
+const watch = (semaphore: Semaphore) =>
+  Effect.gen(function*() {
+    const seen: Array<string> = []
+    const fiber = yield* start(
+      Stream.runForEach(semaphore.changes, ({ holders, line }) =>
+        Effect.sync(() => seen.push(`${identifiers(holders)} | ${identifiers(line)}`)))
+    )
+    return { seen, fiber }
+  })
+
+const test = (
+  name: string,
+  replace: Replace,
+  body: (semaphore: Semaphore) => Effect.Effect<void, unknown, DistributedSemaphoreBacking | Scope.Scope>
+) =>
+  it.effect(
+    name,
+    () =>
+      Effect.flatMap(DistributedSemaphore.make("key", { backingFailureRetryPolicy: Schedule.recurs(1) }), body).pipe(
+        Effect.provide(FakeBacking.layer([], replace))
+      )
+  )
+
+const hold = (semaphore: Semaphore, identifier: string) => start(semaphore.withPermits(1, { identifier })(Effect.never))
+
+describe("changes", () => {
+  test("begins with a snapshot, also of a key that nobody uses", () => ({}), (semaphore) =>
+    Effect.gen(function*() {
+      const { seen } = yield* watch(semaphore)
+      expect(seen).toEqual([" | "])
+    }))
+
+  test("emits each change at once where the store notifies of it", () => ({}), (semaphore) =>
+    Effect.gen(function*() {
+      const { seen } = yield* watch(semaphore)
+      const a = yield* hold(semaphore, "a")
+      const b = yield* hold(semaphore, "b")
+      yield* Fiber.interrupt(a)
+      yield* TestClock.adjust(0)
+      yield* Fiber.interrupt(b)
+      yield* TestClock.adjust(0)
+      expect(seen).toEqual([" | ", "a | ", "a | b", "b | ", " | "])
+    }))
+
+  test("emits within a second otherwise", () => ({ onChanged: undefined }), (semaphore) =>
+    Effect.gen(function*() {
+      const { seen } = yield* watch(semaphore)
+      yield* TestClock.adjust("100 millis")
+      yield* hold(semaphore, "a")
+      expect(seen).toEqual([" | "])
+      yield* TestClock.adjust("900 millis")
+      expect(seen).toEqual([" | ", "a | "])
+    }))
+
+  test(
+    "notices an expiry, of which no store notifies, within a second",
+    () => ({}),
+    (semaphore) =>
+      Effect.gen(function*() {
+        const backing = yield* DistributedSemaphoreBacking
+        yield* backing.tryAcquire("key", "crashed", Duration.millis(1500), 1, 1)
+        const { seen } = yield* watch(semaphore)
+        yield* TestClock.adjust("1 second")
+        expect(seen).toEqual(["crashed | "])
+        yield* TestClock.adjust("1 second")
+        expect(seen).toEqual(["crashed | ", " | "])
+      })
+  )
+
+  let looks = 0
+  test(
+    "emits nothing when only the time left has changed",
+    (real) => ({
+      inspect: (key) => {
+        looks++
+        return real.inspect!(key)
+      }
+    }),
+    (semaphore) =>
+      Effect.gen(function*() {
+        const { seen } = yield* watch(semaphore)
+        yield* hold(semaphore, "a")
+        yield* TestClock.adjust("5 minutes")
+        expect(seen).toEqual([" | ", "a | "])
+        expect(looks).toBeGreaterThan(250)
+      })
+  )
+
+  test(
+    "sees an identifier that holds anew, and another number of permits",
+    () => ({}),
+    (semaphore) =>
+      Effect.gen(function*() {
+        const { seen } = yield* watch(semaphore)
+        const first = yield* hold(semaphore, "a")
+        const second = yield* start(semaphore.withPermits(1, { identifier: "b" })(Effect.void))
+        yield* Fiber.interrupt(first)
+        yield* Fiber.join(second)
+        yield* hold(semaphore, "a")
+        expect(seen.at(-1)).toBe("a | ")
+        expect(seen.filter((snapshot) => snapshot === "a | ")).toHaveLength(2)
+      })
+  )
+
+  let inspected = 0
+  test(
+    "looks once more for all that changed during a look",
+    (real) => ({
+      inspect: (key) => {
+        inspected++
+        return Effect.tap(real.inspect!(key), () => Effect.sleep("300 millis"))
+      }
+    }),
+    (semaphore) =>
+      Effect.gen(function*() {
+        const { seen } = yield* watch(semaphore)
+        const holders = yield* Effect.forEach(["a", "b", "c", "d"], (identifier) => hold(semaphore, identifier))
+        expect(inspected).toBe(1)
+        yield* TestClock.adjust("300 millis")
+        yield* TestClock.adjust("300 millis")
+        expect(seen).toEqual([" | ", "a | b,c,d"])
+        expect(inspected).toBe(2)
+        yield* Fiber.interruptAll(holders)
+      })
+  )
+
+  let failures = 0
+  test(
+    "survives a look that fails, and fails when the policy ends",
+    (real) => ({
+      inspect: (key) =>
+        Effect.suspend(() => {
+          failures++
+          return failures === 2 || failures > 4 ? Effect.fail(FakeBacking.failure("inspect")) : real.inspect!(key)
+        })
+    }),
+    (semaphore) =>
+      Effect.gen(function*() {
+        const { fiber, seen } = yield* watch(semaphore)
+        yield* hold(semaphore, "a")
+        yield* TestClock.adjust("500 millis")
+        expect(seen).toEqual([" | ", "a | "])
+        yield* TestClock.adjust("10 seconds")
+        expect(yield* Effect.flip(Fiber.join(fiber))).toMatchObject({
+          _tag: "SemaphoreBackingError",
+          operation: "inspect"
+        })
+      })
+  )
+
+  test(
+    "fails where the backing can't be inspected",
+    () => ({ inspect: undefined }),
+    (semaphore) =>
+      Effect.gen(function*() {
+        expect(yield* Effect.flip(Stream.runDrain(semaphore.changes))).toMatchObject({ operation: "inspect" })
+      })
+  )
+
+  test("asks nothing of the store any more when nobody listens", () => ({}), (semaphore) =>
+    Effect.gen(function*() {
+      const { fiber, seen } = yield* watch(semaphore)
+      yield* Fiber.interrupt(fiber)
+      yield* hold(semaphore, "a")
+      yield* TestClock.adjust("1 minute")
+      expect(seen).toEqual([" | "])
+    }))
+})
