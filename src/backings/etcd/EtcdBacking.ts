@@ -25,6 +25,8 @@ import * as Store from "./store.ts"
 import type { Contender, View } from "./view.ts"
 
 /**
+ * The options of `EtcdBacking.layer`.
+ *
  * @category options
  * @since 0.1.0
  */
