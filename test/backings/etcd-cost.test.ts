@@ -210,7 +210,7 @@ describe("a hand-off", () => {
             () => Effect.forkScoped(mutex.withPermits(1)(Effect.void))
           )
           yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === size), "30 seconds")
-          yield* until(Effect.map(counts.watchers, (count) => count === 1))
+          yield* until(Effect.map(counts.watchers, (count) => count >= 1))
           // Those that asked before the watch stood look once, and may move to other leases.
           yield* until(Effect.map(growth(counts.proposals, Effect.sleep("500 millis")), (written) => written === 0))
 
@@ -224,7 +224,8 @@ describe("a hand-off", () => {
           // The first release is the holder's. The first in line looks once a second, and may then move to a lease of its own.
           expect(proposals).toBeLessThanOrEqual(1 + (2 + Duration.toSeconds(duration)) / size)
           expect(requests).toBeLessThan(1.5)
-          expect(yield* counts.watchers).toBe(1)
+          // The other is for revocations of all keys.
+          expect(yield* counts.watchers).toBeLessThanOrEqual(2)
         }
       }),
     180_000

@@ -68,7 +68,8 @@ const isFree = ({ doubts, members, users }: Lease): boolean => members.size + us
 const isOver = ({ doubts, members, users }: Lease): boolean =>
   members.size + users === 0 && doubts.size > 0 && Array.from(doubts).every(({ contenders }) => contenders.size === 0)
 
-const newId = () => String(crypto.getRandomValues(new BigUint64Array(1))[0]! >> 1n || 1n)
+/** An ID for a lease. */
+export const newId = () => String(crypto.getRandomValues(new BigUint64Array(1))[0]! >> 1n || 1n)
 
 export class Leases {
   private readonly store: Store

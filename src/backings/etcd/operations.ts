@@ -34,6 +34,7 @@ export interface Asking extends Request {
 
 export interface Refreshing extends Request {
   readonly ttl: number
+  readonly limit: number
   readonly token: bigint | undefined
   /** Of an acquire that believes to have this number: another process may have released a part of it since. */
   readonly permits?: number
@@ -53,19 +54,25 @@ const isMeant = (token: bigint | undefined, own: Pick<Contender, "token">): bool
 const isStill = ({ permits, token }: Refreshing, own: Contender): boolean =>
   isMeant(token, own) && (permits === undefined || own.permits === permits)
 
-export const make = (store: Store, leases: Leases, lines: Lines) => {
-  const answerOf = ({ contender, names, ttl }: Refreshing | Asking, view: View, own: Contender): Acquired | Waiting => {
+export const make = (store: Store, leases: Leases, lines: Lines, owner: string) => {
+  const answerOf = (
+    { contender, limit: asked, names, ttl }: Refreshing | Asking,
+    view: View,
+    own: Contender
+  ): Acquired | Waiting => {
     const fencingToken = FencingToken(own.token)
+    const least = view.leastLimit(asked)
+    const limit = least < asked ? least : undefined
     if (own.holds) {
       const member = leases.member(contender)
       if (member?.token === own.token) member.holds = true
-      return { _tag: "Acquired", fencingToken }
+      return { _tag: "Acquired", fencingToken, limit }
     }
     const position = view.position(own)
     // The watch tells of what expires, too. So a bound is enough: nothing lasts longer than the ttl that it was put with.
     const seconds = view.leastTtl(position === 0 ? Math.min(1, ttl / 3) : ttl / 3)
     const retryAfter = lines.view(names) === undefined ? undefined : Duration.seconds(seconds)
-    return { _tag: "Waiting", fencingToken, position, retryAfter }
+    return { _tag: "Waiting", fencingToken, position, retryAfter, limit }
   }
 
   /** Joins the line; nothing if that had no effect, or what came of it has ended. */
@@ -78,7 +85,7 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
     const start = performance.now()
     const reads = lines.view(names) === undefined
     const slot = known === undefined ? "a" : Names.otherSlot(known.slot)
-    const value = { permits, limit, ttl, border: undefined }
+    const value = { permits, limit, ttl, border: 0n, owner }
     const request = Requests.join(names, contender, known, value, fits, reads)
     return yield* leases.put(ttl, [contender], request, (answer, lease, isUnwanted) => {
       const revision = revisionOf(answer)
@@ -170,7 +177,7 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
       const request = Requests.rewrite(
         contender,
         own,
-        { ...own, limit, border: holders.at(-1)?.token ?? 0n },
+        { ...own, owner, limit, border: holders.at(-1)?.token ?? 0n },
         { names, view, stay }
       )
       leases.forget(contender)
@@ -212,7 +219,10 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
     }).flat()
     const moveAll = Effect.forEach(moves, ({ some, ttl }) => {
       const contenders = some.map(({ request }) => request.contender)
-      const request = Requests.move(some.map(({ own, request }) => ({ contender: request.contender, known: own })))
+      const request = Requests.move(
+        owner,
+        some.map(({ own, request }) => ({ contender: request.contender, known: own }))
+      )
       contenders.forEach((contender) => leases.forget(contender))
       return Effect.map(
         leases.put(ttl, contenders, request, (answer, lease) => {
@@ -220,7 +230,7 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
           return some.flatMap(({ own, request: { contender } }, index) => {
             if (!answer.responses[index]!.response_txn.succeeded) return []
             leases.leave(contender, own.lease)
-            leases.enter(lease, contender, { ...own, modified }, start)
+            leases.enter(lease, contender, { ...own, owner, modified }, start)
             return [contender]
           })
         }, true),

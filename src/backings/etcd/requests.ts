@@ -113,16 +113,20 @@ export const rewrite = (
   }
 }
 
-/** Moves contenders to another lease, each if it is as it is known. Their tokens stay. */
+/** Moves contenders to another lease, each if it is as it is known, and to another owner. Their tokens stay. */
 export const move =
-  (moves: ReadonlyArray<{ readonly contender: string; readonly known: Entry }>) => (lease: string): ITxnRequest => ({
+  (owner: string, moves: ReadonlyArray<{ readonly contender: string; readonly known: Entry }>) =>
+  (lease: string): ITxnRequest => ({
     success: moves.map(({ contender, known }) => {
       const key = slotOf(contender, known.slot)
       return {
         request_txn: {
           compare: [isUnmodified(key, known)],
-          success: [{ request_put: { key, ignore_value: true, lease } }]
+          success: [{ request_put: { key, value: encode({ ...known, owner }), lease } }]
         }
       }
     })
   })
+
+/** Is seen by those who watch for it, and gone with its lease. */
+export const notice = (key: Buffer, lease: string): ITxnRequest => ({ success: [{ request_put: { key, lease } }] })
