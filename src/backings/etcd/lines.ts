@@ -8,8 +8,7 @@
 import { Deferred, Effect, Queue, RcMap, Schedule, Scope, Stream } from "effect"
 import type { IKeyValue, IResponseOp, ITxnResponse } from "etcd3"
 import { FencingToken } from "../../core/Backing.ts"
-import type { SemaphoreNames } from "./names.ts"
-import { after, ofFolder } from "./names.ts"
+import { after, SemaphoreNames } from "./names.ts"
 import * as Requests from "./requests.ts"
 import type { Store } from "./store.ts"
 import type { Contender } from "./view.ts"
@@ -192,7 +191,7 @@ export const make = Effect.fnUntraced(function*(
     return line
   })
 
-  const opened = yield* RcMap.make({ lookup: (folder: string) => open(ofFolder(folder)), idleTimeToLive })
+  const opened = yield* RcMap.make({ lookup: (folder: string) => open(new SemaphoreNames(folder)), idleTimeToLive })
 
   /** Until the scope closes. */
   const listen = Effect.fnUntraced(function*({ folder }: SemaphoreNames, listener: (event: LineEvent) => void) {

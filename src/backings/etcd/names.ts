@@ -18,17 +18,29 @@ export interface Range {
   readonly range_end: Buffer
 }
 
-export interface SemaphoreNames {
+export class SemaphoreNames {
   readonly folder: string
-  readonly all: Range
+
+  constructor(folder: string) {
+    this.folder = folder
+  }
+
+  get all(): Range {
+    return under(this.folder)
+  }
 }
 
 export type Slot = "a" | "b"
 
+/** As most names are. */
+const plain = /^[\w.:-]+$/
+
 /** JSON's escapes also keep lone surrogates apart, which UTF-8 does not. */
-const escape = (text: string): string => JSON.stringify(text).slice(1, -1).replaceAll("/", "\\u002f")
+const escape = (text: string): string =>
+  plain.test(text) ? text : JSON.stringify(text).slice(1, -1).replaceAll("/", "\\u002f")
 
 const unescape = (text: string): string | undefined => {
+  if (plain.test(text)) return text
   try {
     return JSON.parse(`"${text}"`)
   } catch {
@@ -44,9 +56,7 @@ export const under = (start: string): Range => {
   return { key: Buffer.from(start || "\0"), range_end }
 }
 
-export const ofFolder = (folder: string): SemaphoreNames => ({ folder, all: under(folder) })
-
-export const semaphore = (prefix: string, key: string): SemaphoreNames => ofFolder(`${prefix}${escape(key)}/`)
+export const semaphore = (prefix: string, key: string): SemaphoreNames => new SemaphoreNames(`${prefix}${escape(key)}/`)
 
 /** What the names of a contender begin with. */
 export const contender = ({ folder }: SemaphoreNames, identifier: string): string => `${folder}${escape(identifier)}/`
@@ -81,10 +91,10 @@ export const semaphoreOf = (
 
 /** What a name within a semaphore stands for, unless somebody else has put it there. */
 export const parse = (
-  { all }: SemaphoreNames,
+  { folder }: SemaphoreNames,
   name: Buffer
 ): { readonly identifier: string; readonly slot: Slot } | undefined => {
-  const [escaped, slot, ...rest] = name.subarray(all.key.length).toString().split("/")
+  const [escaped, slot, ...rest] = name.toString().slice(folder.length).split("/")
   const identifier = unescape(escaped ?? "")
   if (!identifier || rest.length > 0 || (slot !== "a" && slot !== "b")) return undefined
   return { identifier, slot }

@@ -143,13 +143,6 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
           leases.forget(contender)
         } else if (joined) {
           leases.forget(contender)
-          const seen = ofSome(names, joined.answer, joined.answer.responses[0]!)
-          if (seen !== undefined) {
-            view = seen
-            own = view.find(identifier)
-            isNow = true
-            continue
-          }
         }
       } else if (isNow) {
         if (own === undefined) yield* leases.bury(contender)

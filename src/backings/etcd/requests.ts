@@ -10,7 +10,7 @@
  */
 import type { ICompare, IRequestOp, ITxnRequest } from "etcd3"
 import type { Range, SemaphoreNames, Slot } from "./names.ts"
-import { contender as contenderName, otherSlot, slotOf } from "./names.ts"
+import { contender as contenderName, otherSlot, slotOf, under } from "./names.ts"
 import type { Contender, Value, View } from "./view.ts"
 import { encode } from "./view.ts"
 
@@ -20,7 +20,13 @@ export type Entry = Omit<Contender, "identifier" | "seat">
 /** As many keys of a semaphore are read without a watch. If there are more, it pays to watch. */
 export const mostRead = 17
 
-const isAbsent = (key: Buffer): ICompare => ({ target: "Create", result: "Equal", key, create_revision: "0" })
+/** Also of a range: then nothing is in it. */
+const isAbsent = (key: Buffer | Range): ICompare => ({
+  target: "Create",
+  result: "Equal",
+  ...Buffer.isBuffer(key) ? { key } : key,
+  create_revision: "0"
+})
 
 const isUnmodified = (key: Buffer, { modified }: Pick<Entry, "modified">): ICompare => ({
   target: "Mod",
@@ -50,7 +56,7 @@ export const since = ({ all }: SemaphoreNames, { revision }: View): IRequestOp =
 /**
  * Joins the line, if its contender is not in it, or has there what is known of it, which it then gives up (B1, B2).
  *
- * Answers: some keys of the semaphore if `reads` is set. Or some keys, if it has no effect.
+ * Answers some keys of the semaphore if `reads` is set.
  */
 export const join = (
   names: SemaphoreNames,
@@ -62,20 +68,13 @@ export const join = (
 ) =>
 (lease: string): ITxnRequest => {
   const slot: Slot = known ? otherSlot(known.slot) : "a"
-  const other = slotOf(contender, otherSlot(slot))
-  return {
-    compare: [
-      isAbsent(slotOf(contender, slot)),
-      known ? isUnmodified(other, known) : isAbsent(other),
-      ...fits === undefined ? [] : [nothingNewIn(names.all, fits)]
-    ],
-    success: [
-      ...known ? [remove(other)] : [],
-      { request_put: { key: slotOf(contender, slot), value: encode(value), lease } },
-      ...reads ? [some(names)] : []
-    ],
-    failure: [some(names)]
-  }
+  const [key, other] = [slotOf(contender, slot), slotOf(contender, otherSlot(slot))]
+  const compare = known ? [isAbsent(key), isUnmodified(other, known)] : [isAbsent(under(contender))]
+  const success: Array<IRequestOp> = known ? [remove(other)] : []
+  if (fits !== undefined) compare.push(nothingNewIn(names.all, fits))
+  success.push({ request_put: { key, value: encode(value), lease } })
+  if (reads) success.push(some(names))
+  return { compare, success }
 }
 
 /** Gives up a place or a hold (B4). */

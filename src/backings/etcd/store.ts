@@ -11,6 +11,8 @@ export const isLeaseNotFound = says("requested lease not found")
 /** What etcd answers to a JSON Web Token after any change of users or roles. */
 const voidToken = "etcdserver: revision of auth store is old"
 
+const isTokenVoid = says(voidToken)
+
 type Options = NonNullable<Parameters<Etcd3["watchClient"]["watch"]>[0]>
 type Interceptor = NonNullable<Options["interceptors"]>[number]
 type Call = ReturnType<Parameters<Interceptor>[1]>
@@ -29,14 +31,14 @@ const requireLeader = intercept((start) => (metadata, listener) => {
   start(metadata, listener)
 })
 
-/** Sees each attempt of a call. */
+/** Is asked for each attempt of a call. */
 const noticeRepetition = (onRepeat: () => void): Interceptor => {
   let isRepeated = false
-  return intercept((start) => (metadata, listener) => {
+  return (options, nextCall) => {
     if (isRepeated) onRepeat()
     isRepeated = true
-    start(metadata, listener)
-  })
+    return nextCall(options) as never
+  }
 }
 
 /**
@@ -65,28 +67,25 @@ export const make = ({ kv, leaseClient, watchClient }: Etcd3) => {
 
   const call = <A>(
     send: (options?: Options) => Promise<A>,
-    interceptors: () => Array<Interceptor> = () => []
+    interceptors: Array<Interceptor> = []
   ): Effect.Effect<A, Error> => {
-    const attempt = (more: ReadonlyArray<Interceptor>) =>
+    const attempt = (interceptors: Array<Interceptor>) =>
       Effect.tryPromise({
-        try: () => {
-          const all = [...interceptors(), ...more]
-          return send(all.length > 0 ? { interceptors: all } : undefined)
-        },
+        try: () => send(interceptors.length > 0 ? { interceptors } : undefined),
         catch: (error) => error as Error
       })
     // One at a time: the first call gets a new token for all. To authenticate is slow, because the server hashes the password.
     return Effect.catchIf(
-      attempt([]),
-      says(voidToken),
-      () => renewing.withPermit(Effect.suspend(() => attempt([renewToken()])))
+      attempt(interceptors),
+      isTokenVoid,
+      () => renewing.withPermit(Effect.suspend(() => attempt([...interceptors, renewToken()])))
     )
   }
 
   return {
     /** The client repeats what was not answered. What it sent first may then still take effect later. */
     txn: (request: ITxnRequest, onRepeat?: () => void) =>
-      call((options) => kv.txn(request, options), onRepeat && (() => [noticeRepetition(onRepeat)])),
+      call((options) => kv.txn(request, options), onRepeat && [noticeRepetition(onRepeat)]),
 
     /** The ID is ours, so that a lease can be revoked whose grant was not answered. */
     grant: (ID: string, TTL: number): Effect.Effect<KeepAlives.Renewal, Error> =>
