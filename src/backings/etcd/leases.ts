@@ -54,6 +54,12 @@ interface Sent<A> {
   readonly leave: () => void
 }
 
+interface PutOptions {
+  /** Whether to renew the lease before. */
+  readonly first?: boolean
+  readonly folder?: string | undefined
+}
+
 const mostMembers = 250
 
 /** To grant and to revoke one is a raft write each, and to renew one is none. */
@@ -112,7 +118,7 @@ export class Leases {
     contenders: ReadonlyArray<string>,
     request: (lease: string) => ITxnRequest,
     landed: Landed<A>,
-    first = false
+    { first, folder }: PutOptions = {}
   ): Effect.Effect<A | undefined, Error> {
     return Effect.suspend(() => {
       const start = performance.now()
@@ -124,7 +130,7 @@ export class Leases {
         : this.lasts(lease, first || age(lease) > ttl * 500 ? start : 0, 0n)
       return Effect.flatMap(isReady, (isReady) => {
         if (!isReady) return Effect.undefined
-        const { answer } = sent = this.send(lease, contenders, request(lease.id), landed)
+        const { answer } = sent = this.send(lease, contenders, request(lease.id), landed, folder)
         return Effect.flatMap(Effect.andThen(this.lasts(lease, start, 0n), answer), ({ result, term }) =>
           // What this replaced may have been renewed meanwhile.
           Effect.map(
@@ -163,10 +169,9 @@ export class Leases {
   together(contenders: ReadonlyArray<string>, start: number): ReadonlyMap<Lease, ReadonlyArray<string>> {
     const byLease = new Map<Lease, Array<string>>()
     for (const contender of contenders) {
-      const member = this.members.get(contender)!
-      member.refreshed = start
-      const others = byLease.get(member.on)
-      if (others === undefined) byLease.set(member.on, [contender])
+      const { on } = this.members.get(contender)!
+      const others = byLease.get(on)
+      if (others === undefined) byLease.set(on, [contender])
       else others.push(contender)
     }
     let last: { readonly ttl: number; readonly since: number; size: number } | undefined
@@ -295,11 +300,12 @@ export class Leases {
     lease: Lease,
     contenders: ReadonlyArray<string>,
     request: ITxnRequest,
-    landed: Landed<A>
+    landed: Landed<A>,
+    folder: string | undefined
   ): Sent<A> {
     let isRepeated = false
     const doubt: Doubt = { contenders: new Set(contenders), fiber: undefined }
-    const fiber = doubt.fiber = Effect.runFork(this.store.txn(request, () => void (isRepeated = true)))
+    const fiber = doubt.fiber = Effect.runFork(this.store.txn(request, () => void (isRepeated = true), folder))
     let answer: Exit.Exit<{ readonly result: A; readonly term: bigint }, Error>
     fiber.addObserver((exit) => {
       const isUnwanted = lease.doubts.has(doubt) && doubt.contenders.size === 0

@@ -219,7 +219,8 @@ export const make = Effect.fnUntraced(function*(
         return { names, view, seen: view?.revision ?? 0n, size: view?.size ?? 0 }
       })
       const questions = asked.map(({ names, view }) => view ? Requests.since(names, view) : Requests.some(names))
-      return Effect.map(store.txn({ success: questions }), (answer) => ({
+      const folder = all.length === 1 ? Requests.sharing(all[0]!) : undefined
+      return Effect.map(store.txn({ success: questions }, undefined, folder), (answer) => ({
         revision: revisionOf(answer),
         term: BigInt(answer.header.raft_term),
         asked: asked.map((one, index) => {

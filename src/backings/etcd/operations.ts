@@ -97,7 +97,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
         else leases.enter(lease, contender, entry, start)
       }
       return { answer, revision, reads }
-    })
+    }, { folder: Requests.sharing(names, contender) })
   })
 
   /** Where this process was refused last. */
@@ -226,7 +226,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
             leases.enter(lease, contender, { ...own, owner, modified }, start)
             return [contender]
           })
-        }, true),
+        }, { first: true }),
         (moved = []) => moved.forEach((contender) => kept.add(contender))
       )
     }, { concurrency: "unbounded", discard: true })
@@ -238,6 +238,11 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
   const refreshAll = Effect.fnUntraced(
     function*(requests: ReadonlyArray<Refreshing>): Effect.fn.Return<Array<Answer>, Error> {
       const start = performance.now()
+      for (const { contender, token } of requests) {
+        const member = leases.member(contender)
+        // So that those who are refreshed one by one, at the same time, find each other on their lease.
+        if (member !== undefined && isMeant(token, member)) member.refreshed = start
+      }
       const answers = new Map<Refreshing, Answer>()
       while (answers.size < requests.length) {
         const left = requests.filter((request) => !answers.has(request))
@@ -291,14 +296,12 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       const rest = own.holds ? own.permits - given : 0
       leases.forget(contender)
       let isRepeated = false
-      const answer = yield* store.txn(
-        rest > 0
-          ? Requests.rewrite(contender, own, { ...own, permits: rest })
-          : own.holds
-          ? Requests.leave(contender, own)
-          : Requests.leavePlace(names, contender, own),
-        () => void (isRepeated = true)
-      )
+      const request = rest > 0
+        ? Requests.rewrite(contender, own, { ...own, permits: rest })
+        : own.holds
+        ? Requests.leave(contender, own)
+        : Requests.leavePlace(names, contender, own)
+      const answer = yield* store.txn(request, () => void (isRepeated = true), Requests.sharing(names, contender))
       // It may have been granted since it was seen last.
       const held = own.holds || answer.succeeded && holdsIn(names, identifier, answer)
       const now: Entry | undefined = answer.succeeded ? undefined : (yield* look(names)).find(identifier)

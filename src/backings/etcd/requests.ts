@@ -17,6 +17,10 @@ import { encode } from "./view.ts"
 /** What is known of a contender; `holds` if it is known to hold. */
 export type Entry = Omit<Contender, "identifier" | "seat">
 
+/** Whose txns may share a call. Those with long names don't: a request and its answer may not be too large. */
+export const sharing = ({ folder }: SemaphoreNames, contender = folder): string | undefined =>
+  contender.length < 1000 ? folder : undefined
+
 /** As many keys of a semaphore are read without a watch. If there are more, it pays to watch. */
 export const mostRead = 17
 

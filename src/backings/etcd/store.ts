@@ -3,6 +3,7 @@ import { Effect, Semaphore } from "effect"
 import type { Etcd3, ITxnRequest, IWatchResponse } from "etcd3"
 import * as KeepAlives from "./keepAlives.ts"
 import type { Range } from "./names.ts"
+import * as Txns from "./txns.ts"
 
 const says = (text: string) => (error: Error): boolean => error.message.includes(text)
 
@@ -82,10 +83,18 @@ export const make = ({ kv, leaseClient, watchClient }: Etcd3) => {
     )
   }
 
+  const txn = (request: ITxnRequest, onRepeat?: () => void) =>
+    call((options) => kv.txn(request, options), onRepeat && [noticeRepetition(onRepeat)])
+
+  const shareCalls = Txns.make(txn, isLeaseNotFound)
+
   return {
-    /** The client repeats what was not answered. What it sent first may then still take effect later. */
-    txn: (request: ITxnRequest, onRepeat?: () => void) =>
-      call((options) => kv.txn(request, options), onRepeat && [noticeRepetition(onRepeat)]),
+    /**
+     * The client repeats what was not answered. What it sent first may then still take effect later. One that is about a single semaphore may
+     * share a call with others, if its folder is given.
+     */
+    txn: (request: ITxnRequest, onRepeat?: () => void, folder?: string) =>
+      folder === undefined ? txn(request, onRepeat) : shareCalls({ request, folder, onRepeat }),
 
     /** The ID is ours, so that a lease can be revoked whose grant was not answered. */
     grant: (ID: string, TTL: number): Effect.Effect<KeepAlives.Renewal, Error> =>
