@@ -64,6 +64,26 @@ describe("in the steady state", () => {
       expect(yield* growth(requests, many)).toBe(3 * cycles)
     }))
 
+  it.live("cycles of 64 callers on 64 keys share calls and raft writes", () =>
+    Effect.gen(function*() {
+      const { context, proposals, txns } = yield* counted()
+      const semaphores = yield* Effect.forEach(
+        Array.from({ length: 64 }),
+        (_, index) => Effect.provide(DistributedSemaphore.make(`key ${index}`), context)
+      )
+      const many = Effect.forEach(
+        semaphores,
+        (semaphore) => Effect.repeat(semaphore.withPermits(1)(Effect.void), { times: cycles - 1 }),
+        { concurrency: 64 }
+      )
+      const before = yield* txns
+      const written = yield* growth(proposals, many)
+      const asked = (yield* txns) - before
+      console.log(`${asked / cycles / 64} calls and ${written / cycles / 64} raft writes a cycle`)
+      expect(asked).toBeLessThan(cycles * 64 / 2)
+      expect(written).toBeLessThan(cycles * 64 / 2)
+    }))
+
   it.live("a cycle beside other holders, without queue or with, is two raft writes", () =>
     Effect.gen(function*() {
       const { contexts: [first, second], proposals, txns } = yield* counted(2)
