@@ -5,7 +5,7 @@
  * without a watch, whoever must know something looks, and those who ask while a look is under way share the next one. That follows
  * soon, even if the one under way is never answered.
  */
-import { Deferred, Effect, Queue, RcMap, Schedule, Scope, Stream } from "effect"
+import { Array as Arr, Deferred, Effect, Queue, RcMap, Schedule, Scope, Stream } from "effect"
 import type { IKeyValue, IResponseOp, ITxnResponse } from "etcd3"
 import { FencingToken } from "../../core/Backing.ts"
 import { after, SemaphoreNames } from "./names.ts"
@@ -256,12 +256,8 @@ export const make = Effect.fnUntraced(function*(
     view: (names) => lines.get(names.folder)?.view,
     at,
     now: (all) => {
-      const chunks = Array.from(
-        { length: Math.ceil(all.length / mostQuestions) },
-        (_, index) => all.slice(index * mostQuestions, (index + 1) * mostQuestions)
-      )
       const answers = Effect.forEach(
-        chunks,
+        Arr.chunksOf(all, mostQuestions),
         (chunk) =>
           Effect.flatMap(ask(chunk), ({ asked, revision, term }) =>
             Effect.map(

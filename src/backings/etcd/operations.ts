@@ -2,7 +2,7 @@
  * What contenders do: each operation of the contract, of which one request changes the store. So a crash leaves it as it was before
  * the operation or after it; what is left is on a lease that nobody renews, and ends with it.
  */
-import { Duration, Effect } from "effect"
+import { Array as Arr, Duration, Effect } from "effect"
 import type { ITxnResponse } from "etcd3"
 import type { Acquired, Waiting } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
@@ -203,14 +203,10 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     )
     const stay = new Set(Array.from(staying.values()).flat())
     const moving = asked.filter(({ request }) => !stay.has(request.contender))
-    const moves = Array.from(new Set(moving.map(({ request }) => request.ttl)), (ttl) => {
-      const all = moving.filter(({ request }) => request.ttl === ttl)
-      return Array.from({ length: Math.ceil(all.length / mostMoves) }, (_, index) => ({
-        ttl,
-        some: all.slice(index * mostMoves, (index + 1) * mostMoves)
-      }))
-    }).flat()
-    const moveAll = Effect.forEach(moves, ({ some, ttl }) => {
+    const moves = Object.values(Arr.groupBy(moving, ({ request }) => `${request.ttl}`))
+      .flatMap((all) => Arr.chunksOf(all, mostMoves))
+    const moveAll = Effect.forEach(moves, (some) => {
+      const { ttl } = some[0]!.request
       const contenders = some.map(({ request }) => request.contender)
       const request = Requests.move(
         owner,

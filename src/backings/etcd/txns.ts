@@ -65,15 +65,14 @@ export const make = (
     clearTimeout(timer)
     next = timer = undefined
     const calls: Array<Map<string, Entry>> = []
-    // How many of each semaphore there are already.
-    const counts = new Map<string, number>()
-    let first = 0
+    /** Of each semaphore, the first call that has none of its txns. */
+    const free = new Map<string, number>()
     for (const entry of queue) {
-      let index = Math.max(first, counts.get(entry.folder) ?? 0)
+      let index = free.get(entry.folder) ?? 0
       while (calls[index]?.size === mostPerCall) index++
-      ;(calls[index] ??= new Map()).set(entry.folder, entry)
-      counts.set(entry.folder, index + 1)
-      while (calls[first]?.size === mostPerCall) first++
+      calls[index] ??= new Map()
+      calls[index]!.set(entry.folder, entry)
+      free.set(entry.folder, index + 1)
     }
     queue = []
     rounds++
