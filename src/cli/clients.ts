@@ -1,5 +1,6 @@
 /** The clients of the stores, as the pages of the backings recommend to configure them. */
 import { Effect, Layer, Redacted } from "effect"
+import type { Duration } from "effect"
 import { existsSync, readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { exit } from "./exits.ts"
@@ -7,6 +8,7 @@ import { exit } from "./exits.ts"
 /** The options of the layers, as far as they concern where semaphores are kept and how to get there. */
 export interface ClientOptions {
   readonly keyPrefix?: string
+  readonly restartGrace?: Duration.Duration
   readonly schema?: string
   readonly tlsCa?: string
   readonly tlsCert?: string

@@ -60,7 +60,8 @@ export const run = (
       else last ??= report
     })
     const gone = new Promise<void>((resolve) => {
-      child.once("exit", () => resolve())
+      // Not when it exits: what it has reported may still be on the way.
+      child.once("close", () => resolve())
       child.once("error", ({ message }) => {
         last = { report: "failed", code: message }
         resolve()

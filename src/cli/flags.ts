@@ -6,11 +6,22 @@ import { Argument, Flag } from "effect/cli"
 export interface StoreFlags {
   readonly store: Option.Option<Redacted.Redacted<string>>
   readonly keyPrefix: Option.Option<string>
+  readonly restartGrace: Option.Option<Duration.Duration>
   readonly schema: Option.Option<string>
   readonly tlsCa: Option.Option<string>
   readonly tlsCert: Option.Option<string>
   readonly tlsKey: Option.Option<string>
 }
+
+const units: Record<string, number> = { "": 1000, ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+/** Reads `500ms`, `30s`, `1.5m`, `2h`, and plain seconds. */
+export const durationOf = (text: string): Option.Option<Duration.Duration> => {
+  const [, count, unit = ""] = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?$/.exec(text.trim()) ?? []
+  return count === undefined ? Option.none() : Option.some(Duration.millis(Number(count) * units[unit]!))
+}
+
+const aTime = "a time, such as 500ms, 30s, 5m or 2h"
 
 const orVariable = <A>(flag: Flag.Flag<A>, config: Config.Config<A>, description: string, metavar: string) =>
   flag.pipe(
@@ -41,6 +52,15 @@ export const store = {
     "What all keys in Redis or etcd start with (or LOCK_KEY_PREFIX)",
     "PREFIX"
   ),
+  restartGrace: Flag.String("restart-grace").pipe(
+    Flag.withFallbackConfig(Config.String("LOCK_RESTART_GRACE")),
+    Flag.filterMap(durationOf, () => aTime),
+    Flag.optional,
+    Flag.withMetavar("TIME"),
+    Flag.withDescription(
+      "How long nobody acquires after Redis has come back empty: what all other processes have (or LOCK_RESTART_GRACE)"
+    )
+  ),
   schema: orVariable(
     Flag.String("schema"),
     Config.String("LOCK_SCHEMA"),
@@ -57,17 +77,9 @@ export const key = Argument.String("key").pipe(
   Argument.withDescription("The key of the semaphore")
 )
 
-const units: Record<string, number> = { "": 1000, ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
-
-/** Reads `500ms`, `30s`, `1.5m`, `2h`, and plain seconds. */
-export const durationOf = (text: string): Option.Option<Duration.Duration> => {
-  const [, count, unit = ""] = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?$/.exec(text.trim()) ?? []
-  return count === undefined ? Option.none() : Option.some(Duration.millis(Number(count) * units[unit]!))
-}
-
 export const duration = (name: string) =>
   Flag.String(name).pipe(
-    Flag.filterMap(durationOf, () => "a time, such as 500ms, 30s, 5m or 2h"),
+    Flag.filterMap(durationOf, () => aTime),
     Flag.withMetavar("TIME")
   )
 

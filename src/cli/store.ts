@@ -20,14 +20,14 @@ interface Scheme {
   readonly allows: ReadonlyArray<keyof ClientOptions>
 }
 
-const redis: Scheme = { layer: Clients.redis, packages: ["ioredis"], allows: ["keyPrefix"] }
+const redis: Scheme = { layer: Clients.redis, packages: ["ioredis"], allows: ["keyPrefix", "restartGrace"] }
 const postgres: Scheme = {
   layer: Clients.postgres,
   packages: ["@effect/sql-pg"],
   allows: ["schema", "tlsCa", "tlsCert", "tlsKey"]
 }
 const etcd: Scheme = { layer: Clients.etcd, packages: ["etcd3"], allows: ["keyPrefix"] }
-const secure = (scheme: Scheme): Scheme => ({ ...scheme, allows: ["keyPrefix", "tlsCa", "tlsCert", "tlsKey"] })
+const secure = (scheme: Scheme): Scheme => ({ ...scheme, allows: [...scheme.allows, "tlsCa", "tlsCert", "tlsKey"] })
 
 const schemes: Record<string, Scheme> = {
   redis,
@@ -43,6 +43,7 @@ const forms = "redis://, rediss://, postgres://, etcd://, etcds:// or sqlite:FIL
 
 const optionNames: Record<keyof ClientOptions, string> = {
   keyPrefix: "--key-prefix",
+  restartGrace: "--restart-grace",
   schema: "--schema",
   tlsCa: "--tls-ca",
   tlsCert: "--tls-cert",
@@ -53,12 +54,14 @@ const find = Effect.fnUntraced(function*({ store, ...flags }: StoreFlags, create
   const url = Option.match(store, { onNone: () => "", onSome: Redacted.value })
   if (url === "") return yield* exit("misuse", `No store is named. Give --store URL, or set LOCK_STORE: ${forms}`)
   const name = /^([a-z][a-z\d+.-]*):/i.exec(url)?.[1]?.toLowerCase() ?? ""
-  const scheme = schemes[name]
+  const scheme = Object.hasOwn(schemes, name) ? schemes[name] : undefined
   // What is not understood is not repeated: it may be a password.
   if (scheme === undefined) return yield* exit("misuse", `The store's URL is not understood. Write ${forms}`)
 
   const options = Object.fromEntries(
-    Object.entries(flags).flatMap(([option, value]) => Option.isSome(value) ? [[option, value.value]] : [])
+    Object.entries<Option.Option<unknown>>(flags).flatMap(([option, value]) =>
+      Option.isSome(value) ? [[option, value.value]] : []
+    )
   ) as ClientOptions
   for (const option of Object.keys(options) as Array<keyof ClientOptions>) {
     if (!scheme.allows.includes(option)) {
