@@ -19,7 +19,7 @@ const npm = (...args: ReadonlyArray<string>) =>
   execFileSync("npm", args, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] })
 
 /** Each in a folder of its own: the package `node` brings the binary. */
-const nodes = ["20", "22", "24"].map((major) => {
+const nodes = ["20", "22", "24", "26"].map((major) => {
   const prefix = Path.join(folder, `node-${major}`)
   npm("install", "--silent", "--no-save", "--prefix", prefix, `node@${major}`)
   return Path.join(prefix, "node_modules", "node", "bin", "node")

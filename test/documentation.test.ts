@@ -104,6 +104,7 @@ it.each([...blocks, ...examples])("runs $name", async ({ file, name }) => {
     cwd: root,
     env: {
       ...process.env,
+      TMPDIR: folder,
       REDIS_URL: inject("redisUrl"),
       POSTGRES_URL: inject("postgresUrl"),
       ETCD_URL: inject("etcdUrl")

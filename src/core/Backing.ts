@@ -27,6 +27,8 @@ export { SemaphoreBackingError } from "./Errors.ts"
 export type FencingToken = Brand.Branded<bigint, "effect-distributed-lock/FencingToken">
 
 /**
+ * Makes a fencing token of a number that the store has issued.
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -260,6 +262,8 @@ export interface DistributedSemaphoreBacking {
 }
 
 /**
+ * The service that `DistributedSemaphore` needs: the layer of a backing provides it.
+ *
  * @category services
  * @since 0.1.0
  */

@@ -7,6 +7,8 @@ import type { Duration, Schedule } from "effect"
 import type { SemaphoreBackingError } from "./Errors.ts"
 
 /**
+ * The options of `DistributedSemaphore.make`. Processes that share a key should give the same limit: the smallest counts.
+ *
  * @category options
  * @since 0.1.0
  */
@@ -41,6 +43,8 @@ export interface DistributedSemaphoreConfig {
 }
 
 /**
+ * The options of one acquisition.
+ *
  * @category options
  * @since 0.1.0
  */

@@ -12,6 +12,8 @@ import type { BackingSuiteOptions, Requirement } from "./Options.ts"
 import { resolve } from "./Options.ts"
 
 /**
+ * One test of one rule.
+ *
  * @category models
  * @since 0.1.0
  */

@@ -35,6 +35,8 @@ export type Capability = "queue" | "tokens" | "push" | "inspect" | "partialRelea
 export type Requirement = Capability | "footprint" | "restart"
 
 /**
+ * The backing to test, and what the suite must know of it.
+ *
  * @category options
  * @since 0.1.0
  */

@@ -64,6 +64,26 @@ describe("in the steady state", () => {
       expect(yield* growth(requests, many)).toBe(3 * cycles)
     }))
 
+  it.live("cycles of 64 callers on 64 keys share calls and raft writes", () =>
+    Effect.gen(function*() {
+      const { context, proposals, txns } = yield* counted()
+      const semaphores = yield* Effect.forEach(
+        Array.from({ length: 64 }),
+        (_, index) => Effect.provide(DistributedSemaphore.make(`key ${index}`), context)
+      )
+      const many = Effect.forEach(
+        semaphores,
+        (semaphore) => Effect.repeat(semaphore.withPermits(1)(Effect.void), { times: cycles - 1 }),
+        { concurrency: 64 }
+      )
+      const before = yield* txns
+      const written = yield* growth(proposals, many)
+      const asked = (yield* txns) - before
+      console.log(`${asked / cycles / 64} calls and ${written / cycles / 64} raft writes a cycle`)
+      expect(asked).toBeLessThan(cycles * 64 / 2)
+      expect(written).toBeLessThan(cycles * 64 / 2)
+    }))
+
   it.live("a cycle beside other holders, without queue or with, is two raft writes", () =>
     Effect.gen(function*() {
       const { contexts: [first, second], proposals, txns } = yield* counted(2)
@@ -210,7 +230,7 @@ describe("a hand-off", () => {
             () => Effect.forkScoped(mutex.withPermits(1)(Effect.void))
           )
           yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === size), "30 seconds")
-          yield* until(Effect.map(counts.watchers, (count) => count === 1))
+          yield* until(Effect.map(counts.watchers, (count) => count >= 1))
           // Those that asked before the watch stood look once, and may move to other leases.
           yield* until(Effect.map(growth(counts.proposals, Effect.sleep("500 millis")), (written) => written === 0))
 
@@ -224,7 +244,8 @@ describe("a hand-off", () => {
           // The first release is the holder's. The first in line looks once a second, and may then move to a lease of its own.
           expect(proposals).toBeLessThanOrEqual(1 + (2 + Duration.toSeconds(duration)) / size)
           expect(requests).toBeLessThan(1.5)
-          expect(yield* counts.watchers).toBe(1)
+          // The other is for revocations of all keys.
+          expect(yield* counts.watchers).toBeLessThanOrEqual(2)
         }
       }),
     180_000

@@ -58,6 +58,29 @@ describe("a request on a lease that is in use again", () => {
 })
 
 describe("contenders that joined at the same time", () => {
+  it.live("share a lease while they are refreshed one by one at the same time, although one of them is not answered", () =>
+    Effect.gen(function*() {
+      const { one } = yield* setting
+      const slow = freshKey().padEnd(1000, "x")
+      const keys = [slow, ...Array.from({ length: 99 }, freshKey)]
+      yield* Effect.forEach(keys, (key) => one.backing.tryAcquire(key, "a", minute, 1, 1), { concurrency: 100 })
+      const leases = Effect.forEach(keys, (key) => Effect.map(leasesOf(one.client, key), (all) => all.get("a")))
+      const first = yield* leases
+      const txn = one.client.kv.txn.bind(one.client.kv)
+      // Requests about a key with such a long name share no call.
+      one.client.kv.txn = (request, options) =>
+        request.success?.some(({ request_range }) => request_range?.key?.includes(slow))
+          ? new Promise(() => {})
+          : txn(request, options)
+      const refresh = (key: string) => Effect.timeoutOption(one.backing.refresh(key, "a", minute, 1, 1), "3 seconds")
+      yield* Effect.sleep("300 millis")
+      const [unanswered, ...answers] = yield* Effect.forEach(keys, refresh, { concurrency: 100 })
+      expect(unanswered).toEqual(Option.none())
+      for (const answer of answers) expect(Option.getOrThrow(answer)).toMatchObject(acquired)
+      one.client.kv.txn = txn
+      expect(yield* leases).toEqual(first)
+    }))
+
   it.live("share a lease while they are refreshed together, and part when one is not", () =>
     Effect.gen(function*() {
       const { key, one } = yield* setting

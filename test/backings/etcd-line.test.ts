@@ -170,7 +170,7 @@ describe("a line of more bytes than the client takes in one answer", () => {
       const name = (number: number) => `semaphore/key/${String(number).padStart(10_000, "x")}/a`
       for (let from = 0; from < 450; from += 90) {
         const success = Array.from({ length: 90 }, (_, index) => ({
-          request_put: { key: Buffer.from(name(from + index)), value: Buffer.from("1 60 1000") }
+          request_put: { key: Buffer.from(name(from + index)), value: Buffer.from("1 60 1000 0 somebody") }
         }))
         yield* Effect.promise(() => client.kv.txn({ success }))
       }

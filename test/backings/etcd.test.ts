@@ -30,9 +30,13 @@ describe("time", () => {
       const { freeze, thaw, url } = yield* server
       const { client, context } = yield* build({}, url)
       const semaphore = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "500 millis" }), context)
-      const holder = yield* Effect.forkScoped(Effect.flip(semaphore.withPermits(1)(Effect.never)))
-      yield* until(Effect.map(semaphore.currentCount, (count) => count === 1))
-      const [ID] = yield* leases(client)
+      // A first acquire also connects: that may take longer than an attempt.
+      yield* until(Effect.map(Effect.exit(semaphore.withPermits(1)(Effect.void)), Exit.isSuccess))
+      const held = yield* Deferred.make<void>()
+      const work = Effect.andThen(Deferred.succeed(held, undefined), Effect.never)
+      const holder = yield* Effect.forkScoped(Effect.flip(semaphore.withPermits(1)(work)))
+      yield* Deferred.await(held)
+      const ID = (yield* leases(client)).at(-1)
       const { grantedTTL } = yield* Effect.promise(() => client.leaseClient.leaseTimeToLive({ ID: ID! }))
       expect(grantedTTL).toBe("2")
       yield* Effect.promise(freeze)

@@ -9,7 +9,7 @@ import { connect } from "../utils/etcd.ts"
 import { runs } from "./runs.ts"
 
 export const options = {
-  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease"],
+  capabilities: ["queue", "tokens", "push", "inspect", "partialRelease", "operators"],
   smallestTtl: "2 seconds",
   granularity: "1 second",
   ...runs,

@@ -47,17 +47,23 @@ describe("changes", () => {
       expect(seen).toEqual([" | "])
     }))
 
-  test("emits each change at once where the store notifies of it", () => ({}), (semaphore) =>
-    Effect.gen(function*() {
-      const { seen } = yield* watch(semaphore)
-      const a = yield* hold(semaphore, "a")
-      const b = yield* hold(semaphore, "b")
-      yield* Fiber.interrupt(a)
-      yield* TestClock.adjust(0)
-      yield* Fiber.interrupt(b)
-      yield* TestClock.adjust(0)
-      expect(seen).toEqual([" | ", "a | ", "a | b", "b | ", " | "])
-    }))
+  test(
+    "emits each change within 50 milliseconds where the store notifies of it",
+    () => ({}),
+    (semaphore) =>
+      Effect.gen(function*() {
+        const { seen } = yield* watch(semaphore)
+        const a = yield* hold(semaphore, "a")
+        yield* TestClock.adjust("50 millis")
+        const b = yield* hold(semaphore, "b")
+        yield* TestClock.adjust("50 millis")
+        yield* Fiber.interrupt(a)
+        yield* TestClock.adjust("50 millis")
+        yield* Fiber.interrupt(b)
+        yield* TestClock.adjust("50 millis")
+        expect(seen).toEqual([" | ", "a | ", "a | b", "b | ", " | "])
+      })
+  )
 
   test("emits within a second otherwise", () => ({ onChanged: undefined }), (semaphore) =>
     Effect.gen(function*() {
@@ -81,6 +87,27 @@ describe("changes", () => {
         expect(seen).toEqual(["crashed | "])
         yield* TestClock.adjust("1 second")
         expect(seen).toEqual(["crashed | ", " | "])
+      })
+  )
+
+  let busyLooks = 0
+  test(
+    "looks at a busy key 20 times a second at most",
+    (real) => ({
+      inspect: (key) => {
+        busyLooks++
+        return real.inspect!(key)
+      }
+    }),
+    (semaphore) =>
+      Effect.gen(function*() {
+        yield* watch(semaphore)
+        for (let millis = 0; millis < 1000; millis += 5) {
+          yield* Effect.void.pipe(semaphore.withPermit)
+          yield* TestClock.adjust("5 millis")
+        }
+        expect(busyLooks).toBeGreaterThan(15)
+        expect(busyLooks).toBeLessThanOrEqual(22)
       })
   )
 
@@ -110,10 +137,10 @@ describe("changes", () => {
       Effect.gen(function*() {
         const { seen } = yield* watch(semaphore)
         const first = yield* hold(semaphore, "a")
-        const second = yield* start(semaphore.withPermits(1, { identifier: "b" })(Effect.void))
+        yield* TestClock.adjust("50 millis")
         yield* Fiber.interrupt(first)
-        yield* Fiber.join(second)
         yield* hold(semaphore, "a")
+        yield* TestClock.adjust("50 millis")
         expect(seen.at(-1)).toBe("a | ")
         expect(seen.filter((snapshot) => snapshot === "a | ")).toHaveLength(2)
       })

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Logger, Schedule, Stream } from "effect"
+import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Logger, Schedule } from "effect"
 import { TestClock } from "effect/testing"
 import type { DistributedSemaphoreBacking } from "../../src/index.ts"
-import { DistributedSemaphore, FencingToken, Lease, LockLostError, SemaphoreBackingError } from "../../src/index.ts"
+import { DistributedSemaphore, Lease, LockLostError, SemaphoreBackingError } from "../../src/index.ts"
 import type { Call, Replace } from "../utils/fakeBacking.ts"
 import * as FakeBacking from "../utils/fakeBacking.ts"
 import { start } from "../utils/start.ts"
@@ -368,47 +368,4 @@ describe("an acquire", () => {
       expect(error).toMatchObject({ _tag: "SemaphoreBackingError", operation: "tryAcquire" })
       expect(Cause.isTimeoutError((error as SemaphoreBackingError).cause)).toBe(true)
     }).pipe(Effect.provide(FakeBacking.layer([], () => ({ tryAcquire: () => FakeBacking.hangs })))))
-})
-
-describe("an interruption", () => {
-  const interruptAfter = (replace: Replace, calls: Array<Call>) =>
-    Effect.gen(function*() {
-      const semaphore = yield* DistributedSemaphore.make("key", { ttl })
-      const waiter = yield* Effect.forkScoped(semaphore.withPermits(1, { identifier: "me" })(Effect.never), {
-        startImmediately: true
-      })
-      yield* TestClock.adjust("10 millis")
-      const interruption = yield* Effect.forkChild(Fiber.interrupt(waiter), { startImmediately: true })
-      yield* TestClock.adjust("500 millis")
-      return { semaphore, interrupted: interruption.pollUnsafe() !== undefined }
-    }).pipe(Effect.provide(FakeBacking.layer(calls, replace)))
-
-  const hanging: ReadonlyArray<readonly [string, Partial<DistributedSemaphoreBacking>]> = [
-    ["acquire", { tryAcquire: () => FakeBacking.hangs }],
-    ["release", { release: () => FakeBacking.hangs }],
-    ["subscription", {
-      tryAcquire: () => Effect.succeed({ _tag: "Waiting" as const, fencingToken: FencingToken(1n), position: 0 }),
-      onPermitsReleased: () => Stream.fromEffect(FakeBacking.hangs)
-    }]
-  ]
-  it.effect.each(hanging)(
-    "does not wait longer than half a second for a %s that never answers",
-    ([, members]) =>
-      Effect.gen(function*() {
-        expect((yield* interruptAfter(() => members, [])).interrupted).toBe(true)
-      })
-  )
-
-  it.effect("releases what an acquire in flight gets later", () => {
-    const calls: Array<Call> = []
-    const late: Replace = (real) => ({
-      tryAcquire: (...args) => Effect.uninterruptible(Effect.delay(real.tryAcquire(...args), "3 seconds"))
-    })
-    return Effect.gen(function*() {
-      const { semaphore } = yield* interruptAfter(late, calls)
-      yield* TestClock.adjust("10 seconds")
-      expect(calls.map(({ operation }) => operation)).toEqual(["tryAcquire", "release"])
-      expect(yield* semaphore.currentCount).toBe(0)
-    })
-  })
 })

@@ -126,8 +126,10 @@ const etcd: Store = {
 
 export const stores: Record<StoreName, Store> = { redis, postgres, etcd }
 
-/** The images are pinned in one place. */
+/** The images are pinned in one place. REDIS_IMAGE, POSTGRES_IMAGE and ETCD_IMAGE name others. */
 export const imageOf = (name: StoreName): string => {
+  const other = process.env[`${name.toUpperCase()}_IMAGE`]
+  if (other) return other
   const compose = readFileSync(new URL("../../docker-compose.yml", import.meta.url), "utf8")
   const image = new RegExp(`^  ${name}:\\n    image: (\\S+)$`, "m").exec(compose)?.[1]
   if (image === undefined) throw new Error(`docker-compose.yml names no image for ${name}`)

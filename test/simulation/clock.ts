@@ -22,6 +22,7 @@ export class ProcessClock implements Clock.Clock {
   /** A moment in true time, and what the monotonic clock showed then. */
   private base: { readonly time: number; readonly monotonic: number }
   private suspended = false
+  leaps = 0
 
   constructor(world: World, process: Process, { rate, start, wall }: { rate: number; start: number; wall: number }) {
     this.world = world
@@ -44,6 +45,7 @@ export class ProcessClock implements Clock.Clock {
 
   /** The monotonic clock leaps ahead. */
   leap(millis: number): void {
+    this.leaps++
     this.rebase(() => this.base = { ...this.base, monotonic: this.base.monotonic + millis })
   }
 

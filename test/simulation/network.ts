@@ -107,6 +107,7 @@ export class Network {
     return Effect.callback<A, SemaphoreBackingError>((resume) => {
       const sent = world.now
       const { connection } = this
+      const { leaps } = process.clock
       let open = true
       world.coverage.count(`request: ${request.operation}`)
       world.tell(() =>
@@ -133,6 +134,10 @@ export class Network {
           return fail("refused", "the connection broke")
         }
         if (this.cut.has(process)) return checker.touch(subjects, "the process is cut off")
+        // A lease ends too early for a process whose only clock leaps: what it released before may be its next hold.
+        if (request.operation === "release" && process.clock.leaps !== leaps) {
+          return checker.touch(subjects, "the clock of the process leapt")
+        }
         if (this.frozen) {
           checker.touch(subjects, "the store is frozen")
           return void this.waiting.push(() => arrive(isLast))

@@ -12,19 +12,22 @@
  *
  * @since 0.1.0
  */
-import { Duration, Effect, Layer, Schedule } from "effect"
+import { Deferred, Duration, Effect, Layer, Schedule, Stream } from "effect"
 import type { Etcd3 } from "etcd3"
-import type { RefreshRequest, SemaphoreState } from "../../core/Backing.ts"
-import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"
+import type { RefreshRequest } from "../../core/Backing.ts"
+import { DistributedSemaphoreBacking } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
+import { defaultOwner } from "../internal/owner.ts"
 import { Leases } from "./leases.ts"
 import * as Lines from "./lines.ts"
 import * as Names from "./names.ts"
 import * as Operations from "./operations.ts"
+import * as Operators from "./operators.ts"
 import * as Store from "./store.ts"
-import type { Contender, View } from "./view.ts"
 
 /**
+ * The options of `EtcdBacking.layer`.
+ *
  * @category options
  * @since 0.1.0
  */
@@ -33,6 +36,8 @@ export interface EtcdBackingOptions {
   readonly keyPrefix?: string | undefined
   /** Whether waiters are notified, `true` by default, by one watch for each key that this process waits for. Otherwise they poll. */
   readonly pushBasedAcquireEnabled?: boolean | undefined
+  /** What `inspect` says of who asked: the host name and the process id by default. */
+  readonly owner?: string | undefined
   /** When to watch again after a watch has broken: every second by default. When it ends, waiters poll. */
   readonly pushStreamRetrySchedule?: Schedule.Schedule<unknown> | undefined
 }
@@ -82,7 +87,10 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
       return true
     }
   )
-  const { refreshAll, release, tryAcquire } = Operations.make(store, leases, lines)
+  const { refreshAll, release, tryAcquire } = Operations.make(store, leases, lines, options.owner ?? defaultOwner)
+  const closed = yield* Deferred.make<void>()
+  yield* Effect.addFinalizer(() => Deferred.succeed(closed, undefined))
+  const operators = Operators.make(store, lines, prefix, Deferred.await(closed))
 
   const request = (key: string, identifier: string) => {
     const names = Names.semaphore(prefix, key)
@@ -91,40 +99,12 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
 
   const refresh = (requests: ReadonlyArray<RefreshRequest>) =>
     failsAs("refresh", () =>
-      refreshAll(requests.map(({ fencingToken, holderId, key, ttl }) => ({
+      refreshAll(requests.map(({ fencingToken, holderId, key, limit, ttl }) => ({
         ...request(key, holderId),
         ttl: wholeSeconds(ttl),
+        limit,
         token: fencingToken
       }))))
-
-  const look = (operation: string, key: string) => failsAs(operation, () => lines.look(Names.semaphore(prefix, key)))
-
-  const stateOf = Effect.fnUntraced(function*({ holders, waiters }: View) {
-    const leases = new Set(Array.from([...holders.values(), ...waiters.values()], ({ lease }) => lease))
-    // In whole seconds, rounded down.
-    const left = new Map(
-      yield* Effect.forEach(
-        leases,
-        (lease) =>
-          Effect.map(store.secondsLeft(lease), (seconds) => [lease, Duration.seconds(Math.max(0, seconds))] as const),
-        {
-          concurrency: 16
-        }
-      )
-    )
-    const describe = ({ identifier, lease, permits, token }: Contender) => ({
-      identifier,
-      permits,
-      fencingToken: FencingToken(token),
-      remaining: left.get(lease)!
-    })
-    return {
-      holders: Array.from(holders.values(), describe),
-      line: Array.from(waiters.values(), describe),
-      holderCount: holders.size,
-      waiterCount: waiters.size
-    } satisfies SemaphoreState
-  })
 
   return DistributedSemaphoreBacking.of({
     // What comes later than it may ends with its lease (B12).
@@ -139,23 +119,35 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
         })),
 
     release: (key, identifier, permits, options) =>
-      failsAs("release", () => release(request(key, identifier), permits, options?.fencingToken)),
+      failsAs("release", () => {
+        const releasing = release(request(key, identifier), permits, options?.fencingToken)
+        return options?.revoke ? Effect.tap(releasing, operators.notify({ key, holderId: identifier })) : releasing
+      }),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
       Effect.map(refresh([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
 
     refreshAll: refresh,
 
-    getCount: (key) => Effect.map(look("getCount", key), ({ held }) => held),
+    getCount: (key) =>
+      failsAs("getCount", () => Effect.map(lines.look(Names.semaphore(prefix, key)), ({ held }) => held)),
 
     onPermitsReleased: watches ? (key) => lines.listen(Names.semaphore(prefix, key)) : undefined,
 
-    inspect: (key) => Effect.flatMap(look("inspect", key), (view) => failsAs("inspect", () => stateOf(view)))
+    onRevoked: watches ? operators.onRevoked : undefined,
+
+    inspect: (key) => failsAs("inspect", () => operators.inspect(Names.semaphore(prefix, key))),
+
+    onChanged: watches ? (key) => lines.changes(Names.semaphore(prefix, key)) : undefined,
+
+    keys: Stream.mapError(operators.keys, failure("keys"))
   })
 })
 
+const failure = (operation: string) => (cause: Error) => new SemaphoreBackingError({ operation, cause })
+
 const failsAs = <A>(operation: string, effect: () => Effect.Effect<A, Error>) =>
-  Effect.mapError(Effect.suspend(effect), (cause) => new SemaphoreBackingError({ operation, cause }))
+  Effect.mapError(Effect.suspend(effect), failure(operation))
 
 /** What etcd counts in. More than a century is for ever. */
 const wholeSeconds = (ttl: Duration.Duration): number => Math.min(Math.ceil(Duration.toSeconds(ttl)), 4e9)

@@ -81,22 +81,24 @@ export const make = (open: () => Promise<Stream>) => {
     if (watchdog === undefined) watch()
   }
 
+  /** Nothing if there is no such lease. The client repeats no streams: of several hosts, another may answer. */
+  const renew = (lease: string, moreTimes = 3): Effect.Effect<Renewal | undefined, Error> =>
+    Effect.catch(
+      Effect.callback<Renewal | undefined, Error>((resume) => {
+        if (isClosed) return resume(Effect.fail(new Error("The layer is closed")))
+        const askers = messages.get(lease)?.next ?? new Set<Resume>()
+        askers.add(resume)
+        if (!messages.has(lease)) send(lease, askers)
+        return Effect.sync(() => {
+          const message = askers.delete(resume) ? messages.get(lease) : undefined
+          if (message && message.sent <= performance.now() - lessPatienceMillis) reset()
+        })
+      }),
+      (error) => moreTimes > 0 ? renew(lease, moreTimes - 1) : Effect.fail(error)
+    )
+
   return {
-    /** Nothing if there is no such lease. The client repeats no streams: of several hosts, another may answer. */
-    renew: (lease: string): Effect.Effect<Renewal | undefined, Error> =>
-      Effect.retry(
-        Effect.callback<Renewal | undefined, Error>((resume) => {
-          if (isClosed) return resume(Effect.fail(new Error("The layer is closed")))
-          const askers = messages.get(lease)?.next ?? new Set<Resume>()
-          askers.add(resume)
-          if (!messages.has(lease)) send(lease, askers)
-          return Effect.sync(() => {
-            const message = askers.delete(resume) ? messages.get(lease) : undefined
-            if (message && message.sent <= performance.now() - lessPatienceMillis) reset()
-          })
-        }),
-        { times: 3 }
-      ),
+    renew,
     reset,
     close: () => {
       isClosed = true

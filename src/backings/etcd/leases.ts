@@ -47,6 +47,19 @@ export interface Lease {
 /** Takes in the answer to a request. It is unwanted if those who sent it have given up what it put. */
 type Landed<A> = (answer: ITxnResponse, lease: Lease, isUnwanted: boolean) => A
 
+/** A request that is under way. */
+interface Sent<A> {
+  readonly answer: Effect.Effect<{ readonly result: A; readonly term: bigint }, Error>
+  /** Nobody waits for the answer any more. */
+  readonly leave: () => void
+}
+
+interface PutOptions {
+  /** Whether to renew the lease before. */
+  readonly first?: boolean
+  readonly folder?: string | undefined
+}
+
 const mostMembers = 250
 
 /** To grant and to revoke one is a raft write each, and to renew one is none. */
@@ -68,7 +81,8 @@ const isFree = ({ doubts, members, users }: Lease): boolean => members.size + us
 const isOver = ({ doubts, members, users }: Lease): boolean =>
   members.size + users === 0 && doubts.size > 0 && Array.from(doubts).every(({ contenders }) => contenders.size === 0)
 
-const newId = () => String(crypto.getRandomValues(new BigUint64Array(1))[0]! >> 1n || 1n)
+/** An ID for a lease. */
+export const newId = () => String(crypto.getRandomValues(new BigUint64Array(1))[0]! >> 1n || 1n)
 
 export class Leases {
   private readonly store: Store
@@ -104,30 +118,29 @@ export class Leases {
     contenders: ReadonlyArray<string>,
     request: (lease: string) => ITxnRequest,
     landed: Landed<A>,
-    first = false
+    { first, folder }: PutOptions = {}
   ): Effect.Effect<A | undefined, Error> {
     return Effect.suspend(() => {
       const start = performance.now()
       const lease = this.take(ttl)
+      let sent: Sent<A> | undefined
       lease.users++
       const isReady = !isGranted(lease)
         ? Effect.as(this.grant(lease), true)
         : this.lasts(lease, first || age(lease) > ttl * 500 ? start : 0, 0n)
       return Effect.flatMap(isReady, (isReady) => {
         if (!isReady) return Effect.undefined
-        const sends = this.send(lease, contenders, request(lease.id), landed)
-        return Effect.flatMap(
-          Effect.all([sends, this.lasts(lease, start, 0n)], { concurrency: 2 }),
+        const { answer } = sent = this.send(lease, contenders, request(lease.id), landed, folder)
+        return Effect.flatMap(Effect.andThen(this.lasts(lease, start, 0n), answer), ({ result, term }) =>
           // What this replaced may have been renewed meanwhile.
-          ([{ result, term }]) =>
-            Effect.map(
-              this.lasts(lease, first ? performance.now() : start, term),
-              (lasts) => lasts ? result : undefined
-            )
-        )
+          Effect.map(
+            this.lasts(lease, first ? performance.now() : start, term),
+            (lasts) => lasts ? result : undefined
+          ))
       }).pipe(
         Effect.catchIf(isLeaseNotFound, () => Effect.as(Effect.sync(() => this.drop(lease)), undefined)),
         Effect.ensuring(Effect.sync(() => {
+          sent?.leave()
           lease.users--
           // Another member may answer the next grant.
           if (lease.users === 0 && !isGranted(lease)) this.drop(lease)
@@ -156,10 +169,9 @@ export class Leases {
   together(contenders: ReadonlyArray<string>, start: number): ReadonlyMap<Lease, ReadonlyArray<string>> {
     const byLease = new Map<Lease, Array<string>>()
     for (const contender of contenders) {
-      const member = this.members.get(contender)!
-      member.refreshed = start
-      const others = byLease.get(member.on)
-      if (others === undefined) byLease.set(member.on, [contender])
+      const { on } = this.members.get(contender)!
+      const others = byLease.get(on)
+      if (others === undefined) byLease.set(on, [contender])
       else others.push(contender)
     }
     let last: { readonly ttl: number; readonly since: number; size: number } | undefined
@@ -288,32 +300,28 @@ export class Leases {
     lease: Lease,
     contenders: ReadonlyArray<string>,
     request: ITxnRequest,
-    landed: Landed<A>
-  ): Effect.Effect<{ readonly result: A; readonly term: bigint }, Error> {
-    return Effect.callback((resume) => {
-      let isRepeated = false
-      const doubt: Doubt = { contenders: new Set(contenders), fiber: undefined }
-      lease.users++
-      doubt.fiber = Effect.runFork(this.store.txn(request, () => void (isRepeated = true)))
-      doubt.fiber.addObserver((exit) => {
-        const isUnwanted = lease.doubts.has(doubt) && doubt.contenders.size === 0
-        const answer = Exit.map(exit as Exit.Exit<ITxnResponse, Error>, (answer) => ({
-          result: landed(answer, lease, isUnwanted),
-          term: BigInt(answer.header.raft_term)
-        }))
-        doubt.fiber = undefined
-        if (!lease.doubts.has(doubt)) lease.users--
-        if (isLeaseGone(exit) || Exit.isSuccess(exit) && !isRepeated && !isUnwanted) lease.doubts.delete(doubt)
-        else lease.doubts.add(doubt)
-        this.tidy(lease)
-        resume(answer)
-      })
-      return Effect.sync(() => {
-        if (doubt.fiber === undefined) return
-        lease.doubts.add(doubt)
-        lease.users--
-      })
+    landed: Landed<A>,
+    folder: string | undefined
+  ): Sent<A> {
+    let isRepeated = false
+    const doubt: Doubt = { contenders: new Set(contenders), fiber: undefined }
+    const fiber = doubt.fiber = Effect.runFork(this.store.txn(request, () => void (isRepeated = true), folder))
+    let answer: Exit.Exit<{ readonly result: A; readonly term: bigint }, Error>
+    fiber.addObserver((exit) => {
+      const isUnwanted = lease.doubts.has(doubt) && doubt.contenders.size === 0
+      answer = Exit.map(exit, (answer) => ({
+        result: landed(answer, lease, isUnwanted),
+        term: BigInt(answer.header.raft_term)
+      }))
+      doubt.fiber = undefined
+      if (isLeaseGone(exit) || Exit.isSuccess(exit) && !isRepeated && !isUnwanted) lease.doubts.delete(doubt)
+      else lease.doubts.add(doubt)
+      this.tidy(lease)
     })
+    return {
+      answer: Effect.callback((resume) => Effect.sync(fiber.addObserver(() => resume(answer)))),
+      leave: () => void (doubt.fiber && lease.doubts.add(doubt))
+    }
   }
 
   private tidy(lease: Lease): void {

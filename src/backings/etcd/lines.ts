@@ -5,11 +5,10 @@
  * without a watch, whoever must know something looks, and those who ask while a look is under way share the next one. That follows
  * soon, even if the one under way is never answered.
  */
-import { Deferred, Effect, Queue, RcMap, Schedule, Scope, Stream } from "effect"
+import { Array as Arr, Deferred, Effect, Queue, RcMap, Schedule, Scope, Stream } from "effect"
 import type { IKeyValue, IResponseOp, ITxnResponse } from "etcd3"
 import { FencingToken } from "../../core/Backing.ts"
-import type { SemaphoreNames } from "./names.ts"
-import { ofFolder } from "./names.ts"
+import { after, SemaphoreNames } from "./names.ts"
 import * as Requests from "./requests.ts"
 import type { Store } from "./store.ts"
 import type { Contender } from "./view.ts"
@@ -28,7 +27,11 @@ export interface Lines {
   /** All of it, without a watch. */
   readonly look: (names: SemaphoreNames) => Effect.Effect<View, Error>
   readonly listen: (names: SemaphoreNames) => Stream.Stream<void | FencingToken>
+  readonly changes: (names: SemaphoreNames) => Stream.Stream<void>
 }
+
+/** The watch stands, or has shown something; or a waiter was granted. */
+type LineEvent = void | "changed" | FencingToken
 
 /** How many milliseconds an event may take that is on its way, or a look that others made. Then it is better to look. */
 const patience = 250
@@ -46,13 +49,13 @@ const idleTimeToLive = "10 seconds"
 const mostQuestions = 125
 
 /** The client takes no more than 4 MB in one answer, and names may be long. */
-const mostAtOnce = 250
+export const mostAtOnce = 250
 
 const mostRounds = 3
 
 interface Line {
   view: View | undefined
-  readonly listeners: Set<(event: void | FencingToken) => void>
+  readonly listeners: Set<(event: LineEvent) => void>
   /** Those who know of something that is yet to be seen. Each is told whether it is, or the watch has broken. */
   readonly waits: Set<{ readonly revision: bigint; readonly resume: (isSeen: boolean) => void }>
   /** Done when one of them has waited in vain. */
@@ -80,7 +83,7 @@ export const make = Effect.fnUntraced(function*(
       let at: bigint | undefined
       while (true) {
         const last = kvs.at(-1)
-        const rest = last === undefined ? names.all : { ...names.all, key: Buffer.concat([last.key, Buffer.of(0)]) }
+        const rest = last === undefined ? names.all : { ...names.all, key: after(last.key) }
         const more = { limit: String(mostAtOnce), ...at === undefined ? {} : { revision: `${at}` } }
         const answer = yield* store.txn({ success: [Requests.range(rest, more)] })
         const part = answer.responses[0]!.response_range
@@ -138,7 +141,7 @@ export const make = Effect.fnUntraced(function*(
 
   const open = Effect.fnUntraced(function*(names: SemaphoreNames) {
     const line: Line = { view: undefined, listeners: new Set(), waits: new Set(), missed: Deferred.makeUnsafe() }
-    const emit = (event: void | FencingToken) => line.listeners.forEach((listener) => listener(event))
+    const emit = (event: LineEvent) => line.listeners.forEach((listener) => listener(event))
     let heard = 0
 
     /** Ends when there was something to tell, and nothing is heard. */
@@ -164,6 +167,7 @@ export const make = Effect.fnUntraced(function*(
           emit()
         }
         for (const granted of view.apply(events)) if (isOurs(names, granted)) emit(FencingToken(granted.token))
+        if (events.length > 0) emit("changed")
         announce(line)
       })
       const inTime = Effect.timeout(Deferred.await(stands), startPatience)
@@ -187,7 +191,17 @@ export const make = Effect.fnUntraced(function*(
     return line
   })
 
-  const opened = yield* RcMap.make({ lookup: (folder: string) => open(ofFolder(folder)), idleTimeToLive })
+  const opened = yield* RcMap.make({ lookup: (folder: string) => open(new SemaphoreNames(folder)), idleTimeToLive })
+
+  /** Until the scope closes. */
+  const listen = Effect.fnUntraced(function*({ folder }: SemaphoreNames, listener: (event: LineEvent) => void) {
+    const { listeners, view } = yield* RcMap.get(opened, folder)
+    yield* Effect.acquireRelease(
+      Effect.sync(() => listeners.add(listener)),
+      () => Effect.sync(() => listeners.delete(listener))
+    )
+    if (view !== undefined) listener()
+  })
 
   const at = (names: SemaphoreNames, revision: bigint): Effect.Effect<View, Error> =>
     Effect.gen(function*() {
@@ -205,7 +219,8 @@ export const make = Effect.fnUntraced(function*(
         return { names, view, seen: view?.revision ?? 0n, size: view?.size ?? 0 }
       })
       const questions = asked.map(({ names, view }) => view ? Requests.since(names, view) : Requests.some(names))
-      return Effect.map(store.txn({ success: questions }), (answer) => ({
+      const folder = all.length === 1 ? Requests.sharing(all[0]!) : undefined
+      return Effect.map(store.txn({ success: questions }, undefined, folder), (answer) => ({
         revision: revisionOf(answer),
         term: BigInt(answer.header.raft_term),
         asked: asked.map((one, index) => {
@@ -241,12 +256,8 @@ export const make = Effect.fnUntraced(function*(
     view: (names) => lines.get(names.folder)?.view,
     at,
     now: (all) => {
-      const chunks = Array.from(
-        { length: Math.ceil(all.length / mostQuestions) },
-        (_, index) => all.slice(index * mostQuestions, (index + 1) * mostQuestions)
-      )
       const answers = Effect.forEach(
-        chunks,
+        Arr.chunksOf(all, mostQuestions),
         (chunk) =>
           Effect.flatMap(ask(chunk), ({ asked, revision, term }) =>
             Effect.map(
@@ -263,15 +274,14 @@ export const make = Effect.fnUntraced(function*(
       }))
     },
     look,
-    listen: ({ folder }) =>
-      Stream.callback<void | FencingToken>(Effect.fnUntraced(function*(queue) {
-        const line = yield* RcMap.get(opened, folder)
-        const listener = (event: void | FencingToken) => void Queue.offerUnsafe(queue, event)
-        yield* Effect.acquireRelease(
-          Effect.sync(() => line.listeners.add(listener)),
-          () => Effect.sync(() => line.listeners.delete(listener))
-        )
-        if (line.view !== undefined) listener()
-      }))
+    listen: (names) =>
+      Stream.callback<void | FencingToken>((queue) =>
+        listen(names, (event) => event !== "changed" && Queue.offerUnsafe(queue, event))
+      ),
+    changes: (names) =>
+      Stream.callback<void>((queue) => listen(names, () => Queue.offerUnsafe(queue, undefined)), {
+        bufferSize: 1,
+        strategy: "sliding"
+      })
   }
 })

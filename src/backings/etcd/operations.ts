@@ -2,7 +2,7 @@
  * What contenders do: each operation of the contract, of which one request changes the store. So a crash leaves it as it was before
  * the operation or after it; what is left is on a lease that nobody renews, and ends with it.
  */
-import { Duration, Effect } from "effect"
+import { Array as Arr, Duration, Effect } from "effect"
 import type { ITxnResponse } from "etcd3"
 import type { Acquired, Waiting } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
@@ -34,6 +34,7 @@ export interface Asking extends Request {
 
 export interface Refreshing extends Request {
   readonly ttl: number
+  readonly limit: number
   readonly token: bigint | undefined
   /** Of an acquire that believes to have this number: another process may have released a part of it since. */
   readonly permits?: number
@@ -53,19 +54,25 @@ const isMeant = (token: bigint | undefined, own: Pick<Contender, "token">): bool
 const isStill = ({ permits, token }: Refreshing, own: Contender): boolean =>
   isMeant(token, own) && (permits === undefined || own.permits === permits)
 
-export const make = (store: Store, leases: Leases, lines: Lines) => {
-  const answerOf = ({ contender, names, ttl }: Refreshing | Asking, view: View, own: Contender): Acquired | Waiting => {
+export const make = (store: Store, leases: Leases, lines: Lines, owner: string) => {
+  const answerOf = (
+    { contender, limit: asked, names, ttl }: Refreshing | Asking,
+    view: View,
+    own: Contender
+  ): Acquired | Waiting => {
     const fencingToken = FencingToken(own.token)
+    const least = view.leastLimit(asked)
+    const limit = least < asked ? least : undefined
     if (own.holds) {
       const member = leases.member(contender)
       if (member?.token === own.token) member.holds = true
-      return { _tag: "Acquired", fencingToken }
+      return { _tag: "Acquired", fencingToken, limit }
     }
     const position = view.position(own)
     // The watch tells of what expires, too. So a bound is enough: nothing lasts longer than the ttl that it was put with.
     const seconds = view.leastTtl(position === 0 ? Math.min(1, ttl / 3) : ttl / 3)
     const retryAfter = lines.view(names) === undefined ? undefined : Duration.seconds(seconds)
-    return { _tag: "Waiting", fencingToken, position, retryAfter }
+    return { _tag: "Waiting", fencingToken, position, retryAfter, limit }
   }
 
   /** Joins the line; nothing if that had no effect, or what came of it has ended. */
@@ -78,7 +85,7 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
     const start = performance.now()
     const reads = lines.view(names) === undefined
     const slot = known === undefined ? "a" : Names.otherSlot(known.slot)
-    const value = { permits, limit, ttl, border: undefined }
+    const value = { permits, limit, ttl, border: 0n, owner }
     const request = Requests.join(names, contender, known, value, fits, reads)
     return yield* leases.put(ttl, [contender], request, (answer, lease, isUnwanted) => {
       const revision = revisionOf(answer)
@@ -90,7 +97,7 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
         else leases.enter(lease, contender, entry, start)
       }
       return { answer, revision, reads }
-    })
+    }, { folder: Requests.sharing(names, contender) })
   })
 
   /** Where this process was refused last. */
@@ -136,13 +143,6 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
           leases.forget(contender)
         } else if (joined) {
           leases.forget(contender)
-          const seen = ofSome(names, joined.answer, joined.answer.responses[0]!)
-          if (seen !== undefined) {
-            view = seen
-            own = view.find(identifier)
-            isNow = true
-            continue
-          }
         }
       } else if (isNow) {
         if (own === undefined) yield* leases.bury(contender)
@@ -170,7 +170,7 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
       const request = Requests.rewrite(
         contender,
         own,
-        { ...own, limit, border: holders.at(-1)?.token ?? 0n },
+        { ...own, owner, limit, border: holders.at(-1)?.token ?? 0n },
         { names, view, stay }
       )
       leases.forget(contender)
@@ -203,16 +203,15 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
     )
     const stay = new Set(Array.from(staying.values()).flat())
     const moving = asked.filter(({ request }) => !stay.has(request.contender))
-    const moves = Array.from(new Set(moving.map(({ request }) => request.ttl)), (ttl) => {
-      const all = moving.filter(({ request }) => request.ttl === ttl)
-      return Array.from({ length: Math.ceil(all.length / mostMoves) }, (_, index) => ({
-        ttl,
-        some: all.slice(index * mostMoves, (index + 1) * mostMoves)
-      }))
-    }).flat()
-    const moveAll = Effect.forEach(moves, ({ some, ttl }) => {
+    const moves = Object.values(Arr.groupBy(moving, ({ request }) => `${request.ttl}`))
+      .flatMap((all) => Arr.chunksOf(all, mostMoves))
+    const moveAll = Effect.forEach(moves, (some) => {
+      const { ttl } = some[0]!.request
       const contenders = some.map(({ request }) => request.contender)
-      const request = Requests.move(some.map(({ own, request }) => ({ contender: request.contender, known: own })))
+      const request = Requests.move(
+        owner,
+        some.map(({ own, request }) => ({ contender: request.contender, known: own }))
+      )
       contenders.forEach((contender) => leases.forget(contender))
       return Effect.map(
         leases.put(ttl, contenders, request, (answer, lease) => {
@@ -220,10 +219,10 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
           return some.flatMap(({ own, request: { contender } }, index) => {
             if (!answer.responses[index]!.response_txn.succeeded) return []
             leases.leave(contender, own.lease)
-            leases.enter(lease, contender, { ...own, modified }, start)
+            leases.enter(lease, contender, { ...own, owner, modified }, start)
             return [contender]
           })
-        }, true),
+        }, { first: true }),
         (moved = []) => moved.forEach((contender) => kept.add(contender))
       )
     }, { concurrency: "unbounded", discard: true })
@@ -235,6 +234,11 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
   const refreshAll = Effect.fnUntraced(
     function*(requests: ReadonlyArray<Refreshing>): Effect.fn.Return<Array<Answer>, Error> {
       const start = performance.now()
+      for (const { contender, token } of requests) {
+        const member = leases.member(contender)
+        // So that those who are refreshed one by one, at the same time, find each other on their lease.
+        if (member !== undefined && isMeant(token, member)) member.refreshed = start
+      }
       const answers = new Map<Refreshing, Answer>()
       while (answers.size < requests.length) {
         const left = requests.filter((request) => !answers.has(request))
@@ -288,14 +292,12 @@ export const make = (store: Store, leases: Leases, lines: Lines) => {
       const rest = own.holds ? own.permits - given : 0
       leases.forget(contender)
       let isRepeated = false
-      const answer = yield* store.txn(
-        rest > 0
-          ? Requests.rewrite(contender, own, { ...own, permits: rest })
-          : own.holds
-          ? Requests.leave(contender, own)
-          : Requests.leavePlace(names, contender, own),
-        () => void (isRepeated = true)
-      )
+      const request = rest > 0
+        ? Requests.rewrite(contender, own, { ...own, permits: rest })
+        : own.holds
+        ? Requests.leave(contender, own)
+        : Requests.leavePlace(names, contender, own)
+      const answer = yield* store.txn(request, () => void (isRepeated = true), Requests.sharing(names, contender))
       // It may have been granted since it was seen last.
       const held = own.holds || answer.succeeded && holdsIn(names, identifier, answer)
       const now: Entry | undefined = answer.succeeded ? undefined : (yield* look(names)).find(identifier)

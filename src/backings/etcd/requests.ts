@@ -10,17 +10,27 @@
  */
 import type { ICompare, IRequestOp, ITxnRequest } from "etcd3"
 import type { Range, SemaphoreNames, Slot } from "./names.ts"
-import { contender as contenderName, otherSlot, slotOf } from "./names.ts"
+import { contender as contenderName, otherSlot, slotOf, under } from "./names.ts"
 import type { Contender, Value, View } from "./view.ts"
 import { encode } from "./view.ts"
 
 /** What is known of a contender; `holds` if it is known to hold. */
 export type Entry = Omit<Contender, "identifier" | "seat">
 
+/** Whose txns may share a call. Those with long names don't: a request and its answer may not be too large. */
+export const sharing = ({ folder }: SemaphoreNames, contender = folder): string | undefined =>
+  contender.length < 1000 ? folder : undefined
+
 /** As many keys of a semaphore are read without a watch. If there are more, it pays to watch. */
 export const mostRead = 17
 
-const isAbsent = (key: Buffer): ICompare => ({ target: "Create", result: "Equal", key, create_revision: "0" })
+/** Also of a range: then nothing is in it. */
+const isAbsent = (key: Buffer | Range): ICompare => ({
+  target: "Create",
+  result: "Equal",
+  ...Buffer.isBuffer(key) ? { key } : key,
+  create_revision: "0"
+})
 
 const isUnmodified = (key: Buffer, { modified }: Pick<Entry, "modified">): ICompare => ({
   target: "Mod",
@@ -50,7 +60,7 @@ export const since = ({ all }: SemaphoreNames, { revision }: View): IRequestOp =
 /**
  * Joins the line, if its contender is not in it, or has there what is known of it, which it then gives up (B1, B2).
  *
- * Answers: some keys of the semaphore if `reads` is set. Or some keys, if it has no effect.
+ * Answers some keys of the semaphore if `reads` is set.
  */
 export const join = (
   names: SemaphoreNames,
@@ -62,20 +72,13 @@ export const join = (
 ) =>
 (lease: string): ITxnRequest => {
   const slot: Slot = known ? otherSlot(known.slot) : "a"
-  const other = slotOf(contender, otherSlot(slot))
-  return {
-    compare: [
-      isAbsent(slotOf(contender, slot)),
-      known ? isUnmodified(other, known) : isAbsent(other),
-      ...fits === undefined ? [] : [nothingNewIn(names.all, fits)]
-    ],
-    success: [
-      ...known ? [remove(other)] : [],
-      { request_put: { key: slotOf(contender, slot), value: encode(value), lease } },
-      ...reads ? [some(names)] : []
-    ],
-    failure: [some(names)]
-  }
+  const [key, other] = [slotOf(contender, slot), slotOf(contender, otherSlot(slot))]
+  const compare = known ? [isAbsent(key), isUnmodified(other, known)] : [isAbsent(under(contender))]
+  const success: Array<IRequestOp> = known ? [remove(other)] : []
+  if (fits !== undefined) compare.push(nothingNewIn(names.all, fits))
+  success.push({ request_put: { key, value: encode(value), lease } })
+  if (reads) success.push(some(names))
+  return { compare, success }
 }
 
 /** Gives up a place or a hold (B4). */
@@ -113,16 +116,20 @@ export const rewrite = (
   }
 }
 
-/** Moves contenders to another lease, each if it is as it is known. Their tokens stay. */
+/** Moves contenders to another lease, each if it is as it is known, and to another owner. Their tokens stay. */
 export const move =
-  (moves: ReadonlyArray<{ readonly contender: string; readonly known: Entry }>) => (lease: string): ITxnRequest => ({
+  (owner: string, moves: ReadonlyArray<{ readonly contender: string; readonly known: Entry }>) =>
+  (lease: string): ITxnRequest => ({
     success: moves.map(({ contender, known }) => {
       const key = slotOf(contender, known.slot)
       return {
         request_txn: {
           compare: [isUnmodified(key, known)],
-          success: [{ request_put: { key, ignore_value: true, lease } }]
+          success: [{ request_put: { key, value: encode({ ...known, owner }), lease } }]
         }
       }
     })
   })
+
+/** Is seen by those who watch for it, and gone with its lease. */
+export const notice = (key: Buffer, lease: string): ITxnRequest => ({ success: [{ request_put: { key, lease } }] })

@@ -3,6 +3,7 @@ import { Effect, Semaphore } from "effect"
 import type { Etcd3, ITxnRequest, IWatchResponse } from "etcd3"
 import * as KeepAlives from "./keepAlives.ts"
 import type { Range } from "./names.ts"
+import * as Txns from "./txns.ts"
 
 const says = (text: string) => (error: Error): boolean => error.message.includes(text)
 
@@ -10,6 +11,8 @@ export const isLeaseNotFound = says("requested lease not found")
 
 /** What etcd answers to a JSON Web Token after any change of users or roles. */
 const voidToken = "etcdserver: revision of auth store is old"
+
+const isTokenVoid = says(voidToken)
 
 type Options = NonNullable<Parameters<Etcd3["watchClient"]["watch"]>[0]>
 type Interceptor = NonNullable<Options["interceptors"]>[number]
@@ -29,14 +32,14 @@ const requireLeader = intercept((start) => (metadata, listener) => {
   start(metadata, listener)
 })
 
-/** Sees each attempt of a call. */
+/** Is asked for each attempt of a call. */
 const noticeRepetition = (onRepeat: () => void): Interceptor => {
   let isRepeated = false
-  return intercept((start) => (metadata, listener) => {
+  return (options, nextCall) => {
     if (isRepeated) onRepeat()
     isRepeated = true
-    start(metadata, listener)
-  })
+    return nextCall(options) as never
+  }
 }
 
 /**
@@ -65,28 +68,33 @@ export const make = ({ kv, leaseClient, watchClient }: Etcd3) => {
 
   const call = <A>(
     send: (options?: Options) => Promise<A>,
-    interceptors: () => Array<Interceptor> = () => []
+    interceptors: Array<Interceptor> = []
   ): Effect.Effect<A, Error> => {
-    const attempt = (more: ReadonlyArray<Interceptor>) =>
+    const attempt = (interceptors: Array<Interceptor>) =>
       Effect.tryPromise({
-        try: () => {
-          const all = [...interceptors(), ...more]
-          return send(all.length > 0 ? { interceptors: all } : undefined)
-        },
+        try: () => send(interceptors.length > 0 ? { interceptors } : undefined),
         catch: (error) => error as Error
       })
     // One at a time: the first call gets a new token for all. To authenticate is slow, because the server hashes the password.
     return Effect.catchIf(
-      attempt([]),
-      says(voidToken),
-      () => renewing.withPermit(Effect.suspend(() => attempt([renewToken()])))
+      attempt(interceptors),
+      isTokenVoid,
+      () => renewing.withPermit(Effect.suspend(() => attempt([...interceptors, renewToken()])))
     )
   }
 
+  const txn = (request: ITxnRequest, onRepeat?: () => void) =>
+    call((options) => kv.txn(request, options), onRepeat && [noticeRepetition(onRepeat)])
+
+  const shareCalls = Txns.make(txn, isLeaseNotFound)
+
   return {
-    /** The client repeats what was not answered. What it sent first may then still take effect later. */
-    txn: (request: ITxnRequest, onRepeat?: () => void) =>
-      call((options) => kv.txn(request, options), onRepeat && (() => [noticeRepetition(onRepeat)])),
+    /**
+     * The client repeats what was not answered. What it sent first may then still take effect later. One that is about a single semaphore may
+     * share a call with others, if its folder is given.
+     */
+    txn: (request: ITxnRequest, onRepeat?: () => void, folder?: string) =>
+      folder === undefined ? txn(request, onRepeat) : shareCalls({ request, folder, onRepeat }),
 
     /** The ID is ours, so that a lease can be revoked whose grant was not answered. */
     grant: (ID: string, TTL: number): Effect.Effect<KeepAlives.Renewal, Error> =>

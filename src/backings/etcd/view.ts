@@ -22,27 +22,25 @@ export interface Contender {
    * Of one that asked again with a smaller limit: the last that held then. Those up to it keep their holds, although their sum may
    * be more than that limit.
    */
-  border: bigint | undefined
+  border: bigint
+  /** The process that asked last. */
+  owner: string
   holds: boolean
   /** Rises along the waiters. Without gaps, unless somebody left the line from its middle. */
   seat: number
 }
 
 /** What the value of a key says. */
-export type Value = Pick<Contender, "permits" | "ttl" | "limit" | "border">
+export type Value = Pick<Contender, "permits" | "ttl" | "limit" | "border" | "owner">
 
-export const encode = ({ border, limit, permits, ttl }: Value): Buffer =>
-  Buffer.from(`${permits} ${ttl} ${limit}${border === undefined ? "" : ` ${border}`}`)
+export const encode = ({ border, limit, owner, permits, ttl }: Value): Buffer =>
+  Buffer.from(`${permits} ${ttl} ${limit} ${border} ${owner}`)
 
 const decode = (value: Buffer): Value | undefined => {
-  const [, permits, ttl, limit, border] = /^(\d{1,16}) (\d{1,16}) (\d{1,16})(?: (\d+))?$/.exec(value.toString()) ?? []
+  const [, permits, ttl, limit, border, owner] =
+    /^(\d{1,16}) (\d{1,16}) (\d{1,16}) (\d{1,19}) (.*)$/s.exec(value.toString()) ?? []
   if (permits === undefined) return undefined
-  return {
-    permits: Number(permits),
-    ttl: Number(ttl),
-    limit: Number(limit),
-    border: border === undefined ? undefined : BigInt(border)
-  }
+  return { permits: Number(permits), ttl: Number(ttl), limit: Number(limit), border: BigInt(border!), owner: owner! }
 }
 
 /** How many have each number. */
@@ -122,6 +120,11 @@ export class View {
     return waiter.seat - this.firstSeat
   }
 
+  /** The smallest limit that a holder asked with, or a smaller bound. */
+  leastLimit(bound: number): number {
+    return this.limits.least(bound)
+  }
+
   /** The shortest ttl of all, or a shorter bound. */
   leastTtl(bound: number): number {
     return this.ttls.least(bound)
@@ -152,7 +155,7 @@ export class View {
       return
     }
     const { border, limit, permits, ttl } = value
-    if (border !== undefined && border > this.border) this.border = border
+    if (border > this.border) this.border = border
     const token = BigInt(kv.create_revision)
     const modified = BigInt(kv.mod_revision)
     const own = this.find(name.identifier)

@@ -178,6 +178,8 @@ const makeListeners = <A>(): Listeners<A> => {
 }
 
 /**
+ * Keeps semaphores in the memory of this process.
+ *
  * @category layers
  * @since 0.1.0
  */

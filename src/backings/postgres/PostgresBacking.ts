@@ -28,6 +28,8 @@ import { apart } from "./transactions.ts"
 export { type Migration, migrations } from "./migrations.ts"
 
 /**
+ * The options of `PostgresBacking.layer`.
+ *
  * @category options
  * @since 0.1.0
  */

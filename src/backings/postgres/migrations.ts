@@ -4,6 +4,8 @@ import { grants } from "./grantsMigration.ts"
 import { initial } from "./initialMigration.ts"
 
 /**
+ * One step from a version of the schema to the next.
+ *
  * @category models
  * @since 0.1.0
  */

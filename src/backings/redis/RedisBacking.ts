@@ -32,6 +32,8 @@ import * as Slots from "./slots.ts"
 import * as Subscriber from "./subscriber.ts"
 
 /**
+ * The options of `RedisBacking.layer`.
+ *
  * @category options
  * @since 0.1.0
  */

@@ -18,6 +18,8 @@ import * as Backing from "./backing.ts"
 import { thisMachine } from "./machine.ts"
 
 /**
+ * The options of `SqliteBacking.layer`.
+ *
  * @category options
  * @since 0.1.0
  */

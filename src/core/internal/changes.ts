@@ -6,6 +6,9 @@ import type { ContenderState, SemaphoreState } from "../Backing.ts"
 /** How often to look, besides when the store says that something may have changed: it does not notify of everything. */
 const interval = "1 second"
 
+/** A key whose holders come and go all the time is not looked at all the time. */
+const leastPause = "50 millis"
+
 /** Snapshots that differ, each in who holds and who waits. */
 export const snapshots = <E>(
   inspect: Effect.Effect<SemaphoreState, E>,
@@ -13,6 +16,7 @@ export const snapshots = <E>(
 ): Stream.Stream<SemaphoreState, E> =>
   Stream.merge(Stream.tick(interval), onChanged).pipe(
     Stream.buffer({ capacity: 1, strategy: "sliding" }),
+    Stream.throttle({ cost: () => 1, units: 1, duration: leastPause, strategy: "shape" }),
     Stream.mapEffect(() => inspect),
     Stream.changesWith((a, b) =>
       a.holderCount === b.holderCount && a.waiterCount === b.waiterCount &&

@@ -1,0 +1,96 @@
+/** What operators need: a look at a semaphore and its leases, the keys that are used, and revocations. */
+import { Duration, Effect, Option, Queue, Stream } from "effect"
+import type { ContenderState, Revocation, SemaphoreState } from "../../core/Backing.ts"
+import { FencingToken, mostListed } from "../../core/Backing.ts"
+import { newId } from "./leases.ts"
+import type { Lines } from "./lines.ts"
+import { mostAtOnce } from "./lines.ts"
+import type { Range, SemaphoreNames } from "./names.ts"
+import * as Names from "./names.ts"
+import * as Requests from "./requests.ts"
+import type { Store } from "./store.ts"
+import type { Contender } from "./view.ts"
+
+/** Of how many leases `inspect` asks for the time that is left. Each is a request. */
+const mostLeases = 100
+
+/** Seconds. Long enough for the request that follows. */
+const noticeTtl = 5
+
+/** A view that stands changes. */
+const copy = (contenders: ReadonlyMap<string, Contender>): ReadonlyArray<Contender> =>
+  Array.from(contenders.values()).slice(0, mostListed).map((one) => ({ ...one }))
+
+export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.Effect<void>) => ({
+  /** Of holds and places on more leases than `mostLeases`, the time that is left is at most what is said. */
+  inspect: Effect.fnUntraced(function*(names: SemaphoreNames): Effect.fn.Return<SemaphoreState, Error> {
+    // What `onChanged` watches is known.
+    const look = lines.view(names) === undefined
+      ? lines.look(names)
+      : Effect.map(lines.now([names]), ({ views: [view] }) => view!)
+    const state = yield* Effect.map(look, ({ holders, waiters }) => ({
+      holders: copy(holders),
+      line: copy(waiters),
+      holderCount: holders.size,
+      waiterCount: waiters.size
+    }))
+    const leases = new Set([...state.holders, ...state.line].map(({ lease }) => lease))
+    const left = new Map(
+      yield* Effect.forEach(
+        Array.from(leases).slice(0, mostLeases),
+        (lease) => Effect.map(store.secondsLeft(lease), (seconds) => [lease, seconds] as const),
+        { concurrency: 16 }
+      )
+    )
+    const describe = ({ identifier, lease, owner, permits, token, ttl }: Contender): ContenderState => ({
+      identifier,
+      permits,
+      fencingToken: FencingToken(token),
+      remaining: Duration.seconds(left.get(lease) ?? ttl),
+      owner
+    })
+    return { ...state, holders: state.holders.map(describe), line: state.line.map(describe) }
+  }),
+
+  /** Skips what is left of a semaphore once a contender of it was found. */
+  keys: Stream.paginate(Names.under(prefix), (rest: Range) =>
+    Effect.map(
+      store.txn({ success: [Requests.range(rest, { limit: String(mostAtOnce), keys_only: true })] }),
+      (answer) => {
+        const { kvs, more } = answer.responses[0]!.response_range
+        const keys = new Set<string>()
+        let next = rest.key
+        for (const { key: name } of kvs) {
+          const within = Names.semaphoreOf(prefix, name)
+          if (within !== undefined && Names.parse(within.names, name) !== undefined) keys.add(within.key)
+          next = within !== undefined && keys.has(within.key) ? within.names.all.range_end : Names.after(name)
+        }
+        return [Array.from(keys), more ? Option.some({ ...rest, key: next }) : Option.none()] as const
+      }
+    )),
+
+  /** Notifies all processes, after the release: who hears of it looks at once. */
+  notify: (revocation: Revocation) =>
+    Effect.suspend(() => {
+      const lease = newId()
+      return Effect.andThen(
+        Effect.andThen(
+          store.grant(lease, noticeTtl),
+          store.txn(Requests.notice(Names.revocation(prefix, revocation), lease))
+        ),
+        Effect.ignore(store.revoke(lease))
+      )
+    }),
+
+  onRevoked: Stream.callback<Revocation>((queue) => {
+    const watch = store.watch(Names.revocations(prefix), 0n, ({ events }) => {
+      for (const { kv, type } of events) {
+        const revocation = type === "Put" ? Names.parseRevocation(prefix, kv.key) : undefined
+        if (revocation !== undefined) Queue.offerUnsafe(queue, revocation)
+      }
+    })
+    const forever = Effect.forever(Effect.andThen(Effect.ignore(watch), Effect.sleep("1 second")))
+    // The client may be closed after the layer.
+    return Effect.forkScoped(Effect.raceFirst(forever, closed))
+  })
+})

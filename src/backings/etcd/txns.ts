@@ -1,0 +1,108 @@
+/**
+ * Smart batching of txns, each about one semaphore: what is asked while others are under way goes together. A call costs the client far more
+ * than a txn in it, and each is a write to the server's disk.
+ *
+ * What one txn writes has one revision, which is place and token. So a call has at most one txn of each semaphore.
+ */
+import { Effect, Exit } from "effect"
+import type { ITxnRequest, ITxnResponse } from "etcd3"
+
+export interface Txn {
+  readonly request: ITxnRequest
+  /** What its names begin with. */
+  readonly folder: string
+  readonly onRepeat: (() => void) | undefined
+}
+
+interface Entry extends Txn {
+  readonly resume: (exit: Exit.Exit<ITxnResponse, Error>) => void
+}
+
+/** So few that what they read stays below the 4 MB that the client takes in one answer. */
+const mostPerCall = 16
+
+/** While so many rounds of calls are under way, the next one waits until a call of theirs is answered, or for `patience`. */
+const mostRounds = 4
+
+/** Milliseconds. */
+const patience = 250
+
+export const make = (
+  call: (request: ITxnRequest, onRepeat: (() => void) | undefined) => Effect.Effect<ITxnResponse, Error>,
+  /** Whether one of the txns may have failed all, of which none took effect. */
+  mayBeOfOne: (error: Error) => boolean
+): (txn: Txn) => Effect.Effect<ITxnResponse, Error> => {
+  let queue: Array<Entry> = []
+  let rounds = 0
+  let next: NodeJS.Immediate | undefined
+  let timer: NodeJS.Timeout | undefined
+
+  const alone = ({ onRepeat, request, resume }: Entry) => Effect.map(Effect.exit(call(request, onRepeat)), resume)
+
+  const together = (entries: ReadonlyArray<Entry>) =>
+    Effect.flatMap(
+      Effect.result(call(
+        { success: entries.map(({ request }) => ({ request_txn: request })) },
+        () => entries.forEach(({ onRepeat }) => onRepeat?.())
+      )),
+      (result) => {
+        if (result._tag === "Failure" && mayBeOfOne(result.failure)) {
+          return Effect.forEach(entries, alone, { concurrency: "unbounded", discard: true })
+        }
+        return Effect.sync(() => {
+          for (const [index, { resume }] of entries.entries()) {
+            if (result._tag === "Failure") resume(Exit.fail(result.failure))
+            else {resume(
+                Exit.succeed({ ...result.success.responses[index]!.response_txn, header: result.success.header })
+              )}
+          }
+        })
+      }
+    )
+
+  /** Sends all that waits. */
+  const flush = () => {
+    clearTimeout(timer)
+    next = timer = undefined
+    const calls: Array<Map<string, Entry>> = []
+    /** Of each semaphore, the first call that has none of its txns. */
+    const free = new Map<string, number>()
+    for (const entry of queue) {
+      let index = free.get(entry.folder) ?? 0
+      while (calls[index]?.size === mostPerCall) index++
+      calls[index] ??= new Map()
+      calls[index]!.set(entry.folder, entry)
+      free.set(entry.folder, index + 1)
+    }
+    queue = []
+    rounds++
+    let isCounted = true
+    const answered = () => {
+      if (!isCounted) return
+      isCounted = false
+      rounds--
+      schedule()
+    }
+    for (const entries of calls) {
+      const all = Array.from(entries.values())
+      Effect.runFork(all.length === 1 ? alone(all[0]!) : together(all)).addObserver(answered)
+    }
+  }
+
+  /** Later in this turn of the event loop: what others have to do meanwhile goes along. */
+  const schedule = () => {
+    if (queue.length === 0 || next !== undefined) return
+    if (rounds < mostRounds) next = setImmediate(flush)
+    else if (timer === undefined) timer = setTimeout(flush, patience).unref()
+  }
+
+  return (txn) =>
+    Effect.callback((resume) => {
+      const entry = { ...txn, resume }
+      queue.push(entry)
+      schedule()
+      return Effect.sync(() => {
+        queue = queue.filter((other) => other !== entry)
+      })
+    })
+}

@@ -1,0 +1,79 @@
+/** etcd: txns that share a call. */
+import { describe, expect, it } from "@effect/vitest"
+import { Duration, Effect } from "effect"
+import type { ITxnRequest } from "etcd3"
+import { acquired, leasesOf, minute, setting } from "../utils/etcdRaces.ts"
+
+/** The txns that a process sends from now on. */
+const sent = (client: Effect.Success<typeof setting>["one"]["client"]) => {
+  const requests: Array<ITxnRequest> = []
+  const txn = client.kv.txn.bind(client.kv)
+  client.kv.txn = (request, options) => {
+    requests.push(request)
+    return txn(request, options)
+  }
+  return requests
+}
+
+const all = { concurrency: "unbounded" } as const
+
+describe("acquires of many semaphores at once", () => {
+  it.live("take few calls, and so do their releases", () =>
+    Effect.gen(function*() {
+      const { key, one: { backing, client } } = yield* setting
+      const requests = sent(client)
+      const keys = Array.from({ length: 64 }, (_, index) => `${key}-${index}`)
+      const answers = yield* Effect.forEach(
+        keys,
+        (key) => backing.tryAcquire(key, "a", minute, 1, 1, { queue: true }),
+        all
+      )
+      for (const answer of answers) expect(answer).toMatchObject(acquired)
+      expect(requests).toHaveLength(4)
+      const released = yield* Effect.forEach(keys, (key) => backing.release(key, "a", 1), all)
+      expect(new Set(released)).toEqual(new Set([1]))
+      expect(requests).toHaveLength(8)
+    }))
+
+  it.live("with names too long for one call are sent one by one", () =>
+    Effect.gen(function*() {
+      const { key, one: { backing } } = yield* setting
+      for (const length of [30_000, 100_000]) {
+        const keys = Array.from({ length: 16 }, (_, index) => `${key}-${index}-${"x".repeat(length)}`)
+        const answers = yield* Effect.forEach(keys, (key) => backing.tryAcquire(key, "a", minute, 1, 1), all)
+        for (const answer of answers) expect(answer).toMatchObject(acquired)
+        yield* Effect.forEach(keys, (key) => backing.release(key, "a", 1), all)
+      }
+    }))
+
+  it.live("on leases of which one is gone succeed all the same", () =>
+    Effect.gen(function*() {
+      const { key, one: { backing, client }, other } = yield* setting
+      const ttls = [minute, "1 hour"] as const
+      const ask = (index: number) => backing.tryAcquire(`${key}-${index}`, "a", ttlOf(index), 1, 1, { queue: true })
+      const ttlOf = (index: number) => Duration.fromInputUnsafe(ttls[index % 2]!)
+      yield* Effect.forEach([0, 1], ask, all)
+      const requests = sent(client)
+      const lease = (yield* leasesOf(client, `${key}-0`)).get("a")!
+      yield* Effect.forEach([0, 1], (index) => backing.release(`${key}-${index}`, "a", 1), all)
+      yield* Effect.promise(() => other.client.leaseClient.leaseRevoke({ ID: lease }))
+      const answers = yield* Effect.forEach([2, 3, 4, 5], ask, all)
+      for (const answer of answers) expect(answer).toMatchObject(acquired)
+      expect(JSON.stringify(requests)).toContain(lease)
+    }))
+})
+
+describe("acquires of one semaphore at once", () => {
+  it.live("share no call, so that each has a place of its own", () =>
+    Effect.gen(function*() {
+      const { key, one: { backing, client } } = yield* setting
+      const requests = sent(client)
+      const answers = yield* Effect.forEach(
+        Array.from({ length: 40 }, (_, index) => `${index}`),
+        (id) => backing.tryAcquire(key, id, minute, 40, 1, { queue: true }),
+        all
+      )
+      expect(new Set(answers.map((answer) => typeof answer === "object" && answer.fencingToken)).size).toBe(40)
+      expect(requests.filter(({ success }) => success?.some(({ request_txn }) => request_txn))).toEqual([])
+    }))
+})

@@ -1,0 +1,94 @@
+/** A release that takes effect late frees no newer hold of its identifier. */
+import { describe, expect } from "@effect/vitest"
+import { Deferred, Effect, Fiber, Option, Schedule } from "effect"
+import { TestClock } from "effect/testing"
+import { DistributedSemaphore } from "../../src/index.ts"
+import * as FakeBacking from "../utils/fakeBacking.ts"
+import { start } from "../utils/start.ts"
+import { test } from "../utils/withFakeBacking.ts"
+
+describe("an identifier that is used again", () => {
+  const landed = Deferred.makeUnsafe<void>()
+  let releases = 0
+  test(
+    "waits until its earlier hold is given back, so that a late release does not free the new one",
+    (real) => ({
+      release: (...args) =>
+        ++releases === 1 ? Effect.andThen(Deferred.await(landed), real.release(...args)) : real.release(...args)
+    }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key")
+        const again = yield* DistributedSemaphore.make("key")
+        yield* start(semaphore.withPermits(1, { identifier: "cron" })(Effect.void))
+        yield* TestClock.adjust("600 millis")
+        const second = yield* start(again.withPermits(1, { identifier: "cron" })(Effect.never))
+        yield* TestClock.adjust("100 millis")
+        yield* Deferred.succeed(landed, undefined)
+        yield* TestClock.adjust(0)
+        expect(yield* semaphore.currentCount).toBe(1)
+        expect(yield* semaphore.tryTake(1)).toEqual(Option.none())
+        expect(second.pollUnsafe()).toBeUndefined()
+      })
+  )
+})
+
+describe("a release that can't be interrupted", () => {
+  let late = 0
+  test(
+    "keeps its identifier from being used again until it has landed, although the policy has ended",
+    (real) => ({
+      release: (...args) =>
+        ++late === 1 ? Effect.uninterruptible(Effect.delay(real.release(...args), "12 seconds")) : real.release(...args)
+    }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", {
+          ttl: "30 seconds",
+          backingFailureRetryPolicy: Schedule.recurs(0)
+        })
+        let out = 0
+        let most = 0
+        const work = Effect.acquireUseRelease(
+          Effect.sync(() => most = Math.max(most, ++out)),
+          () => Effect.sleep("20 seconds"),
+          () => Effect.sync(() => out--)
+        )
+        yield* start(semaphore.withPermits(1, { identifier: "cron" })(Effect.void))
+        yield* TestClock.adjust("1 second")
+        const next = yield* start(Effect.all(
+          [semaphore.withPermits(1, { identifier: "cron" })(work), semaphore.withPermits(1)(work)],
+          { concurrency: "unbounded" }
+        ))
+        yield* TestClock.adjust("2 minutes")
+        yield* Fiber.join(next)
+        expect(most).toBe(1)
+      })
+  )
+})
+
+describe("a release that failed, and lands late", () => {
+  let releases = 0
+  test(
+    "does not free a new hold of its identifier: until its lease is over, the identifier is in use",
+    (real) => ({
+      release: (...args) => {
+        if (++releases > 1) return real.release(...args)
+        const landsLate = Effect.forkDetach(Effect.delay(real.release(...args), "2 seconds"))
+        return Effect.andThen(landsLate, Effect.fail(FakeBacking.failure("release")))
+      }
+    }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { backingFailureRetryPolicy: Schedule.recurs(0) })
+        yield* start(semaphore.withPermits(1, { identifier: "cron" })(Effect.void))
+        const next = yield* start(semaphore.withPermits(1, { identifier: "cron" })(Effect.never))
+        // The ttl, and the longest that an attempt may take until it has its effect.
+        yield* TestClock.adjust("34 seconds")
+        expect(yield* semaphore.currentCount).toBe(0)
+        yield* TestClock.adjust("2 seconds")
+        expect(yield* semaphore.currentCount).toBe(1)
+        expect(next.pollUnsafe()).toBeUndefined()
+      })
+  )
+})
