@@ -1,6 +1,7 @@
 /** What happens to a command when its permits are lost, or the command line dies. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
+import { spawnSync } from "node:child_process"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
 import { DistributedSemaphore } from "../../src/index.ts"
 import * as Find from "../servers/find.ts"
@@ -112,7 +113,9 @@ describe("run", { timeout: Program.patience }, () => {
     Effect.gen(function*() {
       const { store } = yield* sqlite
       const { group, program } = yield* start(store, "exit 4", "--grace", "300ms")
-      for (const { pid } of Program.family(program.child.pid!)) process.kill(pid, "SIGTERM")
+      // In one command: one of them may end when the first has its signal.
+      const pids = Program.family(program.child.pid!).map(({ pid }) => String(pid))
+      spawnSync("kill", ["-s", "TERM", ...pids])
       expect(yield* program.ended).toBe(4)
       expect(Program.members(group)).toEqual([])
     }))
