@@ -133,7 +133,7 @@ describe.each(
       yield* Deferred.succeed(done, undefined)
       yield* Effect.timeout(Fiber.joinAll([holder, first, second]), soon)
       expect(order).toEqual(["first", "second"])
-      expect(yield* semaphore.inspect).toEqual({ holders: [], line: [] })
+      expect(yield* semaphore.inspect).toEqual({ holders: [], line: [], holderCount: 0, waiterCount: 0 })
     }))
 
   test("to refresh: the lease goes on", ({ lose, semaphore }) =>

@@ -68,12 +68,14 @@ const build = Effect.gen(function*() {
     Effect.promise(() => admin.call(command, ...args))
   const acl = (...rules: ReadonlyArray<string>) => call("ACL", "SETUSER", "app", ...rules)
   yield* acl("on", ">secret", "~*", "&*", "+@all")
-  const of = (url: string) =>
+  const of = (url: string, options?: RedisBacking.RedisBackingOptions) =>
     Effect.gen(function*() {
-      const context = yield* Layer.build(RedisBacking.layer(yield* connect(url)))
+      const context = yield* Layer.build(RedisBacking.layer(yield* connect(url), options))
       return Context.get(context, DistributedSemaphoreBacking)
     })
-  const [app, healthy] = [yield* of(url.replace("//", "//app:secret@")), yield* of(url)]
+  // With a grace, so that all commands are used. It is over at once.
+  const app = yield* of(url.replace("//", "//app:secret@"), { restartGrace: "1 millis" })
+  const healthy = yield* of(url)
   let refused = 0
   return {
     acl,
