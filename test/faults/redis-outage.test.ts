@@ -138,10 +138,15 @@ describe("a server that is killed and started again under load", () => {
           const before = cycles
           yield* until(Effect.sync(() => cycles > before + 50))
           if (push) {
-            // The one channel of the key is subscribed again, and hand-offs go by it.
-            yield* until(Effect.map(channels(observer), (subscribed) => subscribed.length === 1))
+            // The one channel of the key is subscribed again, and hand-offs go by it. So is that of revocations.
+            yield* until(Effect.map(channels(observer), (subscribed) =>
+              subscribed.length === 2 && subscribed.includes("semaphore:revocations") &&
+              subscribed.some((channel) =>
+                channel.startsWith("semaphore:{key}:")
+              )))
           }
-          yield* until(Effect.map(millis, (now) => now > lastKill + ttl + 100))
+          yield* until(Effect.map(millis, (now) =>
+            now > lastKill + ttl + 100))
           stop = true
           yield* Effect.timeout(Fiber.joinAll(contenders), "15 seconds")
           yield* Fiber.interruptAll(longHolders)
