@@ -47,7 +47,7 @@ it.live("35 processes that acquire and refresh 200 keys each at the same time le
           array_fill('${kind}'::text, array[200]),
           (select array_agg('key ${process} ' || n order by n) from generate_series(1001, 1200) n),
           array_fill('holder'::text, array[200]), array_fill(1::bigint, array[200]), array_fill(1::bigint, array[200]),
-          array_fill(60000::bigint, array[200]), array_fill(0::bigint, array[200]), array_fill(0::bigint, array[200]), null, false
+          array_fill(60000::bigint, array[200]), array_fill(0::bigint, array[200]), array_fill(0::bigint, array[200]), null, 'owner', false
         )`
       )
     const results = yield* Effect.forEach(
