@@ -190,10 +190,11 @@ export class Checker {
     this.tellMoment(request, "sent")
   }
 
-  landed({ operation, process, subjects, token }: Request<unknown>, open: boolean): void {
-    // B4: without a token, nothing tells a late release from one of a newer hold. Nor with it, when two refreshed one hold.
+  landed({ operation, process, subjects, token }: Request<unknown>, open: boolean, deaf: boolean): void {
+    // B4: without a token, nothing tells a late release from one of a newer hold. Nor with it, when two refreshed one hold. A driver
+    // that does not answer interruption keeps open what the core gave up.
     // B1: an acquire for another number that lands late, but within its time, starts over.
-    if (!open && (operation === "release" || operation === "tryAcquire")) {
+    if (operation === "release" && (!open || deaf) || operation === "tryAcquire" && !open) {
       for (const subject of subjects) {
         const isUnclear = operation === "tryAcquire" || token === undefined || !this.store().grants ||
           this.takenOver.has(nameOf(subject))

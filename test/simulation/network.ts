@@ -162,7 +162,7 @@ export class Network {
         world.tell(() => `${name} lands`)
         const answer = request.perform()
         // Its second arrival may be as late as one that was given up.
-        checker.landed(request, open && isFirst)
+        checker.landed(request, open && isFirst, fate.deaf)
         isFirst = false
         if (!isLast) return
         if (fate.fails === undefined) {

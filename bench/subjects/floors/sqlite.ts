@@ -29,7 +29,7 @@ export const twoTransactions = async ({ url }: Setting): Promise<Client> => {
     run("begin")
     get("clock")
     get("semaphore", key)
-    run("insert", key, id, token, 1, 1, token + 30_000_000, token, null)
+    run("insert", key, id, token, 1, 1, token + 30_000_000, token, null, "floor", token)
     run("saveSemaphore", key, 1, 0, "1:1")
     run("advance", token)
     run("commit")

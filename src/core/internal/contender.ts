@@ -47,6 +47,8 @@ export class Contender {
   /** When the last request that may have given or extended something was sent, and the time that timers had missed by then. */
   sent = Number.NEGATIVE_INFINITY
   private missed = 0
+  /** When the last release was sent. */
+  private released = Number.NEGATIVE_INFINITY
   /** When the last such request that was answered was sent: the lease counts from here. */
   renewed = Number.NEGATIVE_INFINITY
   /** When the lease was last compared with the clock: a hold begins then. */
@@ -226,6 +228,11 @@ export class Contender {
     this.missed = this.keeper.now.missed
   }
 
+  /** Remembers when it sends a release. */
+  sendsRelease(): void {
+    this.released = this.keeper.now()
+  }
+
   /**
    * When the lease is over in the store, at the latest. The store counts from when a request takes effect: that is at most the time
    * limit of an attempt after it was sent (B12). What timers have missed since then does not count: perhaps only the wall clock was
@@ -236,9 +243,13 @@ export class Contender {
     return sent + Duration.toMillis(ttl) + Duration.toMillis(attemptLimit) + keeper.now.missed - missed
   }
 
-  /** Frees the name: at once if nothing can be held any more, otherwise when the lease is over, whatever became of the release. */
+  /**
+   * Frees the name: at once if nothing can be held any more, otherwise when the lease is over. A release that is under way by then has
+   * its time first: without a token it would free the next hold.
+   */
   leaveName(): void {
-    const left = this.mayHave ? this.expiry - this.keeper.now() : 0
+    const freed = Math.max(this.expiry, this.released + Duration.toMillis(this.config.attemptLimit))
+    const left = this.mayHave ? freed - this.keeper.now() : 0
     if (left <= 0) this.name.leave()
     // An alarm may ring a moment early.
     else this.keeper.setAlarm(left + 1, () => this.leaveName())

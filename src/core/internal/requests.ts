@@ -204,7 +204,10 @@ const releaseAttempt = (contender: Contender): Attempt.Attempt<number> => {
     contender
   return {
     name: "release",
-    operation: () => backing.release(key, identifier, permits, { fencingToken: token }),
+    operation: () => {
+      contender.sendsRelease()
+      return backing.release(key, identifier, permits, { fencingToken: token })
+    },
     limit
   }
 }
