@@ -12,6 +12,7 @@ import * as Etcd from "../utils/etcd.ts"
 import * as Postgres from "../utils/postgres.ts"
 import * as Proxy from "../utils/proxy.ts"
 import { connect } from "../utils/redis.ts"
+import { until } from "../utils/until.ts"
 
 /** Of each store: the backing at the port of a proxy, and what the requests of its operations contain. */
 const stores = {
@@ -122,12 +123,15 @@ describe.each(
       const holder = yield* Effect.forkScoped(semaphore.withPermits(2)(Deferred.await(done)), {
         startImmediately: true
       })
-      yield* Effect.sleep("50 millis")
+      yield* until(Effect.map(semaphore.currentCount, (count) => count === 2))
+      // Who was refused just now joins the line at once on etcd, without an attempt to acquire before.
+      yield* Effect.scoped(semaphore.tryTake(2))
       const lost = lose("join")
       const first = yield* Effect.forkScoped(semaphore.withPermits(2)(Effect.sync(() => order.push("first"))), {
         startImmediately: true
       })
       yield* Effect.promise(() => lost)
+      yield* until(Effect.map(semaphore.inspect, ({ waiterCount }) => waiterCount === 1))
       const second = yield* Effect.forkScoped(semaphore.withPermits(2)(Effect.sync(() => order.push("second"))))
       yield* Effect.sleep("500 millis")
       yield* Deferred.succeed(done, undefined)
