@@ -178,6 +178,12 @@ export class Checker {
     this.sentAt.set(request, this.world.now)
     if (request.operation === "release" && request.token === undefined && this.store().grants) {
       coverage.count("core: releases without a number, because no answer ever came")
+      for (const subject of request.subjects) {
+        const own = this.usesOf(subject).filter((use) => use.process === request.process)
+        if (own.length > 0 && own.every(({ token }) => token !== undefined)) {
+          this.fail("B4", `${subject.key}/${subject.id} worked with a token, and releases without it`)
+        }
+      }
     }
     if (request.operation === "refreshAll") coverage.count("core: refreshes together")
     for (const subject of request.subjects) {
