@@ -17,7 +17,7 @@ import type { Etcd3 } from "etcd3"
 import type { RefreshRequest } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
-import { defaultOwner } from "../internal/owner.ts"
+import { resolveOwner } from "../internal/owner.ts"
 import { Leases } from "./leases.ts"
 import * as Lines from "./lines.ts"
 import * as Names from "./names.ts"
@@ -73,6 +73,7 @@ export const holdName = (
 const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOptions) {
   const prefix = options.keyPrefix ?? defaultPrefix
   const store = Store.make(client)
+  const owner = resolveOwner(options.owner)
   const leases = new Leases(store)
   yield* Effect.addFinalizer(() => Effect.ensuring(leases.close, Effect.sync(() => store.keepAlives.close())))
   const watches = options.pushBasedAcquireEnabled !== false
@@ -87,7 +88,7 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
       return true
     }
   )
-  const { refreshAll, release, tryAcquire } = Operations.make(store, leases, lines, options.owner ?? defaultOwner)
+  const { refreshAll, release, tryAcquire } = Operations.make(store, leases, lines, owner)
   const closed = yield* Deferred.make<void>()
   yield* Effect.addFinalizer(() => Deferred.succeed(closed, undefined))
   const operators = Operators.make(store, lines, prefix, Deferred.await(closed))
@@ -125,7 +126,10 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
       }),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>
-      Effect.map(refresh([{ key, holderId, ttl, limit, permits, ...options }]), ([answer]) => answer!),
+      Effect.map(
+        refresh([{ key, holderId, ttl, limit, permits, fencingToken: options?.fencingToken }]),
+        ([answer]) => answer!
+      ),
 
     refreshAll: refresh,
 

@@ -146,13 +146,9 @@ const make = (): DistributedSemaphoreBacking => {
         }
       }),
 
-    keys: Stream.unwrap(atNow((now) => {
-      for (const [key, semaphore] of semaphores) {
-        semaphore.expire(now)
-        if (semaphore.isEmpty) semaphores.delete(key)
-      }
-      return Stream.fromIterable(Array.from(semaphores.keys()))
-    }))
+    keys: Stream.unwrap(Effect.sync(() => Stream.fromIterable(Array.from(semaphores.keys())))).pipe(
+      Stream.filterEffect((key) => Effect.map(look(key), ({ holders, line }) => holders.length + line.length > 0))
+    )
   })
 }
 

@@ -13,8 +13,7 @@ import { Config, DateTime, Duration, Effect, Layer, Option, Schedule, Stream } f
 import type { Acquired, RefreshRequest, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken, mostListed } from "../../core/Backing.ts"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
-import { refuse } from "../../core/internal/options.ts"
-import { defaultOwner } from "../internal/owner.ts"
+import { resolveOwner } from "../internal/owner.ts"
 import * as ServerTime from "../internal/serverTime.ts"
 import { inBackground } from "./background.ts"
 import { serverError } from "./errors.ts"
@@ -89,8 +88,7 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   const client = yield* PgClient.PgClient
   const name = options.schema ?? "effect_distributed_lock"
   yield* Migrate.checkName(name)
-  const owner: unknown = options.owner ?? defaultOwner
-  if (typeof owner !== "string" || owner === "") return refuse("owner", owner, "a non-empty string")
+  const owner = resolveOwner(options.owner)
   const schema = quote(name)
 
   if (options.migrate ?? true) yield* Migrate.migrate(client, name)
