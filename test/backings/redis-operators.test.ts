@@ -1,23 +1,11 @@
 /** What operators see of semaphores in Redis, and what they can do. */
 import { describe, expect, it } from "@effect/vitest"
-import {
-  Cause,
-  Config,
-  ConfigProvider,
-  Context,
-  DateTime,
-  Deferred,
-  Duration,
-  Effect,
-  Exit,
-  Fiber,
-  Layer,
-  Stream
-} from "effect"
+import { Cause, Config, ConfigProvider, Context, DateTime, Duration, Effect, Exit, Layer, Stream } from "effect"
 import type { Redis } from "ioredis"
 import { hostname } from "node:os"
-import { DistributedSemaphore, DistributedSemaphoreBacking, Lease, RedisBacking } from "../../src/index.ts"
+import { DistributedSemaphore, DistributedSemaphoreBacking, RedisBacking } from "../../src/index.ts"
 import { channels, connect, server } from "../utils/redis.ts"
+import { interruptWithin100Millis } from "../utils/revocations.ts"
 import { until } from "../utils/until.ts"
 
 const ttl = Duration.minutes(1)
@@ -102,72 +90,15 @@ describe("a hold that is revoked", () => {
   it.live("is interrupted within 100 ms, while others contend and keep the limit", () =>
     Effect.gen(function*() {
       const { url } = yield* server
-      const [limit, victims] = [8, 5]
+      const limit = 8
       const semaphores = yield* Effect.forEach(Array.from({ length: 4 }), () =>
         Effect.gen(function*() {
           const context = yield* Layer.build(RedisBacking.layer(yield* connect(url)))
           return yield* Effect.provide(DistributedSemaphore.make("key", { limit, ttl }), context)
         }))
-      const [first, second] = semaphores as [typeof semaphores[0], typeof semaphores[0]]
-
-      /** The history: who held at once, without what was revoked, and all tokens. */
-      const holding = new Set<bigint>()
-      const tokens: Array<bigint> = []
-      let most = 0
-      const record = Effect.acquireRelease(
-        Effect.map(Lease, ({ fencingToken }) => {
-          const token = fencingToken.valueOrUndefined!
-          tokens.push(token)
-          most = Math.max(most, holding.add(token).size)
-          return token
-        }),
-        (token) => Effect.sync(() => holding.delete(token))
-      )
-      const revoked = yield* Effect.forEach(Array.from({ length: victims }, (_, index) => `victim ${index}`), (id) =>
-        Effect.gen(function*() {
-          const token = yield* Deferred.make<bigint>()
-          const work = Effect.andThen(
-            Effect.tap(record, (own) =>
-              Deferred.succeed(token, own)),
-            Effect.never
-          )
-          const fiber = yield* Effect.forkScoped(
-            Effect.flip(Effect.scoped(work).pipe(first.withPermits(1, { identifier: id })))
-          )
-          return { id, fiber, token: yield* Deferred.await(token) }
-        }))
-      let stop = false
-      const load = semaphores.flatMap((semaphore) =>
-        [1, 2, 3].map((millis) =>
-          Effect.scoped(Effect.andThen(record, Effect.sleep(millis))).pipe(
-            semaphore.withPermits(1),
-            Effect.repeat({
-              while: () =>
-                !stop
-            })
-          )
-        )
-      )
-      const working = yield* Effect.forkScoped(Effect.all(load, { concurrency: "unbounded" }))
-      // Once the victims hold for a second, their process listens.
       const observer = yield* connect(url)
-      yield* until(Effect.map(channels(observer), (all) => all.includes("semaphore:revocations")))
-
-      const delays = yield* Effect.forEach(revoked, ({ fiber, id, token }) =>
-        Effect.gen(function*() {
-          holding.delete(token)
-          expect(yield* second.revoke(id)).toBe(1)
-          const start = performance.now()
-          expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "LockLostError", identifier: id, reason: "revoked" })
-          return performance.now() - start
-        }))
-      stop = true
-      yield* Fiber.join(working)
-      // A busy machine may be late at times.
-      expect(delays.toSorted((a, b) => a - b)[victims >> 1]).toBeLessThan(100)
-      expect(most).toBe(limit)
-      expect(new Set(tokens).size).toBe(tokens.length)
-      expect(yield* first.currentCount).toBe(0)
+      const listens = until(Effect.map(channels(observer), (all) => all.includes("semaphore:revocations")))
+      yield* interruptWithin100Millis({ semaphores, limit, victims: 5, pauses: [1, 2, 3], listens })
     }))
 })
 

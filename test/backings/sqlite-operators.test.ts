@@ -1,13 +1,14 @@
 /** What operators see of semaphores in a file, and what they can do. */
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Context, DateTime, Deferred, Duration, Effect, Exit, Fiber, Layer, Stream } from "effect"
+import { Cause, Context, DateTime, Duration, Effect, Exit, Layer, Stream } from "effect"
 import { hostname } from "node:os"
 import { DatabaseSync } from "node:sqlite"
 import { make } from "../../src/backings/sqlite/backing.ts"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
 import type { Machine } from "../../src/backings/sqlite/machine.ts"
 import { thisMachine } from "../../src/backings/sqlite/machine.ts"
-import { DistributedSemaphore, DistributedSemaphoreBacking, Lease } from "../../src/index.ts"
+import { DistributedSemaphore, DistributedSemaphoreBacking } from "../../src/index.ts"
+import { interruptWithin100Millis } from "../utils/revocations.ts"
 import { filename } from "../utils/sqlite.ts"
 import { until } from "../utils/until.ts"
 
@@ -68,71 +69,14 @@ describe("a hold that is revoked", () => {
   it.live("is interrupted within 100 ms, while others contend and keep the limit", () =>
     Effect.gen(function*() {
       const file = yield* filename
-      const [limit, victims] = [4, 3]
+      const limit = 4
       const semaphores = yield* Effect.forEach(Array.from({ length: 3 }), () =>
         Effect.gen(function*() {
           const context = yield* Layer.build(SqliteBacking.layer({ filename: file }))
           return yield* Effect.provide(DistributedSemaphore.make("key", { limit, ttl }), context)
         }))
-      const [first, second] = semaphores as [typeof semaphores[0], typeof semaphores[0]]
-
-      /** The history: who held at once, without what was revoked, and all tokens. */
-      const holding = new Set<bigint>()
-      const tokens: Array<bigint> = []
-      let most = 0
-      const record = Effect.acquireRelease(
-        Effect.map(Lease, ({ fencingToken }) => {
-          const token = fencingToken.valueOrUndefined!
-          tokens.push(token)
-          most = Math.max(most, holding.add(token).size)
-          return token
-        }),
-        (token) => Effect.sync(() => holding.delete(token))
-      )
-      const revoked = yield* Effect.forEach(Array.from({ length: victims }, (_, index) => `victim ${index}`), (id) =>
-        Effect.gen(function*() {
-          const token = yield* Deferred.make<bigint>()
-          const work = Effect.andThen(
-            Effect.tap(record, (own) =>
-              Deferred.succeed(token, own)),
-            Effect.never
-          )
-          const fiber = yield* Effect.forkScoped(
-            Effect.flip(Effect.scoped(work).pipe(first.withPermits(1, { identifier: id })))
-          )
-          return { id, fiber, token: yield* Deferred.await(token) }
-        }))
-      let stop = false
-      const load = semaphores.flatMap((semaphore) =>
-        [2, 3].map((millis) =>
-          Effect.scoped(Effect.andThen(record, Effect.sleep(millis))).pipe(
-            semaphore.withPermits(1),
-            Effect.repeat({
-              while: () =>
-                !stop
-            })
-          )
-        )
-      )
-      const working = yield* Effect.forkScoped(Effect.all(load, { concurrency: "unbounded" }))
-      // Once the victims hold for a second, their process listens, a second later at most.
-      yield* Effect.sleep("2500 millis")
-
-      const delays = yield* Effect.forEach(revoked, ({ fiber, id, token }) =>
-        Effect.gen(function*() {
-          holding.delete(token)
-          expect(yield* second.revoke(id)).toBe(1)
-          const start = performance.now()
-          expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "LockLostError", identifier: id, reason: "revoked" })
-          return performance.now() - start
-        }))
-      stop = true
-      yield* Fiber.join(working)
-      // A busy machine may be late at times.
-      expect(delays.toSorted((a, b) => a - b)[victims >> 1]).toBeLessThan(100)
-      expect(most).toBe(limit)
-      expect(new Set(tokens).size).toBe(tokens.length)
-      expect(yield* first.currentCount).toBe(0)
+      const listens = Effect.sleep("2500 millis")
+      yield* interruptWithin100Millis({ semaphores, limit, victims: 3, pauses: [2, 3], listens })
     }))
 
   it.live("leaves nothing in the file after some seconds", () =>

@@ -1,23 +1,12 @@
 /** One keeper for all holds and waiters of a backing: what is wrong with one harms no other. */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Schedule, Stream, Tracer } from "effect"
-import type { Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { DistributedSemaphore, Lease } from "../../src/index.ts"
-import type { Call, Replace } from "../utils/fakeBacking.ts"
 import * as FakeBacking from "../utils/fakeBacking.ts"
 import { start } from "../utils/start.ts"
-
-const test = (
-  name: string,
-  replace: Replace,
-  body: (calls: Array<Call>) => Effect.Effect<void, unknown, DistributedSemaphoreBacking | Scope.Scope>
-) =>
-  it.effect(name, () => {
-    const calls: Array<Call> = []
-    return Effect.provide(body(calls), FakeBacking.layer(calls, replace))
-  })
+import { test } from "../utils/withFakeBacking.ts"
 
 describe("a refreshAll that", () => {
   const wrong: ReadonlyArray<readonly [string, DistributedSemaphoreBacking["refreshAll"]]> = [
