@@ -231,6 +231,17 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: ["b 1"], line: [] })
     }))
 
+  it.live("of a part of a place that was granted on the way frees that part only", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* other.tries("holder", 3, 4)
+      yield* one.queues("a", 4, 4)
+      yield* other.queues("b", 2, 4)
+      before(one.client, leaves("a"), other.releases("holder", 3))
+      expect(yield* one.releases("a", 1)).toBe(1)
+      expect(yield* state).toEqual({ holders: ["a 3"], line: ["b 2"] })
+    }))
+
   it.live("of a part that is repeated, when it was carried out, frees that part once", () =>
     Effect.gen(function*() {
       const { one, state } = yield* setting

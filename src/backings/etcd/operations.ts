@@ -54,6 +54,12 @@ const isMeant = (token: bigint | undefined, own: Pick<Contender, "token">): bool
 const isStill = ({ permits, token }: Refreshing, own: Contender): boolean =>
   isMeant(token, own) && (permits === undefined || own.permits === permits)
 
+/** While all of these stay as they are, nobody is granted, if nobody else changes. Only as many as etcd can compare. */
+const inTheWay = (view: View, own: Entry): ReadonlyArray<Contender> =>
+  [...Array.from(view.waiters.values()).slice(0, 1), ...view.holders.values()]
+    .filter((one) => one.token !== own.token)
+    .slice(0, mostMoves)
+
 export const make = (store: Store, leases: Leases, lines: Lines, owner: string) => {
   const answerOf = (
     { contender, limit: asked, names, ttl }: Refreshing | Asking,
@@ -162,16 +168,13 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       const view = yield* look(names)
       const own = view.find(identifier)
       if (own?.permits !== permits || own.limit <= limit) return
-      const holders = Array.from(view.holders.values())
-      const [first] = view.waiters.values()
-      // Somebody else may be granted meanwhile only if one of these leaves. More than etcd can compare are not compared: then the
-      // one that is granted just now may count as waiting until the next leaves.
-      const stay = [...first ? [first] : [], ...holders].filter((one) => one !== own).slice(0, mostMoves)
+      const border = Array.from(view.holders.values()).at(-1)?.token ?? 0n
+      // More than etcd can compare are not compared: then one that is granted just now may count as waiting until the next leaves.
       const request = Requests.rewrite(
         contender,
         own,
-        { ...own, owner, limit, border: holders.at(-1)?.token ?? 0n },
-        { names, view, stay }
+        { ...own, owner, limit, border },
+        { names, view, stay: inTheWay(view, own) }
       )
       leases.forget(contender)
       if ((yield* store.txn(request)).succeeded) return
@@ -282,25 +285,27 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     token: bigint | undefined
   ) {
     yield* leases.settle(contender)
+    let view: View | undefined
+    const find = Effect.map(look(names), (now) => (view = now).find(identifier))
     let own: Entry | undefined = leases.member(contender)
     // Another process may have acquired another number in its name since. And of a hold, a part may be to stay.
-    if (own === undefined || !isMeant(token, own) || !own.holds && permits < own.permits) {
-      own = (yield* look(names)).find(identifier)
-    }
+    if (own === undefined || !isMeant(token, own) || !own.holds && permits < own.permits) own = yield* find
     while (own !== undefined && isMeant(token, own)) {
       const given = Math.min(own.permits, permits)
       const rest = own.holds ? own.permits - given : 0
+      // A place is given up whole. If it were granted just before, that would be more than was to be released.
+      const stay = !own.holds && view !== undefined && given < own.permits ? inTheWay(view, own) : []
       leases.forget(contender)
       let isRepeated = false
       const request = rest > 0
         ? Requests.rewrite(contender, own, { ...own, permits: rest })
         : own.holds
         ? Requests.leave(contender, own)
-        : Requests.leavePlace(names, contender, own)
+        : Requests.leavePlace(names, contender, own, stay)
       const answer = yield* store.txn(request, () => void (isRepeated = true), Requests.sharing(names, contender))
       // It may have been granted since it was seen last.
       const held = own.holds || answer.succeeded && holdsIn(names, identifier, answer)
-      const now: Entry | undefined = answer.succeeded ? undefined : (yield* look(names)).find(identifier)
+      const now: Entry | undefined = answer.succeeded ? undefined : yield* find
       if (answer.succeeded || isRepeated && isReleased(own, now, rest > 0)) {
         if (rest === 0) {
           leases.leave(contender, own.lease)

@@ -39,6 +39,9 @@ const isUnmodified = (key: Buffer, { modified }: Pick<Entry, "modified">): IComp
   mod_revision: `${modified}`
 })
 
+const areUnmodified = (names: SemaphoreNames, all: ReadonlyArray<Contender>): ReadonlyArray<ICompare> =>
+  all.map((one) => isUnmodified(slotOf(contenderName(names, one.identifier), one.slot), one))
+
 /** Also true of an empty range. */
 const nothingNewIn = (range: Range, revision: bigint): ICompare => ({
   target: "Mod",
@@ -89,12 +92,17 @@ export const leave = (contender: string, known: Entry): ITxnRequest => {
 
 /**
  * Gives up what was a place when it was seen last. Answers those up to it in the line, if they are few enough to hold together: so it is
- * known whether it was a hold by then.
+ * known whether it was a hold by then. Those of `stay` must be there.
  */
-export const leavePlace = ({ all }: SemaphoreNames, contender: string, known: Entry): ITxnRequest => {
+export const leavePlace = (
+  names: SemaphoreNames,
+  contender: string,
+  known: Entry,
+  stay: ReadonlyArray<Contender>
+): ITxnRequest => {
   const { compare, success } = leave(contender, known)
   const ahead = { max_create_revision: `${known.token}`, sort_target: "Create", limit: String(known.limit) }
-  return { compare: compare!, success: [range(all, ahead), ...success!] }
+  return { compare: [...compare!, ...areUnmodified(names, stay)], success: [range(names.all, ahead), ...success!] }
 }
 
 /** Writes another value and keeps the lease. If `fresh` is given, nothing may be new, and `stay` must be there. */
@@ -105,12 +113,10 @@ export const rewrite = (
   fresh?: { readonly names: SemaphoreNames; readonly view: View; readonly stay: ReadonlyArray<Contender> }
 ): ITxnRequest => {
   const key = slotOf(contender, known.slot)
-  const stay = fresh?.stay.map((one) => isUnmodified(slotOf(contenderName(fresh.names, one.identifier), one.slot), one))
   return {
     compare: [
       isUnmodified(key, known),
-      ...stay ?? [],
-      ...fresh ? [nothingNewIn(fresh.names.all, fresh.view.revision)] : []
+      ...fresh ? [...areUnmodified(fresh.names, fresh.stay), nothingNewIn(fresh.names.all, fresh.view.revision)] : []
     ],
     success: [{ request_put: { key, value: encode(value), ignore_lease: true } }]
   }
