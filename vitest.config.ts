@@ -1,11 +1,31 @@
 import { defineConfig } from "vitest/config"
+import type { TestSpecification } from "vitest/node"
+import { BaseSequencer } from "vitest/node"
 
 const source = (file: string) => new URL(`src/${file}`, import.meta.url).pathname
 
-/** They count requests, measure how long something takes, or do nothing but work: they want the machine for themselves. */
-const alone = [
+/** They take a minute and more: the others run beside them. */
+const longest = [
+  "test/conformance/etcd.test.ts",
+  "test/conformance/etcd-cluster.test.ts",
+  "test/simulation/simulation.test.ts",
+  "test/documentation.test.ts",
+  "test/cli/stores.test.ts",
+  "test/conformance/postgres.test.ts"
+]
+
+/** Vitest knows how long a file takes only where it has run before. */
+class LongestFirst extends BaseSequencer {
+  override async sort(files: Array<TestSpecification>): Promise<Array<TestSpecification>> {
+    const isLong = ({ moduleId }: TestSpecification) => longest.some((name) => moduleId.endsWith(name))
+    const sorted = await super.sort(files)
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))]
+  }
+}
+
+/** They count requests, or measure how long something takes: few of them run at once. */
+const quietly = [
   "test/core/cost.test.ts",
-  "test/simulation/*.test.ts",
   "test/backings/*-{cost,revocations}.test.ts",
   "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-full,redis-outage}.test.ts"
 ]
@@ -25,13 +45,16 @@ export default defineConfig({
     globalSetup: "test/servers/globalSetup.ts",
     testTimeout: 60_000,
     hookTimeout: 120_000,
+    // Tests that run at once in one file wait for leases.
+    maxConcurrency: 20,
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
         test: {
           name: "together",
           include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
-          exclude: [...faults, ...alone],
+          exclude: [...faults, ...quietly],
           // They wait for leases more than they work. Loading the modules anew for each file would cost most of the time.
           maxWorkers: 4,
           isolate: false,
@@ -43,13 +66,13 @@ export default defineConfig({
         test: {
           name: "faults",
           include: faults,
-          exclude: alone,
-          maxWorkers: 3,
+          exclude: quietly,
+          maxWorkers: 4,
           isolate: false,
           sequence: { groupOrder: 1 }
         }
       },
-      { extends: true, test: { name: "alone", include: alone, fileParallelism: false, sequence: { groupOrder: 2 } } }
+      { extends: true, test: { name: "quietly", include: quietly, maxWorkers: 2, sequence: { groupOrder: 2 } } }
     ]
   }
 })

@@ -10,5 +10,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 backingSuite("SqliteBacking", {
   layer: SqliteBacking.layer(join(folder, "semaphores.sqlite")),
-  capabilities: ["queue", "inspect", "partialRelease"]
+  capabilities: ["queue", "inspect", "partialRelease"],
+  sequences: 50,
+  histories: 20
 })

@@ -35,6 +35,8 @@ export const start = async (): Promise<RedisPair> => {
     first,
     second,
     failover: async () => {
+      // `wait` waits for what its own connection has written, and for all before that.
+      await a.set("the last before the failover", "")
       if (await a.wait(1, within) !== 1) throw new Error(`The replica did not catch up within ${within} ms`)
       await b.replicaof("NO", "ONE")
       await a.replicaof(host, second.port)

@@ -24,7 +24,7 @@ export const check = <A>(
         // Beyond all lengths: inputs of every length from the first run on. By default most would be a few steps long.
         size: 1000,
         // Where time is real, most of it is spent waiting. Virtual time is shared.
-        concurrency: virtualTime ? 1 : 32,
+        concurrency: virtualTime ? 1 : 64,
         maxShrinks: virtualTime ? 500 : 150,
         replay
       }
