@@ -2,6 +2,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Duration, Effect, Layer } from "effect"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
+import type { Waiting } from "../../src/core/Backing.ts"
 import { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { connect, server } from "../utils/etcd.ts"
 import { acquired, before, joins, leasesOf, minute, setting } from "../utils/etcdRaces.ts"
@@ -109,6 +110,20 @@ describe("a refused request for another number", () => {
       expect(yield* one.tries("a", permits, 4)).toBe(false)
       expect(yield* remaining).toBeLessThan(first)
       expect(yield* state).toEqual({ holders: ["a 2", "b 2"], line: [] })
+    }))
+
+  it.live("that seemed to fit does not lose the notification of the place", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.tries("holder", 1, 4)
+      const heard = yield* one.listens
+      const place = yield* one.queues("a", 4, 4)
+      before(one.client, joins("a"), other.queues("b", 3, 4))
+      expect(yield* one.tries("a", 1, 4)).toBe(false)
+      expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 4", "b 3"] })
+      yield* other.releases("holder", 1)
+      yield* until(Effect.sync(() => heard.length > 0))
+      expect(heard).toEqual([(place as Waiting).fencingToken])
     }))
 })
 

@@ -146,9 +146,6 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
           const now = read ?? (yield* lines.at(names, revision))
           const found = now.find(identifier)
           if (found?.token === revision) return answerOf(request, now, found)
-          leases.forget(contender)
-        } else if (joined) {
-          leases.forget(contender)
         }
       } else if (isNow) {
         if (own === undefined) yield* leases.bury(contender)
@@ -157,6 +154,8 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       view = yield* look(names)
       own = view.find(identifier)
       isNow = true
+      const member = leases.member(contender)
+      if (member && member.modified <= view.revision && member.modified !== own?.modified) leases.forget(contender)
     }
   })
 
