@@ -6,7 +6,7 @@ import { Plain, wrong } from "./plain.ts"
 
 export const backings = [
   broken(
-    "B1: a holder that asks for the same number again succeeds, and does not count twice",
+    "B1: a holder that asks for the same number of permits again succeeds, and does not count twice",
     "counts a retry twice",
     (memory) => {
       let copies = 0
