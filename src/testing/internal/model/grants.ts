@@ -67,7 +67,9 @@ export const make = Effect.fnUntraced(function*(
         if (!isGranted) continue
         const isHeard = () => processesOf[key]!.get(token)!.some((process) => heard[process]![key].has(token))
         yield* Effect.ignoreCause(subject.eventually("", isHeard))
-        if (!isHeard()) return `nobody notified the process of ${show(id)} that ${token} was granted`
+        if (!isHeard()) {
+          return `nobody notified the process of ${show(id)} that its place with token ${token} was granted`
+        }
       }
 
       const at = { earliest: call.at.earliest, latest: yield* now }
@@ -75,7 +77,7 @@ export const make = Effect.fnUntraced(function*(
       for (const ofKeys of heard) {
         for (const token of ofKeys[key]) {
           if (token !== undefined && possible.every((state) => waits(state, token))) {
-            return `a process was notified of ${token}, which still waits`
+            return `a process was notified that token ${token} was granted, which still waits`
           }
         }
       }
