@@ -7,7 +7,7 @@ import type { Contention } from "./contention.ts"
 import type { Context, Scenario } from "./scenario.ts"
 import { crew, once } from "./scenario.ts"
 
-/** What another process is told to do. */
+/** What another process must do. */
 export interface Task {
   readonly type: "hold" | "loop"
   readonly subject: string

@@ -25,7 +25,7 @@ export interface Finding {
 
 export type Scenario = (context: Context) => Promise<Finding>
 
-/** Callers that run until they are told to stop, and what went wrong with them. */
+/** Runs callers, and collects what went wrong with them. */
 export const crew = (client: Client) => {
   const failures: Array<string> = []
   return {

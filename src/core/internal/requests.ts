@@ -28,7 +28,7 @@ export const abandon = (contender: Contender, fiber: Fiber.Fiber<unknown, unknow
   fiber.addObserver(() => late.delete(fiber))
 }
 
-/** Asks until the store answers. An answer that comes after the lease is over grants nothing: then it asks again. */
+/** Asks until the store answers or the policy ends. An answer that comes after the lease is over grants nothing: then it asks again. */
 const question = (
   contender: Contender,
   name: "tryAcquire" | "refresh",

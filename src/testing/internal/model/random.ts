@@ -96,7 +96,7 @@ export const operationsOf = (
   const permits = options.has("partialRelease") ? step.permits : constantPermits[step.id]
   const ttl = Duration.toNanosUnsafe(step.ttl === 0 ? long : Duration.times(short, step.ttl))
   const { action, id, key } = step
-  // Without a line, each request goes by its own limit.
+  // Without a line, only its own limit counts for a request.
   const limit = options.has("queue") ? step.limit : sharedLimit
   const tokenOf = (key: 0 | 1, id: string) =>
     step.token === "none" ? undefined : tokens.of(key, id).at(step.token === "last" ? -1 : -2)

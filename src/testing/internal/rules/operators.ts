@@ -104,7 +104,7 @@ export const cases = [
           typeof answer === "object" ? answer.limit : undefined
         equal(limitOf(yield* ask("b", 5, 1)), 2, "the limit that counts for a holder")
         if (options.has("queue")) equal(limitOf(yield* ask("c", 7, 1)), 2, "the limit that counts for a waiter")
-        equal(limitOf(yield* ask("a", 2, 1)), undefined, "the limit that counts for one who asked with it")
+        equal(limitOf(yield* ask("a", 2, 1)), undefined, "the limit that counts for the holder that asked with it")
       })
   ),
 
