@@ -240,7 +240,7 @@ export interface DistributedSemaphoreBacking {
   readonly onPermitsReleased?: ((key: string) => Stream.Stream<void | FencingToken>) | undefined
 
   /**
-   * Emits each hold or place, of any key, that another process revoked, so that its holder asks the store at once (B13). A missed
+   * Emits each hold or place, of any key, that any process revoked, so that its holder asks the store at once (B13). A missed
    * revocation does no harm: the holder's next refresh answers `false`. It reconnects by itself.
    */
   readonly onRevoked?: Stream.Stream<Revocation> | undefined

@@ -21,7 +21,7 @@ export const backings = [
   ),
 
   broken(
-    "B1: a holder that asks for the same number again extends its lease",
+    "B1: a holder that asks for the same number of permits again extends its lease",
     "does not extend the lease of a retry",
     (memory) => ({
       tryAcquire: (key, id, ttl, limit, permits, options) =>

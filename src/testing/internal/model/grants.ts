@@ -1,4 +1,4 @@
-/** B4, B7: checks that in random sequences the process of each granted waiter is notified, and that no other waiter's is. */
+/** B4, B7: checks in random sequences that each grant is notified in the process of its waiter, and nothing but grants. */
 import { Effect, Stream } from "effect"
 import type { Scope } from "effect"
 import { show } from "../assert.ts"

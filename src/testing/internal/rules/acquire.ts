@@ -22,7 +22,7 @@ export const cases = [
 
   leaseCase(
     "B1",
-    "a holder that asks for the same number again extends its lease",
+    "a holder that asks for the same number of permits again extends its lease",
     [],
     ({ expire, inTime, long, semaphore }) =>
       Effect.gen(function*() {
