@@ -8,9 +8,9 @@ export type Form = "smoke" | "short" | "full"
 export interface Effort {
   /** How often each row is measured at least. */
   readonly rounds: number
-  /** A row that is not steady by then is measured again, up to so often. */
+  /** How often a row is measured at most, if it does not get steady. */
   readonly mostRounds: number
-  /** When these are over, no other round begins. */
+  /** After so many minutes, no other round begins. */
   readonly minutes: number
   /** A run that takes longer is ended, and counts as cut off. */
   readonly limitSeconds: number
@@ -26,7 +26,7 @@ type Template = Omit<Row, "store" | "medium" | "shown"> & { readonly shown?: boo
 
 interface Sizes {
   readonly cycleMillis: number
-  /** How long a process runs before it is measured: a program that runs for long runs compiled code. */
+  /** How long a process runs before it is measured: by then its code is compiled, as that of a long-running program is. */
   readonly warmMillis: number
   readonly drains: ReadonlyArray<number>
   readonly loops: ReadonlyArray<number>
@@ -36,7 +36,7 @@ interface Sizes {
   readonly idle: number
   readonly holdTtlSeconds: number
   readonly waiterTtlSeconds: number
-  /** No shorter than a third of the waiters' ttl, nor than the holds' ttl: so that it covers what is repeated meanwhile. */
+  /** At least a third of the waiters' ttl, and at least the holds' ttl, so that refreshes fall into it. */
   readonly idleMillis: number
   readonly crashCapMillis: number
   readonly permits: ReadonlyArray<number>
@@ -57,7 +57,7 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
     loopMillis: 50,
     mixedMillis: 60,
     idle: 5,
-    // Nobody may lose a lease because the machine has other work.
+    // So long that nobody loses a lease because the machine has other work.
     holdTtlSeconds: 20,
     waiterTtlSeconds: 30,
     idleMillis: 50,
@@ -111,7 +111,7 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
   }
 }
 
-/** The first drain of a process runs code that is not compiled yet, so it warms up; a short one is repeated more often. */
+/** The first drain of a process only warms up, because its code is not compiled yet. A short one is repeated more often. */
 const repetitions = (form: Form, waiters: number) =>
   form === "smoke" ? 1 : waiters <= 10 ? 6 : waiters <= 100 ? 3 : waiters <= 1000 ? 2 : 1
 
@@ -232,17 +232,20 @@ const mediaOf: Readonly<Record<StoreName, ReadonlyArray<Medium>>> = {
   sqlite: ["RAM disk", "disk"]
 }
 
-/** The backing in memory lives in one process. */
+/** Returns whether a store can run a scenario: the backing in memory lives in one process. */
 const makesSense = (store: StoreName, { scenario }: Template) =>
   store !== "memory" || (scenario !== "crash" && scenario !== "processes")
 
-/** What idles does so on any medium, and ttl decides a crash. In the short form, only what writes most goes on the disk, too. */
+/**
+ * Returns whether a row is measured on the disk, too. The medium makes no difference to a scenario that idles, or to a crash, whose
+ * time is the ttl's. The short form takes only the scenarios that write most.
+ */
 const isWorthDisk = (form: Form, { scenario, size }: Template) =>
   form === "full"
     ? ["cycle", "drain", "loop", "mixed", "keys", "processes"].includes(scenario)
     : scenario === "drain" || (scenario === "cycle" && size > 1)
 
-/** `only` are parts of the store, medium or label of a row: each must be found. */
+/** Returns the rows to measure: those whose store, medium and label contain each part in `only`. */
 export const plan = (form: Form, only: ReadonlyArray<string> = []): ReadonlyArray<Row> =>
   templates(form).flatMap((template) =>
     (Object.keys(mediaOf) as ReadonlyArray<StoreName>).flatMap((store) =>
@@ -255,7 +258,7 @@ export const plan = (form: Form, only: ReadonlyArray<string> = []): ReadonlyArra
           store,
           medium,
           ...store === "memory" && { shown: false },
-          // Nothing is sent there.
+          // These stores get no requests.
           ...(store === "memory" || store === "sqlite") && template.compared.includes("requests") &&
             { compared: ["cpu"] }
         }))

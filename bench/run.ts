@@ -60,14 +60,14 @@ export const serverKey = ({ medium, store }: Row) => `${store} ${medium}`
 
 type Servers = ReadonlyMap<string, StoreServer>
 
-/** Each in a process of its own. The order is reversed from round to round. */
+/** Measures each subject of a row once, in a process of its own. The order is reversed from round to round. */
 const measureOnce = async (running: Running, servers: Servers, limitSeconds: number) => {
   const { row } = running
   const server = servers.get(serverKey(row))!
   const began = performance.now()
   const turns = running.subjects.filter(({ notOffered }) => notOffered === undefined)
   for (const { rounds, subject } of running.rounds % 2 === 0 ? turns : turns.toReversed()) {
-    // What never ended is not tried again: it would take the time of all the others.
+    // A subject that failed or never ended is not tried again: it would take the time of all the others.
     if (rounds.at(-1)?.type === "failed") continue
     await server.tidy()
     const child = Children.spawn()
@@ -78,15 +78,16 @@ const measureOnce = async (running: Running, servers: Servers, limitSeconds: num
   running.seconds = (performance.now() - began) / 1000
 }
 
-/** While these are measured, the machine has little to do. */
+/** Returns whether the machine has little to do while a row is measured. */
 const idles = ({ scenario }: Row) => scenario === "idleHolds" || scenario === "idleWaiters" || scenario === "crash"
 
 const report = ({ row, seconds, rounds }: Running) =>
   console.log(`${row.store}, ${row.medium}: ${row.label}: round ${rounds} in ${seconds.toFixed(1)} s`)
 
 /**
- * Every row in turn, those that the README shows first, until each was measured often enough and its ratios are steady, or the time is
- * over. What was not measured by then is in the results, without rounds. What idles is measured on all stores at the same time.
+ * Measures the rows in turn, those that the README shows first, until each was measured often enough and its ratios are steady, or the
+ * time is over. Rows that were not measured by then are in the results, without rounds. Rows that idle are measured on all stores at
+ * the same time.
  */
 export const measure = async (
   rows: ReadonlyArray<Row>,
@@ -111,7 +112,7 @@ export const measure = async (
   return all.map(resultsOf)
 }
 
-/** Every row once, with as many subjects at a time as there are cores, each in one process. */
+/** Runs every row once, with `atOnce` subjects at a time, each in one process. */
 export const smoke = async (rows: ReadonlyArray<Row>, servers: Servers, { limitSeconds }: Effort, atOnce: number) => {
   const all = rows.map(prepare)
   const turns = subjects.filter((subject) => all.some(({ row }) => row.store === subject.store))

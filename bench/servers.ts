@@ -44,7 +44,7 @@ const redis = async (): Promise<StoreServer> => {
 
 const postgresOptions = ["max_connections=1200", "shared_preload_libraries=pg_stat_statements"]
 
-/** Sessions that ended a moment ago are still there. */
+/** How long to wait until sessions that have ended are gone from the server. */
 const millisToLeave = 5000
 
 const postgres = async (medium: Medium): Promise<StoreServer> => {

@@ -1,4 +1,4 @@
-/** Checks the promises from outside: by what the store says, snapshot after snapshot. */
+/** Checks the promises from outside, by one snapshot of the store after another. */
 import type { Backing } from "../src/index.ts"
 
 export interface Audit {
@@ -14,7 +14,7 @@ export const make = (limit: number): Audit => {
   let newest = 0n
   let tokensRose = true
   const known = new Set<string>()
-  /** By waiter, who has been seen behind it in line. */
+  /** The contenders that were seen behind each waiter in line. */
   const behind = new Map<string, Set<string>>()
   const overtaken = new Set<string>()
 
@@ -23,7 +23,7 @@ export const make = (limit: number): Audit => {
       const held = permitsOf(holders)
       most = Math.max(most, held)
 
-      // Whatever token is new since the last snapshot is larger than all in it.
+      // A token that is new since the last snapshot must be larger than all that were seen before.
       const issued = holders.filter(({ identifier }) => !known.has(identifier))
       tokensRose &&= issued.every(({ fencingToken }) => fencingToken > newest)
       for (const { fencingToken, identifier } of issued) {
@@ -34,7 +34,7 @@ export const make = (limit: number): Audit => {
       line.forEach(({ identifier }, place) => {
         const followers = behind.get(identifier) ?? new Set()
         behind.set(identifier, followers)
-        // Who stood behind may hold already if there is room for this one too: then both were let go together.
+        // A follower may hold before this waiter if there is room for both: then it overtook nobody.
         const fits = held + permitsOf(line.slice(0, place + 1)) <= limit
         if (!fits && holders.some((holder) => followers.has(holder.identifier))) overtaken.add(identifier)
         for (const follower of line.slice(place + 1)) followers.add(follower.identifier)

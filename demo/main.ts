@@ -20,7 +20,7 @@ const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "semaphores-"))
 const filename = Path.join(folder, "demo.sqlite")
 const store = await Stores.find(filename)
 
-/** Snapshots are as far apart. */
+/** The pause between two snapshots. */
 const pause = "20 millis"
 
 const start = (index: number, view: View.View) => {
@@ -38,13 +38,13 @@ const start = (index: number, view: View.View) => {
   return { child, ready, ended }
 }
 
-/** Looks until what is seen is as it should be. */
+/** Looks until a snapshot meets the condition. */
 const lookUntil = (
   { inspect }: Semaphore,
   until: (state: Effect.Success<Semaphore["inspect"]>) => boolean
 ) => Effect.repeat(inspect, { schedule: Schedule.spaced(pause), until })
 
-/** Kills a worker that holds permits, and waits until the store has given them up. */
+/** Kills a worker that holds permits, and waits until the store has freed them. */
 const killOne = (semaphore: Semaphore, children: ReadonlyArray<ReturnType<typeof start>>, view: View.View) =>
   Effect.gen(function*() {
     const { holders: [victim] } = yield* lookUntil(
@@ -91,7 +91,7 @@ const demo = Effect.gen(function*() {
   yield* look
 
   const { kept, lines } = audit.summary()
-  // The machine may be busy.
+  // Half a second more, because the machine may be busy.
   const inTime = passed <= Worker.ttlMillis + store.granularityMillis + 500
   const mark = inTime ? "✓" : "✗"
   console.log(

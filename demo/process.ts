@@ -1,4 +1,4 @@
-/** A worker as a process of its own. Started by main.ts with the key, its index and the file; it begins when it is told to. */
+/** A worker in a process of its own. main.ts starts it with the key, its index and the file, and later sends it a message to begin. */
 import { Effect } from "effect"
 import * as Stores from "./stores.ts"
 import * as Worker from "./worker.ts"

@@ -9,7 +9,7 @@ export interface Store {
   readonly granularityMillis: number
 }
 
-// What is not used is not loaded: each worker is a process.
+// Each store loads its client only when it is used: every worker is a process, and needs one of them.
 
 const redis = async (url: string): Promise<Store> => {
   const [{ Redis }, { RedisBacking }] = await Promise.all([import("ioredis"), import("../src/backings/redis/index.ts")])
@@ -44,7 +44,7 @@ const etcd = async (url: string): Promise<Store> => {
   const [{ Etcd3 }, { EtcdBacking }] = await Promise.all([import("etcd3"), import("../src/backings/etcd/index.ts")])
   return {
     name: `etcd at ${url}`,
-    // It counts in whole seconds, and removes what has expired within another.
+    // etcd counts in whole seconds, and removes what has expired within one more.
     granularityMillis: 2000,
     layer: Layer.unwrap(
       Effect.map(
@@ -67,7 +67,7 @@ const sqlite = async (filename: string): Promise<Store> => {
   }
 }
 
-/** The store of the environment, or else the file. */
+/** Returns the store that the environment names, or else the file. */
 export const find = async (filename: string): Promise<Store> => {
   const { ETCD_URL, POSTGRES_URL, REDIS_URL } = process.env
   if (REDIS_URL) return redis(REDIS_URL)

@@ -1,4 +1,4 @@
-/** A worker: asks for permits, works under their lease, again and again. */
+/** A worker asks for permits and works under their lease, again and again. */
 import { Effect, Option, Random } from "effect"
 import { DistributedSemaphore, Lease } from "../src/index.ts"
 import type { DistributedSemaphoreBacking } from "../src/index.ts"

@@ -1,6 +1,6 @@
 /**
- * A job that is resumed after a crash: its process stores the identifier of its hold before it works, is killed, and the
- * next run goes on as the same holder, so that nobody else gets in between.
+ * Resumes a job after a crash: its process stores the identifier of its hold before it works, and is killed. The next run goes
+ * on as the same holder, so that nobody else gets in between.
  */
 import { Effect, Option } from "effect"
 import type { DistributedSemaphoreBacking } from "effect-distributed-lock"
@@ -14,7 +14,7 @@ import { join } from "node:path"
 const redis = new Redis(process.env.REDIS_URL ?? "redis://127.0.0.1:6379")
 const mutex = DistributedSemaphore.make("crash-recovery", { ttl: "10 seconds" })
 
-/** The first run: never gets to the end. */
+/** The first run never gets to the end. */
 const firstRun = (journal: string) =>
   Effect.gen(function*() {
     const identifier = crypto.randomUUID()
@@ -23,7 +23,7 @@ const firstRun = (journal: string) =>
     yield* Effect.sync(() => process.kill(process.pid, "SIGKILL")).pipe(withPermits(1, { identifier }))
   })
 
-/** The next run: resumes if the lease still lasts, and else starts over like anybody. */
+/** The next run resumes if the lease still lasts. Otherwise it starts over, like anybody else. */
 const nextRun = (journal: string) =>
   Effect.gen(function*() {
     const { withPermits, withPermitsIfAvailable } = yield* mutex

@@ -1,6 +1,6 @@
 /**
- * A backing of one's own, of the smallest kind: five members and boolean answers. It gets polling, broadcast wake-ups and no
- * order; a backing that also answers with tokens and places in line gets those too.
+ * A custom backing of the smallest kind: five members and boolean answers. Its waiters poll, are all woken by each release, and
+ * are in no order. A backing that also answers with tokens and places in line has an order.
  */
 import { Clock, Duration, Effect, Layer, PubSub, Stream } from "effect"
 import { DistributedSemaphore, DistributedSemaphoreBacking } from "effect-distributed-lock"
@@ -31,7 +31,7 @@ const MapBacking = Layer.effect(
     return DistributedSemaphoreBacking.of({
       tryAcquire: (key, holderId, ttl, limit, permits) =>
         Effect.map(holdsOf(key), ({ expiryIn, holds }) => {
-          // What this holder has already does not count against it, so that a repeated acquire does not count twice.
+          // The holder's own permits do not count against it, so that a repeated acquire does not count twice.
           const others = sum(holds) - (holds.get(holderId)?.permits ?? 0)
           if (others + permits > limit) return false
           holds.set(holderId, { permits, expiry: expiryIn(ttl) })

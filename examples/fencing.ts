@@ -1,6 +1,6 @@
 /**
- * What a lease alone can't prevent: a process is paused in the middle of its work, for longer than its lease lasts, and goes
- * on writing before it can notice. A resource that refuses tokens below the highest it has seen is safe from it.
+ * Shows what a lease alone can't prevent: a process is paused in the middle of its work, for longer than its lease lasts, and
+ * goes on writing before it can notice. A resource that refuses tokens below the highest it has seen is safe from this.
  */
 import { Effect, Option } from "effect"
 import type { FencingToken } from "effect-distributed-lock"
@@ -26,7 +26,7 @@ const redis = new Redis(process.env.REDIS_URL ?? "redis://127.0.0.1:6379")
 const mutex = DistributedSemaphore.make("fencing", { ttl: "1 second" })
 const token = Effect.map(Lease, (lease) => Option.getOrThrow(lease.fencingToken))
 
-/** Is paused while it computes. This blocks the process, as a long garbage collection or a suspended machine would. */
+/** Pauses while it holds the permit. This blocks the process, as a long garbage collection or a suspended machine would. */
 const pausedHolder = (path: string) =>
   Effect.gen(function*() {
     const mine = yield* token

@@ -1,6 +1,6 @@
 /**
- * A hold handed from one process to the next by its identifier: the first prepares and exits, the second goes on as the
- * same holder and releases. Nobody else comes between them.
+ * Hands a hold from one process to the next by its identifier: the first prepares and exits, the second goes on as the same
+ * holder and releases. Nobody else comes between them.
  */
 import { Effect, Scope } from "effect"
 import { DistributedSemaphore, RedisBacking } from "effect-distributed-lock"

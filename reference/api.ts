@@ -25,7 +25,7 @@ class ProblemLogger extends Logger {
 const exported = ReflectionKind.Module | ReflectionKind.Namespace | ReflectionKind.Variable | ReflectionKind.Function |
   ReflectionKind.Class | ReflectionKind.Interface | ReflectionKind.TypeAlias
 
-/** The comment at the head of a file, without its tags. TypeDoc would take it for a module's only with a tag of its own. */
+/** Returns the comment at the head of a file, without its tags. TypeDoc takes it for the module's only if it has a special tag. */
 const headOf = (file: string): string | undefined =>
   /^\/\*\*\n(.*?)^ \*(?:\/| @)/ms.exec(Fs.readFileSync(file, "utf8"))?.[1]?.replaceAll(/^ \* ?/gm, "").trim()
 
@@ -54,7 +54,7 @@ export const writeReference = async (): Promise<ReadonlyArray<string>> => {
   for (const reflection of project.getReflectionsByKind(exported)) {
     if (!(reflection instanceof DeclarationReflection)) continue
     const comment = reflection.comment ?? reflection.signatures?.[0]?.comment
-    // TypeDoc is content with tags alone.
+    // TypeDoc accepts a comment that has only tags.
     if (!comment?.summary.length) {
       logger.problems.push(`${reflection.getFullName()} has no sentence that says what it is`)
     }

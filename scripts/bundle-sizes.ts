@@ -1,13 +1,13 @@
 /**
- * What importing an entry of the package costs: bundled, minified and compressed, without the packages that it imports. The bundler comes
- * with Vitest.
+ * Measures what importing an entry of the package costs: bundled, minified and compressed, without the packages that it imports. The
+ * bundler comes with Vitest.
  */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { gzipSync } from "node:zlib"
 import { rolldown } from "rolldown"
 
-/** The most that each may take, in kB, and what it may import besides Effect and Node. The command line costs an application nothing. */
+/** How many kB each entry may have at most, and what it may import besides Effect and Node. None may contain the command line. */
 const allowed: Record<string, { readonly most: number; readonly imports?: RegExp }> = {
   ".": { most: 25 },
   "./memory": { most: 5 },
@@ -23,7 +23,7 @@ const effectAndNode = /^(effect(\/.*)?|node:.*)$/
 
 const isExternal = (id: string): boolean => !id.startsWith(".") && !Path.isAbsolute(id)
 
-/** Bundles each entry of the package in a folder, and answers a line for each; throws if one has more than it may. */
+/** Bundles each entry of the package in a folder, and returns a line for each. Throws if one has more than it may. */
 export const ofEntries = async (folder: string): Promise<ReadonlyArray<string>> => {
   const { exports } = JSON.parse(Fs.readFileSync(Path.join(folder, "package.json"), "utf8"))
   const lines: Array<string> = []

@@ -18,7 +18,7 @@ const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "edl-package-"))
 const npm = (...args: ReadonlyArray<string>) =>
   execFileSync("npm", args, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] })
 
-/** Each in a folder of its own: the package `node` brings the binary. */
+/** The versions of Node, each installed in a folder of its own: the package `node` has the binary. */
 const nodes = ["20", "22", "24", "26"].map((major) => {
   const prefix = Path.join(folder, `node-${major}`)
   npm("install", "--silent", "--no-save", "--prefix", prefix, `node@${major}`)

@@ -1,6 +1,6 @@
 /**
- * Runs a command with the URL of a server in the environment (REDIS_URL, POSTGRES_URL or ETCD_URL), which is found as the tests find
- * theirs. The first argument is the name of the store.
+ * Runs a command with the URL of a server in the environment (REDIS_URL, POSTGRES_URL or ETCD_URL). It finds the server as the tests
+ * find theirs. The first argument is the name of the store.
  */
 import { spawnSync } from "node:child_process"
 import { findShared } from "../test/servers/find.ts"

@@ -1,4 +1,4 @@
-/** Writes docs/postgres.sql: the migrations of PostgresBacking, for those who run migrations by themselves. */
+/** Writes docs/postgres.sql: the migrations of PostgresBacking, for users who run migrations themselves. */
 import { writeFileSync } from "node:fs"
 import { limitSeconds, migrationLock } from "../src/backings/postgres/migrate.ts"
 import { columns, migrations } from "../src/backings/postgres/migrations.ts"

@@ -9,7 +9,7 @@ let jobs = 0
 
 export const spawn = (): ChildProcess =>
   fork(new URL("./child.ts", import.meta.url), {
-    // Most of the time of a short run is spent on loading code.
+    // This keeps compiled code: a short run spends most of its time on loading code.
     env: { ...process.env, NODE_COMPILE_CACHE: Path.join(import.meta.dirname, "..", "..", ".tmp", "bench-code") },
     execArgv: ["--expose-gc", "--disable-warning=ExperimentalWarning"],
     serialization: "advanced",
@@ -23,7 +23,7 @@ export const end = (child: ChildProcess): Promise<void> =>
     child.kill("SIGKILL")
   })
 
-/** The child is of no further use if this failed. */
+/** Runs a job in a child. If this fails, the child is of no further use. */
 export const run = (child: ChildProcess, job: Omit<Job, "number">, limitSeconds: number): Promise<Outcome> =>
   new Promise((resolve) => {
     let complaints = ""

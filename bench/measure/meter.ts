@@ -1,4 +1,4 @@
-/** What a stretch of work costs: time, CPU of this process, bytes, and what the store counts. */
+/** Measures what a stretch of work costs: time, CPU of this process, bytes, and what the store counts. */
 import type { Measures } from "../report/results.ts"
 import type { Counters, Counts } from "./counters.ts"
 import { traffic } from "./sockets.ts"
@@ -42,7 +42,7 @@ export const quantile = (values: ReadonlyArray<number>, share: number): number |
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]
 }
 
-/** Milliseconds, under names that end in those of the quantiles. */
+/** Returns the median and the 99th percentile of latencies in milliseconds. */
 export const latencies = (values: ReadonlyArray<number>): Measures => ({
   p50: quantile(values, 0.5),
   p99: quantile(values, 0.99)
@@ -55,7 +55,7 @@ export const fairness = (served: ReadonlyArray<number>): number => {
   return squares === 0 ? 0 : sum * sum / (served.length * squares)
 }
 
-/** Bytes in use on the heap. Needs --expose-gc. */
+/** Returns how many bytes of the heap are in use. Needs --expose-gc. */
 export const heap = (): number => {
   globalThis.gc!()
   return process.memoryUsage().heapUsed
@@ -63,7 +63,7 @@ export const heap = (): number => {
 
 export const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 
-/** Whether the condition held before the time was over. */
+/** Waits for a condition. Resolves to whether it held before the time was over. */
 export const until = async (condition: () => boolean | Promise<boolean>, millis: number): Promise<boolean> => {
   const deadline = performance.now() + millis
   while (!(await condition())) {

@@ -1,4 +1,4 @@
-/** What this process's own sockets carry: the same measure for every client, whatever its store reports. */
+/** Counts the bytes that this process's sockets carry: the same measure for every client, whatever its store reports. */
 import * as Net from "node:net"
 
 const open = new Set<Net.Socket>()
@@ -8,7 +8,7 @@ const connect = Net.Socket.prototype.connect
 
 const bytesOf = (socket: Net.Socket) => socket.bytesRead + socket.bytesWritten
 
-/** Connections that were opened before do not count: those of the bench itself. */
+/** Counts connections that are opened from now on. Those of the bench itself are open already. */
 export const track = () => {
   Net.Socket.prototype.connect = function(this: Net.Socket, ...args: Array<unknown>) {
     open.add(this)
@@ -20,7 +20,7 @@ export const track = () => {
   } as typeof connect
 }
 
-/** A connection that does not count. */
+/** Opens a connection that does not count. */
 export const untracked = (port: number, host: string): Net.Socket => {
   const socket = new Net.Socket()
   Reflect.apply(connect, socket, [{ port, host }])

@@ -1,4 +1,4 @@
-/** Whether two runs agree, where neither says that it may not be reproduced. */
+/** Compares the ratios of two runs, except those that one of the runs marks as hard to reproduce. */
 import { table, times } from "./markdown.ts"
 import { labelOf, titles } from "./pages.ts"
 import { isSteady, ratioTo } from "./ratios.ts"

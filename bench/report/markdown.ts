@@ -1,4 +1,4 @@
-/** Markdown as dprint formats it. */
+/** Writes Markdown as dprint formats it. */
 
 export const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string => {
   const escaped = [head, ...rows].map((row) => row.map((cell) => cell.replaceAll("|", "\\|").replaceAll("\n", " ")))
@@ -9,7 +9,7 @@ export const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyA
   return [line(first!), line(widths.map((width) => "-".repeat(width))), ...others.map(line)].join("\n")
 }
 
-/** Three digits. */
+/** Shows a number with three digits. */
 export const number = (value: number | undefined): string => {
   if (value === undefined) return ""
   if (value === 0) return "0"

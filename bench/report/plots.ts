@@ -17,7 +17,7 @@ const look = {
   config: { font: "sans-serif", axis: { labelLimit: 600 }, legend: { labelLimit: 600, orient: "bottom", columns: 3 } }
 } as const
 
-/** What lies beyond is drawn at the edge. */
+/** Ratios beyond these are drawn at the edge. */
 const edges = [0.02, 200] as const
 const within = (value: number) => Math.min(edges[1], Math.max(edges[0], value))
 
@@ -34,7 +34,7 @@ const ratiosOf = (results: RowResults) =>
     }]
   })
 
-/** Ours against each other, in every scenario that the README shows. */
+/** The plot of ours against every other subject, in every scenario that the README shows. */
 const ratios = (results: Results, store: StoreName): TopLevelSpec => {
   const rows = results.rows.filter(({ row }) => row.store === store && row.shown)
   const scenarios = rows.map(labelOf)
@@ -76,7 +76,7 @@ const ratios = (results: Results, store: StoreName): TopLevelSpec => {
   }
 }
 
-/** How a hand-off scales with the number of waiters, each subject against ours with the fewest. */
+/** The plot of how hand-offs scale with the number of waiters, relative to ours with the fewest waiters. */
 const handOffs = (results: Results, store: StoreName): TopLevelSpec | undefined => {
   const drains = results.rows.filter(({ row }) =>
     row.store === store && row.medium !== "disk" && row.scenario === "drain"
@@ -114,7 +114,7 @@ const handOffs = (results: Results, store: StoreName): TopLevelSpec | undefined 
   }
 }
 
-/** By the name of the file, without its extension. */
+/** Returns the plots by the names of their files, without the extension. */
 export const plots = async (results: Results, store: StoreName): Promise<Record<string, string>> => {
   const scaling = handOffs(results, store)
   return {

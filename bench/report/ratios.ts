@@ -1,4 +1,4 @@
-/** Ours against the others, within one run. */
+/** Compares ours with the others, within one run. */
 import type { Measures, Outcome, Row, RowResults } from "./results.ts"
 
 export interface Ratio {
@@ -47,18 +47,18 @@ export const ratioTo = ({ subjects }: RowResults, id: string, measure: Measure):
     low: ratios[0]!,
     high: ratios.at(-1)!,
     rounds: ratios.length,
-    // Of a normal distribution, the quartiles are 1.349 deviations apart, and the error of the median is 1.25 of the mean's.
+    // In a normal distribution the quartiles are 1.349 deviations apart, and the median's error is 1.25 times the mean's.
     error: ratios.length === 1 ? Infinity : middle === 0 || middle === Infinity ? 0 : (1.25 * range) / 1.349 /
       Math.sqrt(ratios.length) / middle
   }
 }
 
-/** Two runs differ by 2.8 errors in one of twenty cases: so they agree within 20 %. */
+/** Two runs differ by more than 2.8 errors in one of twenty cases. With this error, the other nineteen agree within 20 %. */
 const steadyError = 0.2 / 2.8
 
 export const isSteady = ({ error }: Ratio): boolean => error <= steadyError
 
-/** Whether all ratios of a row are. */
+/** Returns whether all ratios of a row are steady. */
 export const isRowSteady = (results: RowResults): boolean =>
   results.subjects.every(({ id }) =>
     id === "ours" || results.row.compared.every((measure) => {
@@ -67,7 +67,7 @@ export const isRowSteady = (results: RowResults): boolean =>
     })
   )
 
-/** The median over the rounds. */
+/** Returns the median over the rounds. */
 export const typical = (rounds: ReadonlyArray<Outcome>, measure: keyof Measures): number | undefined => {
   const values = rounds.flatMap((outcome) => valueOf(outcome, measure) ?? [])
   return values.length === 0 ? undefined : median(values)
@@ -75,7 +75,7 @@ export const typical = (rounds: ReadonlyArray<Outcome>, measure: keyof Measures)
 
 type SubjectResults = RowResults["subjects"][number]
 
-/** What has to be said about a subject in a row: what is missing first. */
+/** Returns what a reader must know about a subject in a row: what is missing comes first. */
 export const remarks = ({ notOffered, rounds }: SubjectResults): ReadonlyArray<string> => {
   if (notOffered !== undefined) return [`not offered: ${notOffered}`]
   if (rounds.length === 0) return ["not measured: the time was over"]
@@ -97,5 +97,5 @@ export const hasFailed = (rounds: ReadonlyArray<Outcome>): boolean =>
 export const wasCutOff = (rounds: ReadonlyArray<Outcome>): boolean =>
   rounds.some((outcome) => outcome.type === "measured" && outcome.cutOff !== undefined)
 
-/** Whether most callers were left out while some were served again and again. */
+/** Returns whether most callers were left out while some were served again and again. */
 export const isUnfair = (rounds: ReadonlyArray<Outcome>): boolean => (typical(rounds, "fairness") ?? 1) < 0.5

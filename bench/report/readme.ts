@@ -1,4 +1,4 @@
-/** The section of the README that shows the results: ratios only. */
+/** Writes the section of the README that shows the results: ratios only. */
 import type { StoreName } from "../subjects/subject.ts"
 import { table } from "./markdown.ts"
 import { labelOf, spread, titles } from "./pages.ts"
@@ -51,7 +51,7 @@ out, because it gives the permit back to whoever released it; = that neither sen
     endMark
   ].join("\n\n")
 
-/** The README with the section in the place of the one it has. */
+/** Returns the README with a new section in the place of its present one. */
 export const update = (readme: string, results: Results): string => {
   const [start, end] = [readme.indexOf(startMark), readme.indexOf(endMark)]
   if (start < 0 || end < 0) throw new Error(`The README has no lines "${startMark}" and "${endMark}"`)

@@ -1,7 +1,7 @@
 /** What a run leaves in results.json. Nothing here depends on this folder's own packages: the tests of the library read it. */
 import type { ScenarioName, StoreName, Subject } from "../subjects/subject.ts"
 
-/** Absent: does not apply. */
+/** What was measured. A measure that does not apply is absent. */
 export interface Measures {
   /** Operations per second. */
   readonly rate?: number | undefined
@@ -10,18 +10,18 @@ export interface Measures {
   readonly p99?: number | undefined
   /** Microseconds of the client's CPU for each operation. */
   readonly cpu?: number | undefined
-  /** For each operation. */
+  /** Requests, durable writes and bytes for each operation. */
   readonly requests?: number | undefined
   readonly writes?: number | undefined
   readonly walBytes?: number | undefined
   readonly bytes?: number | undefined
-  /** Of the client, at the end. */
+  /** Connections of the client at the end. */
   readonly connections?: number | undefined
   /** Bytes on the client's heap for each hold or waiter. */
   readonly heap?: number | undefined
   /** Jain's index. */
   readonly fairness?: number | undefined
-  /** Whatever else a scenario knows: by name, for the raw results. */
+  /** Other figures of a scenario, by name. Only the raw results have them. */
   readonly details?: Readonly<Record<string, unknown>> | undefined
 }
 
@@ -29,7 +29,7 @@ export type Outcome =
   | {
     readonly type: "measured"
     readonly measures: Measures
-    /** Set if it was not finished: what the figures cover. */
+    /** Says what the figures cover, if the scenario was not finished. */
     readonly cutOff?: string
     readonly note?: string
   }
@@ -45,7 +45,7 @@ export interface Row {
   readonly medium: Medium
   /** What one operation is, for measures that are "for each operation". */
   readonly operation: string
-  /** What ours and the others are compared by. The first one is the row's own. */
+  /** The measures by which ours is compared with the others. The README shows the first one. */
   readonly compared: ReadonlyArray<"rate" | "p50" | "cpu" | "requests">
   readonly size: number
   /** Whether the README shows it. */
@@ -57,7 +57,7 @@ export interface RowResults {
   readonly row: Row
   readonly subjects: ReadonlyArray<{
     readonly id: string
-    /** Set if the subject lacks what the scenario needs. */
+    /** Says why the subject can't run the scenario, if it can't. */
     readonly notOffered?: string
     readonly rounds: ReadonlyArray<Outcome>
   }>

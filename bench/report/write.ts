@@ -7,7 +7,7 @@ import { plots } from "./plots.ts"
 import * as Readme from "./readme.ts"
 import type { Results } from "./results.ts"
 
-/** What the README shows. */
+/** The folder of the results that the README shows. */
 export const shown = Path.join(import.meta.dirname, "..", "results")
 const readme = Path.join(import.meta.dirname, "..", "..", "README.md")
 
@@ -19,7 +19,7 @@ export const write = async (results: Results, folder: string): Promise<void> => 
   await writeReport(results, folder)
 }
 
-/** The pages and the plots; and the README's section, if these are the results that it shows. */
+/** Writes the pages and the plots, and the README's section, if these are the results that it shows. */
 export const writeReport = async (results: Results, folder: string): Promise<void> => {
   const stores = new Set(results.rows.map(({ row }): StoreName => row.store))
   for (const store of stores) {

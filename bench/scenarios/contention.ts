@@ -10,7 +10,7 @@ export interface Contention {
   readonly waits: ReadonlyArray<number>
 }
 
-/** They ask until the process ends, unless they are stopped. */
+/** Makes callers that, once started, ask until they are stopped or the process ends. */
 export const askAgainAndAgain = (client: Client, key: string, callers: number) => {
   const served = Array.from({ length: callers }, () => 0)
   const asked = Array.from({ length: callers }, () => 0)
@@ -37,12 +37,12 @@ export const askAgainAndAgain = (client: Client, key: string, callers: number) =
     stop: () => void (over = true),
     trouble,
     report: (): Contention => ({ served: [...served], waits: [...waits] }),
-    /** Until as many permits were acquired as there are callers, but no longer than that. */
+    /** Waits until as many permits were acquired as there are callers, but no longer than `millis`. */
     untilUnderWay: (millis: number) => until(() => waits.length + failures() >= callers, millis)
   }
 }
 
-/** What happened between two reports. */
+/** Returns what happened between two reports. */
 export const since = (before: Contention, after: Contention): Contention => ({
   served: after.served.map((count, caller) => count - before.served[caller]!),
   waits: after.waits.slice(before.waits.length)

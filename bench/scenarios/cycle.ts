@@ -3,7 +3,7 @@ import { latencies, start } from "../measure/meter.ts"
 import type { Client } from "../subjects/subject.ts"
 import type { Scenario } from "./scenario.ts"
 
-/** How long each cycle took, in milliseconds. */
+/** Runs cycles, and resolves to how long each of them took, in milliseconds. */
 export const cycles = async (client: Client, keyOf: (caller: number) => string, callers: number, millis: number) => {
   const took: Array<number> = []
   const deadline = performance.now() + millis

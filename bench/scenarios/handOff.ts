@@ -4,7 +4,7 @@ import { askAgainAndAgain, since } from "./contention.ts"
 import type { Finding, Scenario } from "./scenario.ts"
 import { crew, hold, once, untilWaiting, warmUp } from "./scenario.ts"
 
-/** All wait behind one holder, who then releases; each acquires once. Repeated on fresh keys; the first time warms up. */
+/** All callers wait behind one holder, which then releases; each acquires once. It is repeated on new keys; the first warms up. */
 export const drain: Scenario = async ({ counters, key, number, open }) => {
   const waiters = number("waiters")
   const client = await open({ callers: waiters + 1 })
@@ -30,7 +30,7 @@ export const drain: Scenario = async ({ counters, key, number, open }) => {
     last = performance.now()
     release()
     const all = await until(() => served + failures() >= waiters, number("capMillis"))
-    // Polling every 20 ms for the end is too coarse where the whole takes less.
+    // The end counts from the last caller that was served: it is polled every 20 ms, and a short drain takes less.
     const seconds = all && served > 0 ? meter.seconds() - (performance.now() - last) / 1000 : meter.seconds()
     const costs = await meter.stop(Math.max(1, served))
     const cutOff = all ? trouble() : `cut off after ${number("capMillis") / 1000} s: ${served} of ${waiters} served`
@@ -50,7 +50,7 @@ export const drain: Scenario = async ({ counters, key, number, open }) => {
   return warm.toSorted((a, b) => a.measures.rate! - b.measures.rate!)[warm.length >> 1]!
 }
 
-/** Each asks again as soon as it has released. Measured when as many permits were acquired as there are callers. */
+/** Each caller asks again as soon as it has released. It is measured once as many permits were acquired as there are callers. */
 export const loop: Scenario = async ({ counters, key, number, open }) => {
   const callers = number("callers")
   const client = await open({ callers })

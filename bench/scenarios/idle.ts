@@ -7,7 +7,7 @@ import { crew, hold, once, untilWaiting, warmUp } from "./scenario.ts"
 
 const millisToHold = 40_000
 
-/** Costs for each second, in which nothing is done: there is no rate. */
+/** Measures what a second costs in which nothing is done. There is no rate. */
 const whileIdle = async ({ counters, number }: Context): Promise<Measures> => {
   const meter = await start(counters)
   await sleep(number("millis"))

@@ -41,7 +41,7 @@ export const mixed: Scenario = async ({ counters, key, number, open }) => {
   }
   await sleep(number("millis"))
   over = true
-  // Whoever still waits has waited that long at least.
+  // A caller that still waits counts with the time that it has waited so far.
   const now = performance.now()
   for (let caller = 0; caller < callers; caller++) {
     const permits = 1 + caller % limit

@@ -19,7 +19,7 @@ const holdAll = async () => {
   process.send!("held")
 }
 
-/** What polls may not serve all processes for long. */
+/** A subject that polls may leave some processes unserved for a long time: the measurement then begins without them. */
 const millisToGetUnderWay = 5000
 
 /** Three orders: go; measure, when all processes are under way; stop. */

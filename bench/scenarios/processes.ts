@@ -1,4 +1,4 @@
-/** F and H. What takes several processes. */
+/** F and H: the scenarios that need several processes. */
 import type { ChildProcess } from "node:child_process"
 import { fork } from "node:child_process"
 import { fairness, latencies, quantile, sleep, start, until } from "../measure/meter.ts"
@@ -7,7 +7,7 @@ import type { Contention } from "./contention.ts"
 import type { Context, Scenario } from "./scenario.ts"
 import { crew, once } from "./scenario.ts"
 
-/** What another process is told to do. */
+/** What another process must do. */
 export interface Task {
   readonly type: "hold" | "loop"
   readonly subject: string
@@ -92,7 +92,7 @@ export const processes: Scenario = async (context) => {
       measures: {
         ...latencies(waits),
         rate: waits.length / seconds,
-        // Of the processes that ask, not of this one.
+        // The CPU of the processes that ask, not of this one.
         cpu: reports.reduce((sum, { cpu }) => sum + cpu, 0) / Math.max(1, waits.length),
         requests: costs.requests,
         writes: costs.writes,

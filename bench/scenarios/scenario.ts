@@ -17,15 +17,15 @@ export interface Context {
 
 export interface Finding {
   readonly measures: Measures
-  /** Set if it was not finished: what the figures cover. */
+  /** Says what the figures cover, if the scenario was not finished. */
   readonly cutOff?: string | undefined
-  /** For the table. */
+  /** A note for the table. */
   readonly note?: string | undefined
 }
 
 export type Scenario = (context: Context) => Promise<Finding>
 
-/** Callers that run until they are told to stop, and what went wrong with them. */
+/** Runs callers, and collects what went wrong with them. */
 export const crew = (client: Client) => {
   const failures: Array<string> = []
   return {
@@ -40,7 +40,7 @@ export const crew = (client: Client) => {
   }
 }
 
-/** Asks once. */
+/** Makes a worker that asks once. */
 export const once = (key: string, holding: () => void | Promise<void>, rest: Partial<Worker> = {}): Worker => {
   let asked = false
   return {
@@ -54,7 +54,7 @@ export const once = (key: string, holding: () => void | Promise<void>, rest: Par
   }
 }
 
-/** Starts a caller that holds the key, and resolves, when it does, to a function that makes it release. */
+/** Starts a caller that acquires the key. Resolves, once it holds, to a function that makes it release. */
 export const hold = (client: Client, key: string): Promise<() => void> =>
   new Promise((held, failed) => {
     let asked = false
@@ -69,7 +69,7 @@ export const hold = (client: Client, key: string): Promise<() => void> =>
     client.run(worker).catch(failed)
   })
 
-/** Some cycles on a key of its own, so that connections stand and code is compiled. */
+/** Runs some cycles on a key of its own, so that connections are open and code is compiled. */
 export const warmUp = async (client: Client, key: string, millis: number) => {
   const deadline = performance.now() + millis
   let cycles = 0
@@ -80,8 +80,8 @@ export const warmUp = async (client: Client, key: string, millis: number) => {
 }
 
 /**
- * Until so many wait for the key. Where nobody can tell, a time after which they should; then a rest, so that whatever
- * they do on arrival is over. Resolves to what is missing, if anything.
+ * Waits until `count` callers wait for the key, or, where nobody can tell, for a time after which they should. A rest is included,
+ * so that whatever they do on arrival is over. Resolves to what is missing, if anything.
  */
 export const untilWaiting = async (client: Client, key: string, count: number): Promise<string | undefined> => {
   const { waiting } = client

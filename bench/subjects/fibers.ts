@@ -21,7 +21,7 @@ export const worker = (semaphore: (key: string) => Semaphore): Client["run"] => 
   }))
 }
 
-/** For as long as the process lasts. */
+/** A scope that lasts as long as the process. */
 export const scope = Effect.runSync(Scope.make())
 
 export const build = <A>(layer: Layer.Layer<A, unknown>): Promise<Context.Context<A>> =>

@@ -59,7 +59,7 @@ export interface Subject {
   readonly open: (setting: Setting) => Promise<Client>
 }
 
-/** A client made of a function that acquires, and resolves to one that releases. */
+/** Makes a client from a function that acquires, and resolves to one that releases. */
 export const promiseClient = (acquire: (ask: Ask) => Promise<() => Promise<unknown>>): Client => ({
   run: async ({ holding, next, released }) => {
     for (let ask = next(); ask !== undefined; ask = next()) {

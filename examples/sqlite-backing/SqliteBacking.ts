@@ -64,8 +64,8 @@ const make = Effect.fnUntraced(function*(file: string) {
   const run = (sql: string, ...parameters: ReadonlyArray<string | number>) => db.prepare(sql).run(...parameters)
 
   /**
-   * The time of the store: what SQLite says, not the process (S4). It is rounded down to milliseconds, so a lease lasts until
-   * its last millisecond is over: never less than its ttl (B6).
+   * Returns the time of the store: SQLite's, not that of the process (S4). It is rounded down to milliseconds, so a lease lasts
+   * until its last millisecond is over: never less than its ttl (B6).
    */
   const clock = () => get<{ now: number }>("select cast(unixepoch('subsec') * 1000 as integer) as now")!.now
 
@@ -75,8 +75,8 @@ const make = Effect.fnUntraced(function*(file: string) {
     Effect.try({ try: body, catch: (cause) => new SemaphoreBackingError({ operation, cause }) })
 
   /**
-   * Has the file to itself until it returns (B9), so that no operation takes effect late (B12). What has expired is gone when it
-   * begins (B6), and what became free is granted before it and after it.
+   * Runs an operation that has the file to itself until it returns (B9), and so never takes effect late (B12). It begins without
+   * what has expired (B6), and what became free is granted before it and after it.
    */
   const transaction = <A>(operation: string, key: string, body: (key: string) => A) =>
     attempt(operation, () => {

@@ -23,7 +23,7 @@ const shared = Command.make(Output.name).pipe(Command.withSharedFlags(Flags.stor
 
 const storeThat = (creates: boolean) => Layer.unwrap(Effect.map(shared, (flags) => Store.layer(flags, creates)))
 
-/** Whoever looks, perhaps with a wrong URL, creates nothing. */
+/** A command that only looks, perhaps with a wrong URL, must create nothing. */
 const store = storeThat(false)
 
 const root = shared.pipe(
@@ -37,7 +37,7 @@ const root = shared.pipe(
   ])
 )
 
-/** Without a terminal: that would open the standard input, which belongs to the command that runs. */
+/** It has no terminal: one would open the standard input, which belongs to the command that runs. */
 const environment = Layer.mergeAll(
   Layer.provideMerge(
     NodeChildProcessSpawner.layer,
@@ -54,7 +54,7 @@ const { version } = JSON.parse(readFileSync(new URL("../../package.json", import
 
 /** Runs the program, and ends the process. */
 export const main = (args: ReadonlyArray<string>): void => {
-  // The process ends when the program says so, and not when nothing seems to be left to wait for.
+  // Keeps the process alive until the program ends it, even when nothing seems to be left to wait for.
   setInterval(() => {}, 2 ** 30)
   let signal: NodeJS.Signals | undefined
   const program = Effect.runFork(Effect.provide(Command.runWith(root, { version })(args), environment))
@@ -68,7 +68,7 @@ export const main = (args: ReadonlyArray<string>): void => {
 const codeOf = (exit: Exit.Exit<void, unknown>, signal: NodeJS.Signals | undefined): number => {
   if (Exit.isSuccess(exit)) return 0
   if (Cause.hasInterruptsOnly(exit.cause)) return afterSignal(constants.signals[signal ?? "SIGINT"])
-  // It has been presented.
+  // It has been printed already.
   if (CliError.isCliError(Cause.squash(exit.cause))) return codes.misuse
   const { code, message } = exitOf(exit.cause)
   if (message !== "") Output.say(message)

@@ -1,11 +1,11 @@
-/** The clients of the stores, as the pages of the backings recommend to configure them. */
+/** Makes the clients of the stores, configured as the pages of the backings recommend. */
 import { Effect, Layer, Redacted } from "effect"
 import type { Duration } from "effect"
 import { existsSync, readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { exit } from "./exits.ts"
 
-/** The options of the layers, as far as they concern where semaphores are kept and how to get there. */
+/** The options that say where a store keeps semaphores, and how to reach it. */
 export interface ClientOptions {
   readonly keyPrefix?: string
   readonly restartGrace?: Duration.Duration
@@ -23,7 +23,7 @@ const read = (file: string | undefined): Buffer | undefined => {
   }
 }
 
-/** The files for TLS, if there are any. */
+/** Reads the files for TLS, if any are given. */
 const tlsOf = ({ tlsCa, tlsCert, tlsKey }: ClientOptions) => {
   const files = { ca: read(tlsCa), cert: read(tlsCert), key: read(tlsKey) }
   const given = Object.entries(files).filter(([, file]) => file !== undefined)
@@ -45,7 +45,7 @@ export const redis = async (url: string, options: ClientOptions) => {
       Effect.sync(() =>
         new Redis(url, {
           lazyConnect: true,
-          // The address may have moved to another node.
+          // This node has become a replica: after a new connection, the address may lead to the primary.
           reconnectOnError: (error) => error.message.includes("READONLY"),
           ...tls && { tls }
         })
@@ -54,7 +54,7 @@ export const redis = async (url: string, options: ClientOptions) => {
     )
     let last: Error | undefined
     redis.on("error", (error) => last = error)
-    // Otherwise the first command would wait for a connection.
+    // Fails at once if there is no connection: the first command would wait for one.
     yield* Effect.tryPromise({ try: () => redis.connect(), catch: (error) => last ?? error })
     return RedisBacking.layer(redis, options)
   }))
@@ -83,7 +83,7 @@ export const etcd = async (url: string, options: ClientOptions) => {
     throw exit("misuse", "The store's URL is broken. This is one: etcd://host:2379,host2:2379")
   }
   const [{ Etcd3 }, { EtcdBacking }] = await Promise.all([import("etcd3"), import("../backings/etcd/index.ts")])
-  // It is etcd3's own, and need not be where this package finds it.
+  // It is a dependency of etcd3, which this package itself may not find.
   const { noop } = createRequire(import.meta.resolve("etcd3"))("cockatiel")
   const tls = tlsOf(options)
   const [username, ...password] = credentials?.split(":").map(decodeURIComponent) ?? []

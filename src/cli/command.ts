@@ -38,7 +38,7 @@ const exitOf = (report: Report | undefined, lease: Lease["Service"], [file]: Opt
 }
 
 /**
- * Runs the command and answers its exit code. Interruption stops it. Either way, nothing of its process group is left in the end.
+ * Runs the command and returns its exit code. Interruption stops it. Either way, no process of its group is left in the end.
  */
 export const run = (
   lease: Lease["Service"],
@@ -63,7 +63,7 @@ export const run = (
       let awaited = 2
       const arrived = () => --awaited === 0 && resolve()
       child.once("exit", arrived)
-      // What it has reported may still be on the way when it exits.
+      // Its last report may still be on the way when it exits.
       child.once("disconnect", arrived)
       child.once("error", ({ message }) => {
         last = { report: "failed", code: message }
@@ -76,7 +76,7 @@ export const run = (
     const beat = Effect.runFork(Effect.flatMap(lease.remaining, (whole) =>
       lease.remaining.pipe(
         Effect.tap((left) => Effect.sync(() => order({ order: "lease", left: Duration.toMillis(left) }))),
-        // Each refresh, a third of the time apart, is passed on in good time.
+        // The lease is refreshed each third of its time: twice as many reports pass each refresh on in time.
         Effect.repeat(Schedule.spaced(Duration.divideUnsafe(whole, 6)))
       )))
     const ended = gone.then(() => {
@@ -95,6 +95,6 @@ const killGroup = (group: number): void => {
   try {
     process.kill(-group, "SIGKILL")
   } catch {
-    // There is nobody left.
+    // No process of the group is left.
   }
 }

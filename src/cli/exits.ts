@@ -1,12 +1,12 @@
 /**
- * The exit codes of the command line itself. Those of a command that it runs are passed through, so its own are where programs seldom
- * have theirs: above 128 + 64, the last signal, and below 200, where those of systemd begin. Other usual ones are 1, 2, 64 to 78
+ * The exit codes of the command line itself. It passes the exit code of a command through, so for itself it uses codes that programs
+ * seldom use: above 128 + 64, the last signal, and below 200, where those of systemd begin. Other usual codes are 1, 2, 64 to 78
  * (sysexits), 124 to 127 (timeout, shells) and 255.
  */
 import { Data } from "effect"
 
 export const codes = {
-  /** `revoke` found nobody. */
+  /** `revoke` found no such holder or waiter. */
   nobody: 1,
   /** A defect of the program: EX_SOFTWARE. */
   defect: 70,
@@ -31,5 +31,5 @@ export class Exit extends Data.TaggedError("Exit")<{ readonly code: number; read
 
 export const exit = (code: keyof typeof codes, message: string): Exit => new Exit({ code: codes[code], message })
 
-/** What a shell answers for a process that a signal ended. */
+/** Returns the exit code that a shell gives to a process that a signal ended. */
 export const afterSignal = (signal: number): number => 128 + signal

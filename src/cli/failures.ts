@@ -3,16 +3,16 @@ import { Cause } from "effect"
 import { LockLostError, SemaphoreBackingError } from "../core/Errors.ts"
 import { Exit, exit } from "./exits.ts"
 
-/** The innermost message: clients wrap what happened, and some of their layers say nothing. */
+/** Returns the innermost message: clients wrap errors in others, and some of those have no message. */
 export const reason = (error: unknown): string => {
   if (typeof error !== "object" || error === null) return String(error)
-  // A name that has several addresses fails with the errors of all.
+  // A host name with several addresses fails with the errors of all of them.
   const inner = error instanceof AggregateError ? error.errors[0] : "cause" in error ? error.cause : undefined
   const innerReason = inner === undefined || inner === null ? "" : reason(inner)
   return innerReason !== "" ? innerReason : error instanceof Error ? error.message : String(error)
 }
 
-/** The store failed, or can't be reached. */
+/** Returns how the program ends if the store failed, or can't be reached. */
 export const failed = (error: unknown): Exit =>
   error instanceof Exit
     ? error
@@ -21,16 +21,16 @@ export const failed = (error: unknown): Exit =>
       `The store failed${error instanceof SemaphoreBackingError ? ` (${error.operation})` : ""}: ${reason(error)}`
     )
 
-/** How the program ends for a failure of whatever kind. */
+/** Returns how the program ends for any failure. */
 export const exitOf = (cause: Cause.Cause<unknown>): Exit => {
   const error = Cause.squash(cause)
   if (error instanceof Exit) return error
   if (error instanceof SemaphoreBackingError) return failed(error)
-  // Why has been logged when it happened.
+  // The reason was logged when it happened.
   if (error instanceof LockLostError) {
     return exit("lost", `The command was stopped, because it lost its permits of "${error.key}"`)
   }
-  // Such as more permits than the limit.
+  // For example, more permits than the limit.
   if (Cause.isIllegalArgumentError(error)) return exit("misuse", error.message)
   return exit("defect", Cause.pretty(cause))
 }

@@ -58,7 +58,7 @@ export const store = {
     Flag.optional,
     Flag.withMetavar("TIME"),
     Flag.withDescription(
-      "How long nobody acquires after Redis has come back empty: what all other processes have (or LOCK_RESTART_GRACE)"
+      "How long nobody acquires after Redis has come back empty: the same as in all other processes (or LOCK_RESTART_GRACE)"
     )
   ),
   schema: orVariable(

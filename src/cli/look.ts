@@ -7,13 +7,13 @@ import * as Flags from "./flags.ts"
 import { print } from "./output.ts"
 import { describe } from "./table.ts"
 
-/** The semaphore of a key, for somebody who asks once and wants to hear at once that the store fails. */
+/** Makes the semaphore of a key, without retries: a command that asks once says at once if the store fails. */
 export const lookAt = (key: string) => DistributedSemaphore.make(key, { backingFailureRetryPolicy: Schedule.recurs(0) })
 
 const contenderJson = ({ fencingToken, identifier, owner, permits, remaining, since }: ContenderState) => ({
   identifier,
   permits,
-  // A larger integer than JSON readers can be trusted with.
+  // A string, because JSON readers may lose digits of so large an integer.
   fencingToken: String(fencingToken),
   remainingMillis: Math.round(Duration.toMillis(remaining)),
   owner,

@@ -8,7 +8,7 @@ import { exit } from "./exits.ts"
 import * as Flags from "./flags.ts"
 import { print, visible } from "./output.ts"
 
-/** Waits for a key after each screenful, and answers whether to go on. */
+/** Waits for a key press after each screenful, and returns whether to go on. */
 const pager = Effect.map(Terminal.Terminal, ({ display, readInput, rows }) => {
   let printed = 0
   return Effect.gen(function*() {

@@ -1,11 +1,11 @@
 #!/usr/bin/env node
-/** The executable. It hides passwords before it does anything else, and says what is missing. */
+/** The executable. It hides passwords before it does anything else, and says which packages are missing. */
 import { keepSecrets, redact } from "./redact.ts"
 
 const args = process.argv.slice(2)
 for (const text of [...args, process.env.LOCK_STORE ?? ""]) keepSecrets(text)
 
-// Other users see the arguments of a process. What follows "--" is the command's.
+// Other users see the arguments of a process. What follows "--" belongs to the command.
 const end = args.indexOf("--")
 process.title = ["effect-distributed-lock", ...args.slice(0, end === -1 ? args.length : end)].map(redact).join(" ")
 

@@ -1,4 +1,4 @@
-/** What happened between snapshots, in the words of an operator. */
+/** Describes for an operator what happened between snapshots. */
 import type { SemaphoreState } from "../core/Backing.ts"
 import { visible } from "./output.ts"
 
@@ -12,7 +12,7 @@ interface Seen {
 
 export class News {
   readonly lines: Array<string> = []
-  /** By token. */
+  /** The contenders of the last snapshot, by token. */
   private before: ReadonlyMap<bigint, Seen> | undefined
 
   see({ holders, line }: SemaphoreState, time: string): void {

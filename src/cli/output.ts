@@ -1,4 +1,4 @@
-/** What the command line writes: results to the standard output, and everything else to the standard error. */
+/** Writes results to the standard output, and everything else to the standard error. */
 import { Console, Layer, Logger } from "effect"
 import { CliOutput } from "effect/cli"
 import { writeSync } from "node:fs"
@@ -8,8 +8,8 @@ import { redact } from "./redact.ts"
 export const name = "effect-distributed-lock"
 
 /**
- * Not through the streams of `process`: they would make a pipe non-blocking, which the command that runs shares, and which most programs
- * do not expect.
+ * Writes without the streams of `process`: they would make a pipe non-blocking. The command that runs shares the pipe, and most programs
+ * do not expect that.
  */
 const write = (file: 1 | 2, text: string): void => {
   let rest = Buffer.from(text)
@@ -18,9 +18,9 @@ const write = (file: 1 | 2, text: string): void => {
       rest = rest.subarray(writeSync(file, rest))
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
-      // Whoever read it has gone, as `head` does: a program that does not handle SIGPIPE ends by it.
+      // The reader has gone, as `head` does: SIGPIPE ends a program that does not handle it.
       if (code === "EPIPE" && file === 1) process.exit(afterSignal(13))
-      // Somebody else made it non-blocking, and it is full.
+      // EAGAIN: another process made it non-blocking, and it is full.
       if (code !== "EAGAIN") return
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)
     }
@@ -37,7 +37,7 @@ const console: Console.Console = {
   error: (text: string) => say(text)
 }
 
-/** Wrong arguments lead to one line each, not to pages of help on the standard output. */
+/** Prints a line for each wrong argument, not pages of help on the standard output. */
 const presenter: CliOutput.Presenter = {
   present: (event) =>
     event._tag === "InvalidInvocation"
@@ -58,6 +58,6 @@ export const layer = Layer.mergeAll(
   ])
 )
 
-/** Text of others, made safe for a terminal: without control characters and what turns the direction of writing. */
+/** Makes the text of others safe for a terminal: escapes control characters, and those that turn the direction of writing. */
 export const visible = (text: string): string =>
   text.replace(/[\p{C}\u2028\u2029]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)

@@ -20,8 +20,8 @@ export const keepSecrets = (url: string): void => {
 }
 
 /**
- * Removes from URLs what may be secret: all before the last `@`, and the parameters. Then the passwords that are known: the error of a
- * client may quote what was sent.
+ * Removes from URLs what may be secret: all before the last `@`, and the parameters. Then removes the known passwords, because the
+ * error of a client may quote what it sent.
  */
 export const redact = (text: string): string => {
   const withoutUrls = text.replace(

@@ -37,9 +37,9 @@ export const revoke = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    `Take the permits of a holder, or the place of a waiter, away. Others get what it leaves at once. The holder
-  learns of it at once, or at its next refresh where the store does not notify. Until its work has stopped there
-  are two holders: use this for one that hangs, and guard by the fencing token what must not be written twice.
+    `Take the permits of a holder, or the place of a waiter, away. The next in line get the permits at once. The
+  holder learns of it at once, or at its next refresh if the store does not notify. Until its work has stopped, there
+  are two holders: use this for a holder that hangs, and guard by the fencing token what must not be written twice.
 
   The exit code is 1 if there is no such holder or waiter.`
   ),

@@ -58,7 +58,7 @@ export const run = Command.make(
       return yield* exit("misuse", "run needs process groups, which Windows does not have")
     }
 
-    // A store that can't be reached at all is no reason to wait.
+    // If the store can't be reached at all, this fails at once instead of waiting.
     yield* Effect.flatMap(lookAt(key), ({ currentCount }) => currentCount)
     const semaphore = yield* DistributedSemaphore.make(key, { limit, ttl })
     let acquired = false

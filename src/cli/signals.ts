@@ -1,13 +1,13 @@
-/** Signals to the command line: for the command while one runs, otherwise they end the program. */
+/** Handles signals: while a command runs, passes them to it; otherwise, they end the program. */
 
-/** Those that are passed on. */
+/** The signals that are passed on. */
 const passed = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGWINCH"] as const
 
 const ending: ReadonlyArray<NodeJS.Signals> = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"]
 
 let pass: ((signal: NodeJS.Signals) => void) | undefined
 
-/** From now on, signals go to the command. Answers how to end that. */
+/** Passes signals to the command from now on. Returns a function that ends this. */
 export const passTo = (command: (signal: NodeJS.Signals) => void): () => void => {
   pass = command
   return () => {
@@ -23,6 +23,6 @@ export const listen = (end: (signal: NodeJS.Signals) => void): void => {
       else if (ending.includes(signal)) end(signal)
     })
   }
-  // Ctrl-Z: who is suspended does not refresh its lease, and would lose it.
+  // Ignores Ctrl-Z: a suspended process does not refresh its lease, and would lose it.
   process.on("SIGTSTP", () => {})
 }

@@ -14,9 +14,9 @@ interface Scheme {
     options: ClientOptions,
     creates: boolean
   ) => Promise<Layer.Layer<DistributedSemaphoreBacking, unknown>>
-  /** The packages that the user installs. */
+  /** The packages that the user must install. */
   readonly packages: ReadonlyArray<string>
-  /** Which options it has. */
+  /** The options that it allows. */
   readonly allows: ReadonlyArray<keyof ClientOptions>
 }
 
@@ -55,7 +55,7 @@ const find = Effect.fnUntraced(function*({ store, ...flags }: StoreFlags, create
   if (url === "") return yield* exit("misuse", `No store is named. Give --store URL, or set LOCK_STORE: ${forms}`)
   const name = /^([a-z][a-z\d+.-]*):/i.exec(url)?.[1]?.toLowerCase() ?? ""
   const scheme = Object.hasOwn(schemes, name) ? schemes[name] : undefined
-  // What is not understood is not repeated: it may be a password.
+  // The message does not quote the URL: what is not understood may be a password.
   if (scheme === undefined) return yield* exit("misuse", `The store's URL is not understood. Write ${forms}`)
 
   const options = Object.fromEntries(

@@ -1,6 +1,6 @@
 /**
- * Runs a command in a process group of its own, and stops the group when the command line has gone: by SIGKILL, too. A process that
- * `command.ts` starts; they talk over the channel of `fork`, which closes when either of them ends.
+ * Runs a command in a process group of its own, and stops the group when the command line has ended, even by SIGKILL. It is a process
+ * that `command.ts` starts. They talk over the channel of `fork`, which closes when either of them ends.
  *
  * It has a session of its own, so that a signal to the terminal or to the group of the command line does not reach it.
  */
@@ -11,11 +11,11 @@ import { readdirSync, readFileSync } from "node:fs"
 /** What the command line sends. */
 export type Order =
   | { readonly order: "start"; readonly command: ReadonlyArray<string>; readonly grace: number }
-  /** The lease ends in as many milliseconds. */
+  /** The lease ends in `left` milliseconds. */
   | { readonly order: "lease"; readonly left: number }
   | { readonly order: "signal"; readonly signal: NodeJS.Signals }
 
-/** What it answers. */
+/** What the supervisor answers. */
 export type Report =
   | { readonly report: "started"; readonly group: number }
   | { readonly report: "failed"; readonly code: string }
@@ -27,7 +27,7 @@ const report = (report: Report): void => {
   if (process.connected) process.send!(report, undefined, undefined, () => {})
 }
 
-/** Sends a signal to the group. Answers whether there is anybody in it. */
+/** Sends a signal to the group. Returns whether it has any process. */
 const signalGroup = (group: number, signal: NodeJS.Signals | 0): boolean => {
   try {
     return process.kill(-group, signal)
@@ -37,8 +37,8 @@ const signalGroup = (group: number, signal: NodeJS.Signals | 0): boolean => {
 }
 
 /**
- * Whether anybody in the group still runs. Those who have ended stay in it until their parent has noticed, and the first process of a
- * container may never do so.
+ * Returns whether any process of the group still runs. One that has ended stays in the group until its parent has noticed, which the
+ * first process of a container may never do.
  */
 const isAlive = (group: number): boolean => {
   if (!signalGroup(group, 0)) return false
@@ -53,7 +53,7 @@ const isAlive = (group: number): boolean => {
   }
 }
 
-/** State, parent and group of a process of Linux. */
+/** Returns the state, the parent and the group of a process of Linux. */
 const statOf = (pid: string): ReadonlyArray<string> => {
   try {
     return readFileSync(`/proc/${pid}/stat`, "latin1").replace(/^.*\) /s, "").split(" ")
@@ -62,7 +62,7 @@ const statOf = (pid: string): ReadonlyArray<string> => {
   }
 }
 
-/** How long to wait for those who were killed. Nothing more can be done about them. */
+/** How many milliseconds to wait for processes that were killed. Nothing more can be done about them. */
 const patience = 1000
 
 let child: ChildProcess | undefined
@@ -70,14 +70,14 @@ let grace = 0
 let stopping = false
 let deadline = Infinity
 
-/** Ends all that is left of the group, and then this process. */
+/** Ends all processes that are left of the group, and then this process. */
 const stop = (): void => {
   if (stopping) return
   stopping = true
   const group = child?.pid
   if (group === undefined) return end()
   signalGroup(group, "SIGTERM")
-  // What is stopped would not notice.
+  // A stopped process would not notice SIGTERM.
   signalGroup(group, "SIGCONT")
   const begin = performance.now()
   let killed = false
@@ -90,13 +90,13 @@ const stop = (): void => {
   look()
 }
 
-/** What was reported is still delivered. */
+/** Lets this process end. Reports that were sent are still delivered. */
 const end = (): void => {
   child?.unref()
   if (process.connected) process.disconnect()
 }
 
-/** Messages that are there already come first: they may say that the lease has been extended. */
+/** Stops the group when the lease has ended. Messages that have arrived come first: they may say that the lease was extended. */
 const watchLease = (): void => {
   const left = deadline - performance.now()
   if (left > 0) return void setTimeout(watchLease, Math.min(left, 2 ** 30)).unref()
@@ -137,6 +137,6 @@ process.on("message", (message: Order) => {
 })
 process.once("disconnect", stop)
 
-// Whoever ends all processes of a service or of a machine means the command, which must not lose its supervisor.
+// A signal to all processes of a service or of a machine is meant for the command, which must not lose its supervisor.
 for (const signal of ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2"]) process.on(signal, () => {})
 process.title = "effect-distributed-lock: supervisor"

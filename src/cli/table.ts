@@ -1,4 +1,4 @@
-/** Holders and waiters as a table. */
+/** Shows holders and waiters as a table. */
 import { DateTime, Duration } from "effect"
 import { CliOutput } from "effect/cli"
 import type { ContenderState, SemaphoreState } from "../core/Backing.ts"
@@ -14,7 +14,7 @@ const secondsLeft = (remaining: Duration.Duration, passedMillis = 0): string =>
 
 const pad = (text: string, width: number): string => text + " ".repeat(width - CliOutput.displayWidth(text))
 
-/** Today's times without the date. */
+/** Shows a time, without the date if it is today's. */
 const time = (at: DateTime.Utc): string => {
   const [date, time] = DateTime.formatIso(at).replace(/\.\d+Z$/, "Z").split("T")
   return date === new Date().toISOString().slice(0, 10) ? time! : `${date}T${time}`
@@ -33,8 +33,8 @@ const row = (state: string, contender: ContenderState, passedMillis: number): Re
 ]
 
 /**
- * Lines for a person: a summary, and a row for each holder and waiter, `passedMillis` after the snapshot was taken. `most` rows are
- * shown.
+ * Returns lines for a person: a summary, and a row for each of the first `most` holders and waiters, as it is `passedMillis` after the
+ * snapshot.
  */
 export const describe = (
   key: string,

@@ -14,14 +14,14 @@ import { describe } from "./table.ts"
 
 const clock = (): string => new Date().toISOString().slice(11, 19)
 
-/** For a file or a pipe: each change, with its time. */
+/** Prints each change with its time, for a file or a pipe. */
 const plain = (key: string, changes: Stream.Stream<SemaphoreState, unknown>) =>
   Stream.runForEach(changes, (state) => Effect.sync(() => print(`${clock()}Z ${describe(key, state).join("\n")}\n`)))
 
 const enterScreen = "\x1b[?1049h\x1b[?25l"
 const leaveScreen = "\x1b[?25h\x1b[?1049l"
 
-/** A line per row of the terminal, from its top; a longer one is cut off at its edge. */
+/** Fills the terminal from its top, a line per row. A line that is too long is cut off at the edge. */
 const screenOf = (lines: ReadonlyArray<string>, rows: number): string =>
   `\x1b[H\x1b[?7l${lines.slice(0, rows).map((line) => `${line}\x1b[K`).join("\r\n")}\x1b[J\x1b[?7h`
 
@@ -59,7 +59,7 @@ const live = Effect.fnUntraced(
         trouble = `${failed(error).message}. Trying again.`
         return draw
       }),
-      // Whoever watches wants to see that the store is back.
+      // A person who watches wants to see when the store is back.
       Effect.retry(Schedule.spaced("1 second"))
     )
     const quit = Effect.flatMap(terminal.readInput, (keys) =>
@@ -79,7 +79,7 @@ export const watch = Command.make(
   { key: Flags.key },
   Effect.fnUntraced(function*({ key }) {
     const { changes, inspect } = yield* lookAt(key)
-    // The first look says at once if the store fails.
+    // Fails at once if the store does.
     yield* inspect
     if (!isatty(1)) return yield* plain(key, changes)
     // A refresh changes nothing but the time that is left.

@@ -4,10 +4,10 @@
  * **Details**
  *
  * A semaphore is one line. A contender that asks joins its end and gets a number, its *fencing token*. The contenders at the front
- * whose permits fit are *holders*, the others are *waiters*; each has a name, its identifier. Whatever frees permits
- * *grants* in the same step: it moves the border between holders and waiters, and notifies those it passes. A *hold* or a
+ * whose permits fit are *holders*, the others are *waiters*; each has a name, its identifier. An operation that frees permits
+ * *grants* in the same step: it moves the border between holders and waiters, and notifies the waiters that it passes. A *hold* or a
  * *place* in the line expires `ttl` after the last `tryAcquire` or `refresh`, by the store's clock. Keys and identifiers are
- * arbitrary non-empty strings; no two different pairs may ever collide (B8). The letters are those of docs/guarantees.md.
+ * arbitrary non-empty strings; no two different pairs may ever collide (B8). docs/guarantees.md explains labels such as B8.
  *
  * @since 0.1.0
  */
@@ -27,7 +27,7 @@ export { SemaphoreBackingError } from "./Errors.ts"
 export type FencingToken = Brand.Branded<bigint, "effect-distributed-lock/FencingToken">
 
 /**
- * Makes a fencing token of a number that the store has issued.
+ * Makes a fencing token from a number that the store has issued.
  *
  * @category constructors
  * @since 0.1.0
@@ -35,7 +35,7 @@ export type FencingToken = Brand.Branded<bigint, "effect-distributed-lock/Fencin
 export const FencingToken: Brand.Constructor<FencingToken> = Brand.nominal<FencingToken>()
 
 /**
- * The holder holds the permits it asked for.
+ * The answer of a store to a contender that holds the permits it asked for.
  *
  * @category models
  * @since 0.1.0
@@ -48,7 +48,7 @@ export interface Acquired {
 }
 
 /**
- * The holder-to-be has a place in line.
+ * The answer of a store to a contender that waits, and has a place in line.
  *
  * @category models
  * @since 0.1.0
@@ -60,9 +60,9 @@ export interface Waiting {
   /** How many waiters are ahead: 0 for the first in line. */
   readonly position: number
   /**
-   * When to refresh the place if nothing is heard: at the earliest expiry, of a hold or of a place ahead, that could free the
-   * way; at most 1 s for the first in line and `ttl / 3` for the others. Absent while notifications are off or down: the
-   * semaphore then polls.
+   * How long to wait for a notification before the place is refreshed: until the earliest expiry, of a hold or of a place ahead,
+   * that could lead to its grant; at most 1 s for the first in line and `ttl / 3` for the others. Absent while notifications are
+   * off or down: the semaphore then polls.
    */
   readonly retryAfter?: Duration.Duration | undefined
   /** The smallest limit that a holder asked with, if it is smaller than that of the request: it is the one that counts (B2). */
@@ -104,7 +104,8 @@ export interface ContenderState {
 }
 
 /**
- * What a store knows of a key: one consistent snapshot. Of many holders it lists the first thousand, and so of the line.
+ * What a store knows of a key, as one consistent snapshot. It lists at most the first thousand holders and the first thousand
+ * waiters.
  *
  * @category models
  * @since 0.1.0
@@ -149,8 +150,8 @@ export interface Revocation {
  * they leave. Each keeps its own ttl, and a granted hold expires when its place would have (B6). Every operation may be
  * repeated after its reply was lost.
  *
- * A backing may stop at the boolean answers of `tryAcquire`, `release`, `refresh` and `getCount`: it gets polling, and no
- * order among its waiters.
+ * A backing may have no more than `tryAcquire` and `refresh` with boolean answers, `release` and `getCount`. Its waiters then poll,
+ * and are in no order.
  *
  * @category models
  * @since 0.1.0
@@ -161,16 +162,17 @@ export interface DistributedSemaphoreBacking {
    *
    * **Details**
    *
-   * Asked again with the number it holds or waits for, it keeps its hold or place, extends it to `ttl` from now, and answers with
-   * the same token. Asked with another number, it starts over: its hold or place is given up first, and it asks like anybody else.
+   * If it holds or waits for as many `permits` already, it keeps its hold or place, extends it to `ttl` from now, and answers with
+   * the same token. If it holds or waits for another number of them, it starts over: it gives up its hold or place first, and then
+   * asks like anybody else.
    *
    * Holders and waiters stand in one line, in the order in which they asked. One holds exactly when its permits and those of
    * everyone before it fit into the smallest limit that it or any of them asked with (B2). If it can't hold, it joins the line with
    * `queue: true`, or keeps its place there (B3). Without `queue` it succeeds or changes nothing.
    *
    * A request that would take effect later than `within` after it was sent has no effect (B12): the caller has given it up, and
-   * may have released already. `true` and `false` are the answers of a backing without tokens and line; `false` is also the
-   * answer without `queue`.
+   * may have released already. `true` and `false` are the answers of a backing without tokens and line; every backing answers
+   * `false` to a request without `queue` that can't hold.
    */
   readonly tryAcquire: (
     key: string,
@@ -186,8 +188,8 @@ export interface DistributedSemaphoreBacking {
    *
    * **Details**
    *
-   * With a token it means that one acquisition: one that comes late touches no newer hold or place of the same identifier. With
-   * `revoke`, somebody other than the holder gives it up, and `onRevoked` says so to all processes (B13).
+   * With a token it means that one acquisition: a late release touches no newer hold or place of the same identifier. With
+   * `revoke`, somebody other than the holder gives it up, and `onRevoked` notifies all processes of it (B13).
    *
    * @returns how many permits were freed: 0 for an unknown holder and for a place.
    */
@@ -199,8 +201,8 @@ export interface DistributedSemaphoreBacking {
   ) => Effect.Effect<number, SemaphoreBackingError>
 
   /**
-   * Extends a hold or a place to `ttl` from now and says which it is, or answers `false` if there is neither (B5). It never
-   * creates, never resurrects, and leaves the number of permits alone. With a token it means that one acquisition.
+   * Extends a hold or a place to `ttl` from now and answers which it is, or `false` if there is neither (B5). It never creates or
+   * resurrects one, and leaves the number of permits alone. With a token it means that one acquisition.
    */
   readonly refresh: (
     key: string,
@@ -212,8 +214,8 @@ export interface DistributedSemaphoreBacking {
   ) => Effect.Effect<boolean | Acquired | Waiting, SemaphoreBackingError>
 
   /**
-   * Refreshes many holds and places, of any keys, by as few requests to the store as possible, and answers in order (B5). Without
-   * it, each is refreshed by itself.
+   * Refreshes many holds and places, of any keys, by as few requests to the store as possible, and answers in order (B5). If a
+   * backing lacks it, each is refreshed by itself.
    */
   readonly refreshAll?:
     | ((
@@ -222,13 +224,13 @@ export interface DistributedSemaphoreBacking {
     | undefined
 
   /**
-   * The number of permits held. A granted hold counts, whether its holder knows of it yet or not. Changes nothing (B10).
+   * Counts the permits that are held. A granted hold counts, whether its holder knows of it yet or not. Changes nothing (B10).
    */
   readonly getCount: (key: string, ttl: Duration.Duration) => Effect.Effect<number, SemaphoreBackingError>
 
   /**
-   * One subscription for all waiters of a key in this process (B7). It emits `undefined` once when it stands, and again after every
-   * reconnect, because something may have been missed; and the tokens of this process's waiters as they are granted. It
+   * One subscription for all waiters of a key in this process (B7). It emits `undefined` when it is established, and again after
+   * every reconnect, because a grant may have been missed. It emits the tokens of this process's waiters as they are granted. It
    * reconnects by itself.
    *
    * **Details**
@@ -238,8 +240,8 @@ export interface DistributedSemaphoreBacking {
   readonly onPermitsReleased?: ((key: string) => Stream.Stream<void | FencingToken>) | undefined
 
   /**
-   * Emits what other processes revoked, of any key, so that the holder looks at once (B13). One that is missed does no harm: the
-   * next refresh says it too. It reconnects by itself.
+   * Emits each hold or place, of any key, that any process revoked, so that its holder asks the store at once (B13). A missed
+   * revocation does no harm: the holder's next refresh answers `false`. It reconnects by itself.
    */
   readonly onRevoked?: Stream.Stream<Revocation> | undefined
 
@@ -249,14 +251,14 @@ export interface DistributedSemaphoreBacking {
   readonly inspect?: ((key: string) => Effect.Effect<SemaphoreState, SemaphoreBackingError>) | undefined
 
   /**
-   * Emits when what `inspect` answers may have changed, as far as the store says so: `semaphore.changes` also looks once a second.
-   * It reconnects by itself.
+   * Emits when what `inspect` answers may have changed. It may miss changes that the store does not notify of, because
+   * `semaphore.changes` also looks once a second. It reconnects by itself.
    */
   readonly onChanged?: ((key: string) => Stream.Stream<void>) | undefined
 
   /**
-   * The keys that have holders or waiters, each once, page by page. A key that gets its first or loses its last contender meanwhile
-   * may be there or not.
+   * Emits the keys that have holders or waiters, each once, page by page. A key that gets its first contender or loses its last one
+   * meanwhile may be among them or not.
    */
   readonly keys?: Stream.Stream<string, SemaphoreBackingError> | undefined
 }

@@ -43,7 +43,7 @@ export type { AcquireOptions, DistributedSemaphoreConfig } from "./Options.ts"
  *
  * **Details**
  *
- * Waiting with a limit in time is `Effect.timeout`. Interrupting an acquire at any moment leaves nothing behind. Misuse
+ * To wait for a limited time, use `Effect.timeout`. Interrupting an acquire at any moment leaves nothing behind. Misuse
  * (such as more permits than the limit) dies with a `Cause.IllegalArgumentError` before the store is asked.
  *
  * @category models
@@ -121,20 +121,20 @@ export interface DistributedSemaphore {
   readonly inspect: Effect.Effect<SemaphoreState, SemaphoreBackingError>
 
   /**
-   * What `inspect` answers, now and whenever holders or waiters change: at once where the store notifies of it, within a second
-   * otherwise. Changes that follow each other quickly may come as one.
+   * Emits what `inspect` returns, now and whenever holders or waiters change: at once where the store notifies of the change,
+   * within a second otherwise. Changes that follow each other quickly may come as one.
    */
   readonly changes: Stream.Stream<SemaphoreState, SemaphoreBackingError>
 
   /**
-   * Takes the hold or the place of a holder away, for operators: others are granted what it leaves. Answers how many permits were
-   * freed: 0 for a place, and if there is no such holder.
+   * Takes the hold or the place of an identifier away, for operators, and grants others the permits. Returns how many permits were
+   * freed: 0 for a place, and for an unknown identifier.
    *
    * **Gotchas**
    *
-   * The holder fails with a `LockLostError` whose reason is `"revoked"`: at once if the backing notifies and it holds for longer than
-   * a second, otherwise at its next refresh. Until its work has stopped, there are two holders: guard what must not be written twice
-   * by the fencing token. A waiter joins the end of the line again.
+   * The holder fails with a `LockLostError` whose reason is `"revoked"`: at once if the backing notifies of revocations and it has
+   * held for longer than a second, otherwise at its next refresh. Until its work has stopped, there are two holders: guard what must
+   * not be written twice by the fencing token. A waiter joins the end of the line again.
    */
   readonly revoke: (identifier: string) => Effect.Effect<number, SemaphoreBackingError>
 }
@@ -144,8 +144,8 @@ export interface DistributedSemaphore {
  *
  * **Details**
  *
- * Semaphores of one key should agree on `limit` and `ttl`. While they differ, as during a deployment, the smallest limit of those
- * who hold or wait counts; each acquisition has its own ttl.
+ * Semaphores of one key should agree on `limit` and `ttl`. While they differ, as during a deployment, the smallest limit of the
+ * holders and waiters counts, and each acquisition has its own ttl.
  *
  * Metrics, spans and debug logs are Effect's own. docs/operating.md lists them.
  *
@@ -163,7 +163,7 @@ export const make = (
     const metricsFor = Metrics.make(options.metricsByKey ? key : undefined)
     yield* Effect.withFiber((fiber) => Effect.succeed(metricsFor(fiber)))
 
-    /** Asking is interruptible; what was acquired is released, whatever happens. */
+    /** Asks for permits. Only the asking is interruptible. Unless it succeeds, this gives back what the store may have given. */
     const acquire = <E>(
       permits: number,
       options: AcquireOptions | undefined,
@@ -217,7 +217,7 @@ export const make = (
       )
     }
 
-    /** Runs an effect under a lease, and ends that. */
+    /** Runs an effect under a lease, and closes the lease in any case. */
     const underLease = <A, E, R>(
       lease: Held,
       effect: Effect.Effect<A, E, R>,
@@ -293,7 +293,7 @@ export const make = (
     }
   })
 
-/** Asks the store, and waits if need be. Answers whether the permits were acquired. */
+/** Asks the store, and waits if need be. Returns whether the permits were acquired. */
 type Ask<E> = (contender: Contender, owner: Fiber.Fiber<unknown, unknown>) => Effect.Effect<boolean, E>
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>

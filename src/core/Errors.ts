@@ -6,7 +6,7 @@
 import { Data, Formatter } from "effect"
 
 /**
- * The lease of a hold ended while its holder still worked under it. The work has been interrupted.
+ * The lease of a hold ended while its holder still worked under it. `withPermits` has interrupted the work.
  *
  * **Details**
  *

@@ -44,10 +44,10 @@ export class Lease extends Context.Service<Lease, {
    * issues no tokens.
    */
   readonly fencingToken: Option.Option<FencingToken>
-  /** Refreshes the lease until its scope closes; fails when the lease is lost. */
+  /** The fiber that refreshes the lease until its scope closes; it fails when the lease is lost. */
   readonly keepAlive: Fiber.Fiber<never, LockLostError | SemaphoreBackingError>
   /**
-   * The time until the holder gives up, if no further refresh succeeds. Zero once the lease is over.
+   * The time until the holder gives up if no further refresh succeeds: zero once the lease is over.
    */
   readonly remaining: Effect.Effect<Duration.Duration>
 }>()("effect-distributed-lock/Lease") {}

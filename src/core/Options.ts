@@ -31,13 +31,13 @@ export interface DistributedSemaphoreConfig {
   readonly acquireRetryPolicy?: Schedule.Schedule<unknown> | undefined
   /**
    * When to repeat an operation that the store failed or did not answer; the input of the schedule is the failure. When the
-   * schedule ends, the caller gets the `SemaphoreBackingError`. A holder stops at the end of its lease, whatever the policy says. The
-   * default starts at 100 milliseconds, doubles up to 5 seconds (±20 %), and goes on for one `ttl`.
+   * schedule ends, the caller gets the `SemaphoreBackingError`. A holder stops at the end of its lease, whatever the policy says.
+   * The default pauses for 100 milliseconds first, doubles the pause up to 5 seconds (±20 %), and goes on for one `ttl`.
    */
   readonly backingFailureRetryPolicy?: Schedule.Schedule<unknown, SemaphoreBackingError> | undefined
   /**
-   * Whether metrics have the attribute `key`: `false` by default, because every key then has series of its own. Turn it on for keys that
-   * are few. Attributes of `Metric.CurrentMetricAttributes`, where permits are acquired, are added in any case.
+   * Whether metrics have the attribute `key`: `false` by default, because with it every key has series of its own. Turn it on if
+   * there are few keys. The `Metric.CurrentMetricAttributes` of the fiber that acquires are added in any case.
    */
   readonly metricsByKey?: boolean | undefined
 }

@@ -18,22 +18,22 @@ import { resolve } from "./Options.ts"
  * @since 0.1.0
  */
 export interface BackingCase {
-  /** What the case asks for: `"B1"` to `"B12"` of the contract, or one of the promises that are kept by it. */
+  /** The label of what it tests: a rule of the contract, `"B1"` to `"B13"`, or a promise that the contract helps to keep. */
   readonly rule: string
   /** The rule in one sentence, as far as this case tests it. */
   readonly name: string
-  /** What the backing must be able to do for it. */
+  /** What the backing must support for this case. */
   readonly requires: ReadonlyArray<Requirement>
-  /** Whether it does little but wait for leases to end, and may do so beside others like it. */
+  /** Whether it mostly waits for leases to end, and so may run at the same time as others like it. */
   readonly sideBySide: boolean
   /**
-   * Runs the case. It fails or dies with what is wrong, usually an `AssertionError`; it may take some of the backing's ttl,
-   * and does not end in time on a store that does not answer: limit it.
+   * Runs the case. It fails or dies with what is wrong, usually an `AssertionError`. It may wait for several of the backing's
+   * leases, and it may hang on a store that does not answer: give it a time limit.
    */
   readonly run: (options: BackingSuiteOptions) => Effect.Effect<void, unknown>
 }
 
-/** A case over a subject of its own. */
+/** Makes a case that has a subject of its own. */
 export const backingCase = (
   rule: string,
   name: string,
@@ -50,7 +50,7 @@ export const backingCase = (
   }
 })
 
-/** A case that waits for leases to end. */
+/** Makes a case that mostly waits for leases to end. */
 export const leaseCase = (...args: Parameters<typeof backingCase>): BackingCase => ({
   ...backingCase(...args),
   sideBySide: true

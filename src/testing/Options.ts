@@ -8,16 +8,16 @@ import type { Layer } from "effect"
 import type { DistributedSemaphoreBacking } from "../core/Backing.ts"
 
 /**
- * What a backing can do beyond boolean answers. Only what is declared is tested, and what is not declared must not be used.
+ * What a backing can do beyond boolean answers. The suite tests only what is declared, so do not rely on what is not.
  *
  * **Details**
  *
- * - `queue`: keeps a line and grants, and answers `Waiting` with the number of the place (B2, B3). It implies `tokens`.
+ * - `queue`: keeps a line and grants, and answers `Waiting` with the token of the place (B2, B3). It implies `tokens`.
  * - `tokens`: answers `Acquired` with a fencing token (B11).
- * - `push`: `onPermitsReleased` emits (B7): the tokens of waiters that were granted, or without `queue`, when permits were
- *   released.
+ * - `push`: `onPermitsReleased` emits the tokens of waiters that were granted (B7); without `queue`, it emits `undefined` when
+ *   permits were released.
  * - `inspect`: has the member `inspect`.
- * - `partialRelease`: can give up a part of a hold (B4). Without it, what is released is always the whole hold.
+ * - `partialRelease`: can give up a part of a hold (B4). Without it, a release always frees the whole hold.
  * - `operators`: has what operators need: `onRevoked` (B13), `onChanged` and `keys`, and its answers name a smaller limit that counts. It
  *   implies `inspect`.
  *
@@ -27,7 +27,7 @@ import type { DistributedSemaphoreBacking } from "../core/Backing.ts"
 export type Capability = "queue" | "tokens" | "push" | "inspect" | "partialRelease" | "operators"
 
 /**
- * What a case may require: a capability, or a way to reach behind the backing, which is an option of the suite.
+ * What a case may require: a capability, or an option of the suite that reaches the store behind the backing.
  *
  * @category models
  * @since 0.1.0
@@ -41,15 +41,15 @@ export type Requirement = Capability | "footprint" | "restart"
  * @since 0.1.0
  */
 export interface BackingSuiteOptions {
-  /** The backing. Each case builds it anew, `instances` times: as many processes that share a store. */
+  /** The backing. Each case builds it anew, `instances` times, like processes that share a store. */
   readonly layer: Layer.Layer<DistributedSemaphoreBacking, unknown>
-  /** None by default: the boolean members are tested on what they promise. */
+  /** None by default: then the suite tests boolean answers only. */
   readonly capabilities?: ReadonlyArray<Capability> | undefined
   /** The shortest ttl that the store keeps exactly, 100 milliseconds by default. Cases let leases of this length expire. */
   readonly smallestTtl?: Duration.Input | undefined
   /**
-   * How much later than its ttl a lease may expire, 10 milliseconds by default; `inspect` may show the time left as coarsely. It
-   * never expires earlier.
+   * How much later than its ttl a lease may expire, 10 milliseconds by default; it must never expire earlier. `inspect` may show
+   * the time left as coarsely.
    */
   readonly granularity?: Duration.Input | undefined
   /** How many instances of the layer a case uses, 3 by default. 1 for a store that lives inside the layer. */
@@ -59,7 +59,7 @@ export interface BackingSuiteOptions {
   /** How many entries (keys, rows) the store has for the semaphore of a key. Required by the cases of C5 that count them. */
   readonly footprint?: ((key: string) => Effect.Effect<number, unknown>) | undefined
   /**
-   * Restarts the store, and ends when it answers again. The store may lose its holds by it. Required by the cases that
+   * Restarts the store, and ends when it answers again. The store may lose its holds by that. Required by the cases that
    * cut connections.
    */
   readonly restart?: Effect.Effect<void, unknown> | undefined
@@ -67,7 +67,7 @@ export interface BackingSuiteOptions {
   readonly sequences?: number | undefined
   /** How many concurrent histories to record and check, 50 by default. */
   readonly histories?: number | undefined
-  /** What a failed property printed after `Replay:`, to run exactly that again. */
+  /** What a failed property printed after `Replay:`, to run the same inputs again. */
   readonly replay?: string | undefined
 }
 

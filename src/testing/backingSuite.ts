@@ -3,11 +3,11 @@ import { describe, it } from "vitest"
 import { casesFor } from "./cases.ts"
 import type { BackingSuiteOptions } from "./Options.ts"
 
-/** Milliseconds, for one case: most take less than a second, and properties as long as their leases. */
+/** The time limit of a case, in milliseconds. Most take less than a second, but properties take as long as their leases. */
 const timeout = 30 * 60_000
 
 /**
- * Describes the suite for a backing to vitest: one test for each case that its capabilities allow.
+ * Registers the suite for a backing with vitest: one test for each case that its capabilities allow.
  *
  * @category testing
  * @since 0.1.0
@@ -15,7 +15,7 @@ const timeout = 30 * 60_000
 export const backingSuite = (name: string, options: BackingSuiteOptions): void => {
   describe(name, () => {
     const cases = casesFor(options)
-    // Those that wait for leases together are adjacent: so vitest runs them at once.
+    // The cases that wait for leases come first: vitest runs adjacent concurrent tests at once.
     for (
       const { name, rule, run, sideBySide } of cases.toSorted((a, b) => Number(b.sideBySide) - Number(a.sideBySide))
     ) {

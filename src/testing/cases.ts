@@ -79,7 +79,7 @@ export const backingCases: ReadonlyArray<BackingCase> = [
 ]
 
 /**
- * The cases for a backing with these capabilities.
+ * Returns the cases for a backing with these capabilities.
  *
  * @category cases
  * @since 0.1.0

@@ -1,6 +1,6 @@
 /**
- * A hand-off at its least is a baton that stays in this process: the release is one request that notifies, and the next waiter
- * goes on when the notification arrives.
+ * The least that a hand-off can be is a baton that stays in this process: the release is one request that notifies, and the
+ * next waiter goes on when the notification arrives.
  */
 import { promiseClient } from "../subject.ts"
 

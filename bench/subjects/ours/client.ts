@@ -1,4 +1,4 @@
-/** effect-distributed-lock, as it was built to dist/. Only what is public is used. */
+/** effect-distributed-lock, as it was built to dist/. This uses only what is public. */
 import type { DistributedSemaphoreBacking } from "../../../dist/index.js"
 import { DistributedSemaphore } from "../../../dist/index.js"
 import type { Layer } from "../effect.ts"

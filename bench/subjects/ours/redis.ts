@@ -3,6 +3,6 @@ import { RedisBacking } from "../../../dist/index.js"
 import type { Client, Setting } from "../subject.ts"
 import { client } from "./client.ts"
 
-/** The type is that of the newest ioredis; the bench gives everybody one that all of them accept. */
+/** `never`, because RedisBacking's types are those of the newest ioredis: the bench has the version that all subjects accept. */
 export const open = (setting: Setting): Promise<Client> =>
   client(RedisBacking.layer(new Redis(setting.url) as never), setting)

@@ -47,7 +47,7 @@ export const recipe = async ({ ttlMillis, url }: Setting): Promise<Client> => {
         await watcher.cancel()
       }
     }),
-    // One of them holds.
+    // One of the contenders holds.
     waiting: async (key) => await etcd.getAll().prefix(`recipe/${key}/`).count() - 1
   }
 }

@@ -5,7 +5,7 @@ import { lock } from "proper-lockfile"
 import type { Client, Setting } from "../subject.ts"
 import { promiseClient } from "../subject.ts"
 
-/** It takes no shorter one. */
+/** The shortest `stale` time that proper-lockfile accepts. */
 const leastStaleMillis = 2000
 
 export const properLockfile = async ({ ttlMillis, url }: Setting): Promise<Client> =>
@@ -17,7 +17,7 @@ export const properLockfile = async ({ ttlMillis, url }: Setting): Promise<Clien
     })
   )
 
-/** Each is a process. */
+/** How many callers at once: each is a process. */
 const mostAtOnce = 200
 
 export const flock = async ({ callers, url }: Setting): Promise<Client> => {

@@ -31,7 +31,7 @@ export const start = <A>(
   const fiber = Effect.runForkWith(context)(Effect.suspend(operation))
   const end = (exit: Exit.Exit<A, SemaphoreBackingError>) => {
     if (alarm !== undefined) keeper.cancel(alarm)
-    // Nobody here interrupts the fiber before this: a client that shuts down may have interrupted its own operation.
+    // The time limit has not interrupted the fiber, but a client that shuts down may have: that is a failure of the store.
     const interrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
     done(interrupted ? failure(Cause.squash(exit.cause)) : exit, fiber)
   }
@@ -71,8 +71,8 @@ export const run = <A>(
   )
 
 /**
- * Repeats a failed attempt by a policy, for as long as `timeLeft` says once it has failed. An attempt that succeeds costs nothing extra.
- * `made` is the exit of the first attempt, if that has been made already.
+ * Repeats a failed attempt by a policy. `timeLeft` is called after the first failure, and says for how long the attempt may be
+ * repeated. An attempt that succeeds costs nothing extra. `made` is the exit of the first attempt, if that has been made already.
  */
 export const repeat = <A>(
   attempt: Effect.Effect<A, SemaphoreBackingError>,

@@ -32,8 +32,8 @@ const ofOwner = Context.omit(
 )
 
 /**
- * The context for work that outlives its owner, and whose pauses do not keep the process alive. Other clocks than the machine's, as
- * in tests, stay as they are.
+ * Returns the context for work that outlives its owner, and whose pauses do not keep the process alive. A clock other than the
+ * machine's, as in a test, stays as it is.
  */
 export const inBackground = (context: Context.Context<never>): Context.Context<never> => {
   const own = ofOwner(context) as Context.Context<never>

@@ -1,15 +1,15 @@
-/** What a key looks like, again and again. */
+/** Looks at a key again and again. */
 import { Stream } from "effect"
 import type { Effect } from "effect"
 import type { ContenderState, SemaphoreState } from "../Backing.ts"
 
-/** How often to look, besides when the store says that something may have changed: it does not notify of everything. */
+/** How often to look without a notification: the store does not notify of every change. */
 const interval = "1 second"
 
-/** A key whose holders come and go all the time is not looked at all the time. */
+/** The shortest pause between two looks at a key whose holders come and go all the time. */
 const leastPause = "50 millis"
 
-/** Snapshots that differ, each in who holds and who waits. */
+/** Emits each snapshot whose holders or waiters differ from those of the one before. */
 export const snapshots = <E>(
   inspect: Effect.Effect<SemaphoreState, E>,
   onChanged: Stream.Stream<void> = Stream.empty

@@ -13,7 +13,7 @@ import { Name } from "./names.ts"
 import * as Observation from "./observation.ts"
 import type { Request, ResolvedConfig } from "./options.ts"
 
-/** What a store answers. `true` comes from a backing without tokens, `false` means that nothing was given. */
+/** What a store answers. `true` comes from a backing without tokens, `false` means neither a hold nor a place. */
 export type Answer = boolean | Acquired | Waiting
 
 /** How the waiting ended: by a grant, by the loss of the place, or by the end of a policy. */
@@ -22,10 +22,10 @@ export type Turn = Exit.Exit<"granted" | "gone", LockNotAcquiredError | Semaphor
 /** How a hold was lost. */
 export type Loss = Exit.Exit<never, LockLostError | SemaphoreBackingError>
 
-/** How much of its pause a refresh may come early, to share a request with others. */
+/** By which part of its pause a refresh may come early, to share a request with others. */
 const slackRatio = 0.1
 
-/** Keeps a backing that rounds down to nothing from being asked without a pause. */
+/** The shortest pause before a place is refreshed: a backing may round `retryAfter` down to nothing. */
 const leastPauseMillis = 10
 
 export const isGranted = (answer: Answer): answer is true | Acquired =>
@@ -44,18 +44,19 @@ export class Contender {
   joined: number | undefined
   position: number | undefined
   token: FencingToken | undefined
-  /** When the last request that may have given or extended something was sent, and the time that timers had missed by then. */
+  /** When the last request that may have given or extended a hold or a place was sent. */
   sent = Number.NEGATIVE_INFINITY
+  /** The time that timers had missed by then. */
   private missed = 0
   /** When the last release was sent. */
   private released = Number.NEGATIVE_INFINITY
-  /** When the last such request that was answered was sent: the lease counts from here. */
+  /** When the last such request that was answered was sent: the lease counts from then. */
   renewed = Number.NEGATIVE_INFINITY
   /** When the lease was last compared with the clock: a hold begins then. */
   checked = Number.NEGATIVE_INFINITY
   /** When the lease is over. */
   deadline = Number.POSITIVE_INFINITY
-  /** Whether the store may have given something, or may yet do so. */
+  /** Whether the store may have given it a hold or a place, or may still do so. */
   mayHave = false
   /** Whether a request has failed, and so may have taken effect. */
   uncertain = false
@@ -70,7 +71,7 @@ export class Contender {
   private onLoss: Set<(loss: Loss) => void> | undefined
   private due = Number.POSITIVE_INFINITY
   private slack = 0
-  /** Whether something was heard while a renewal was under way: its answer may be older than that. */
+  /** Whether a notification came while a renewal was under way, whose answer may be older than the notification. */
   private lookAgain = false
   private isKeptAlive = true
   private pollAt = Number.NEGATIVE_INFINITY
@@ -92,7 +93,7 @@ export class Contender {
     return { key, holderId: identifier, ttl, limit, permits, fencingToken: token }
   }
 
-  /** Whether it waits without a number: such a store does not grant, so the waiter must ask again. */
+  /** Whether it waits without a token: such a store does not grant, so the waiter must ask again. */
   get asksAgain(): boolean {
     return this.onTurn !== undefined && this.token === undefined
   }
@@ -168,14 +169,14 @@ export class Contender {
     }
     this.renewed = this.sent
     this.meetLimit(answer)
-    // The answer may say that a holder waits: the notification of its grant has overtaken the answer.
+    // The answer may say that this holder waits, if it is older than the notification of its grant.
     if (this.onTurn === undefined) return this.hold()
     if (!isGranted(answer)) return this.stay(answer)
     if (answer !== true) this.token = answer.fencingToken
     this.grant()
   }
 
-  /** Another limit than its own may count. */
+  /** Makes the keeper warn if another limit than this contender's counts. */
   meetLimit(answer: Answer): void {
     const { config: { key, limit }, keeper } = this
     if (typeof answer === "object" && answer.limit !== undefined) keeper.meetLimit(key, limit, answer.limit)
@@ -214,7 +215,7 @@ export class Contender {
     this.onLoss?.forEach((listener) => listener(loss))
   }
 
-  /** Calls the listener when the hold ends, or at once if it has ended. Returns how to stop listening. */
+  /** Calls the listener when the hold ends, or at once if it has ended. Returns a function that stops listening. */
   listen(listener: (loss: Loss) => void): () => void {
     const listeners = this.onLoss ??= new Set()
     if (this.loss !== undefined) listener(this.loss)
@@ -222,7 +223,7 @@ export class Contender {
     return () => listeners.delete(listener)
   }
 
-  /** Remembers when it sends a request that may give or extend something. */
+  /** Remembers when it sends a request that may give or extend a hold or a place. */
   sends(now: number): void {
     this.sent = now
     this.missed = this.keeper.now.missed
@@ -235,8 +236,8 @@ export class Contender {
 
   /**
    * When the lease is over in the store, at the latest. The store counts from when a request takes effect: that is at most the time
-   * limit of an attempt after it was sent (B12). What timers have missed since then does not count: perhaps only the wall clock was
-   * set forward.
+   * limit of an attempt after it was sent (B12). Time that timers have missed since then is not counted: perhaps only the wall clock
+   * was set forward.
    */
   get expiry(): number {
     const { config: { attemptLimit, ttl }, keeper, missed, sent } = this
@@ -244,8 +245,8 @@ export class Contender {
   }
 
   /**
-   * Frees the name: at once if nothing can be held any more, otherwise when the lease is over. A release that is under way by then has
-   * its time first: without a token it would free the next hold.
+   * Frees the name: at once if nothing can be held any more, otherwise when the lease is over and a release can't be under way any
+   * more. A release without a token would free the next hold of the same name.
    */
   leaveName(): void {
     const freed = Math.max(this.expiry, this.released + Duration.toMillis(this.config.attemptLimit))
@@ -261,7 +262,7 @@ export class Contender {
 
   /**
    * Stays in line, and decides when to ask again: when the place must be renewed, when the backing says so, or when it is time to
-   * poll. The further back, the less often it polls.
+   * poll. A waiter further back polls less often.
    */
   private stay(answer: false | Waiting): void {
     if (this.lookAgain) {

@@ -1,7 +1,7 @@
-/** A schedule as a source of pauses. */
+/** Turns a schedule into a source of pauses. */
 import { Clock, Duration, Effect, Pull, Schedule } from "effect"
 
-/** Milliseconds to pause, or `undefined` when the schedule has ended. */
+/** Returns how many milliseconds to pause, or `undefined` when the schedule has ended. */
 export type Delays<Input> = (input: Input) => Effect.Effect<number | undefined>
 
 export const make = <Input>(schedule: Schedule.Schedule<unknown, Input>): Delays<Input> => {

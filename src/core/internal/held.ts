@@ -76,7 +76,7 @@ export class Held {
           forget()
           resume(exit)
         })
-        // The hold may be lost already, by what the effect has done so far.
+        // What the effect has done so far may have lost the hold: then this calls back at once.
         forget = this.contender.listen((end) => {
           forgetChild()
           child.addObserver((exit) => resume(withDefects(end, exit)))
@@ -115,8 +115,8 @@ const leaseOf = (fiber: AnyFiber): Held | undefined => {
 }
 
 /**
- * The leases of a key that a fiber works under, by `withPermits`. Only the fiber itself is looked at: what it forks may wait for
- * it to end, and a time limit runs its effect in a fiber of its own.
+ * Returns the leases of a key that a fiber itself works under, by `withPermits`. Those of its parent do not count: a forked fiber
+ * may well wait until its parent has released, and one that `Effect.timeout` has forked does not wait for ever.
  */
 export const leasesOf = (fiber: AnyFiber, { config: { key }, keeper }: Contender): ReadonlyArray<Held> => {
   const found: Array<Held> = []

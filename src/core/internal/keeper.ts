@@ -1,9 +1,9 @@
 /**
- * Keeps alive what this process has in a backing: holds, and places in line.
+ * Keeps the holds and the places of this process in a backing alive.
  *
  * There is one keeper per backing and clock. It sleeps until something is due. Then it refreshes together what is due or nearly due,
- * ends the holds whose lease is over, and rings alarms. A sleep that is no longer needed is not cut short, so a hold that comes and
- * goes arms no timer.
+ * ends the holds whose lease is over, and rings alarms. It does not cut short a sleep that is no longer needed, so that a short hold
+ * usually arms no timer.
  */
 import { Clock, Context, Duration, Effect, Exit, Fiber, Stream } from "effect"
 import type { DistributedSemaphoreBacking, SemaphoreBackingError } from "../Backing.ts"
@@ -18,10 +18,10 @@ import * as Time from "./time.ts"
 /** A suspended machine stops timers too. After it wakes up, a loss is noticed within this time. */
 const longestSleepMillis = 1000
 
-/** Revocations are heard once something is kept for longer than this, so that shorter holds need no subscription. */
+/** The keeper listens for revocations once it keeps something for longer than this: shorter holds need no subscription. */
 const lastingMillis = 1000
 
-/** Timers and clocks do not agree to the microsecond. */
+/** A timer may ring this much early by the clock: they do not agree to the microsecond. */
 const epsilonMillis = 0.01
 
 export interface Alarm {
@@ -50,7 +50,7 @@ export class Keeper {
     readonly fiber: Fiber.Fiber<void>
   } | undefined
 
-  /** The keeper of a backing, and of the clock of the fiber that asks. */
+  /** Returns the keeper of a backing and of the calling fiber's clock. */
   static readonly of = (backing: DistributedSemaphoreBacking): Effect.Effect<Keeper> =>
     Effect.withFiber((fiber: Fiber.Fiber<unknown, unknown>) => {
       const clock = fiber.getRef(Clock.Clock)
@@ -72,7 +72,7 @@ export class Keeper {
     return Effect.runForkWith(this.context)(effect)
   }
 
-  /** Rings once, when a time has passed. */
+  /** Calls `ring` once, when the time has passed. */
   setAlarm(millis: number, ring: () => void): Alarm {
     const alarm = { due: this.now() + millis, ring }
     this.alarms.add(alarm)
@@ -84,7 +84,7 @@ export class Keeper {
     this.alarms.delete(alarm)
   }
 
-  /** Keeps a contender from now on, or again after its `due` has changed. */
+  /** Keeps a contender from now on. It must be called again when the contender's `due` has changed. */
   keep(contender: Contender): void {
     this.contenders.add(contender)
     this.wakeBy(contender.nextDue())
@@ -98,14 +98,14 @@ export class Keeper {
     this.contenders.delete(contender)
   }
 
-  /** Somebody has revoked a hold or a place. */
+  /** Makes a contender ask the store at once, because somebody has revoked its hold or place. */
   revoked(key: string, identifier: string): void {
     for (const contender of this.contenders) {
       if (contender.config.key === key && contender.request.identifier === identifier) contender.look()
     }
   }
 
-  /** Warns once that another limit than that of the config counts. */
+  /** Warns, once, that another limit counts than that of the config. */
   meetLimit(key: string, own: number, other: number): void {
     const met = `${own} ${other} ${key}`
     if (this.limitsMet.has(met)) return
@@ -113,7 +113,7 @@ export class Keeper {
     this.run(Effect.logWarning(`The limit of "${key}" is ${own} here, but ${other} elsewhere: the smaller one counts`))
   }
 
-  /** Listens for revocations, or stops. */
+  /** Listens for revocations once something lasts, and stops when nothing is kept any more. */
   private listen(lasts: boolean): void {
     const { onRevoked } = this.backing
     if (lasts && onRevoked !== undefined) {
@@ -130,7 +130,7 @@ export class Keeper {
     const now = this.now()
     const { sleep } = this
     const first = Math.min(due, sleep?.until ?? Number.POSITIVE_INFINITY)
-    // A timer that stood still with the machine is late, so nobody waits for it.
+    // A timer that stood still with the machine rings late, so it is replaced.
     const isLate = now >= first || sleep?.missed !== this.now.missed
     if (sleep !== undefined && (sleep.isOver || sleep.until === first && !isLate)) return
     sleep?.fiber.interruptUnsafe()
@@ -166,8 +166,8 @@ export class Keeper {
   }
 
   /**
-   * One request, as far as the backing can, for those whose attempts may last about as long. After a failure each key is asked for by
-   * itself: the part of the store where another key is may be down.
+   * Renews contenders by as few requests as the backing can. Those that share a request have about the same time limit. After a
+   * failure each key gets a request of its own: only the part of the store that has another key may be down.
    */
   private renew(due: ReadonlyArray<Contender>): void {
     const parts = partsOf(due, (contender) => {
@@ -209,7 +209,7 @@ export class Keeper {
       (exit, fiber) => {
         if (Exit.isFailure(exit) && asksAgain) abandon(first, fiber)
         for (const contender of group) contender.renewing = undefined
-        // One contender's request may have caused a defect, and one key's part of the store a failure.
+        // A single contender may have caused the defect, or a single key's part of the store the failure: the others try again.
         const parts = Exit.isSuccess(exit) ? [] : partsOf(group, Exit.hasDies(exit) ? (contender) => contender : keyOf)
         if (parts.length > 1) return parts.forEach((part) => this.renewTogether(part))
         for (const [index, contender] of group.entries()) {

@@ -48,12 +48,12 @@ type Series = ReturnType<typeof seriesOf>
 
 const untagged = seriesOf({})
 
-/** The metrics in one registry, with the attributes of whoever acquires. */
+/** The metrics in one registry, with the attributes of the fibers that acquire. */
 export class Metrics {
   private readonly series: Series
   private readonly registry: Metric.MetricRegistry
   private readonly attributes: Metric.Metric.AttributeSet
-  /** No more than the metrics need: a fiber's whole context would keep its leases in memory. */
+  /** It has no more than the metrics need: a fiber's whole context would keep the fiber's leases in memory. */
   private readonly context: Context.Context<never>
 
   constructor(series: Series, registry: Metric.MetricRegistry, attributes: Metric.Metric.AttributeSet) {
@@ -65,7 +65,7 @@ export class Metrics {
     ) as Context.Context<never>
     const { acquired, held, lost, refreshFailures, refused, released, waiters } = series
     const ended = [released, ...Object.values(lost)]
-    // A series that appears with its first event shows no increase for it.
+    // Every series exists from the start: one that appears with its first event shows no increase for it.
     for (const metric of [acquired, ...ended, refused, waiters, refreshFailures]) metric.valueUnsafe(this.context)
     const count = (counter: Metric.Counter<number>) => counter.valueUnsafe(this.context).count
     const get = () => ({ value: ended.reduce((value, counter) => value - count(counter), count(acquired)) })
@@ -106,7 +106,7 @@ export class Metrics {
   }
 }
 
-/** The metrics of a semaphore, for the fiber that acquires: it says the registry, and may add attributes. */
+/** Returns a function from a fiber that acquires to its metrics: the fiber's context has the registry, and may add attributes. */
 export const make = (key: string | undefined): (fiber: Fiber.Fiber<unknown, unknown>) => Metrics => {
   const series = key === undefined ? untagged : seriesOf({ key })
   let last: Metrics | undefined

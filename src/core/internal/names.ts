@@ -15,7 +15,7 @@ export class Name {
   private readonly uses: Map<string, Name>
   private readonly name: string
   private readonly lost: () => void
-  /** All uses of the hold, if one has taken it over from another. */
+  /** All uses that share the hold, if one has taken it over from another. */
   private sharing: Set<Name> | undefined
   private givingBack = false
   /** Acquisitions that wait for the end of this use. */
@@ -57,7 +57,7 @@ export class Name {
     return Effect.suspend(() => this.other?.givingBack ? Effect.andThen(this.other.end, this.givenBack()) : Effect.void)
   }
 
-  /** Uses the name in place of another acquisition, if that still uses it. */
+  /** Uses the name in place of another acquisition, if that still uses it. Returns whether this succeeded. */
   takeOver(from: Name | undefined): boolean {
     if (this.other !== from || from?.givingBack) return false
     this.uses.set(this.name, this)

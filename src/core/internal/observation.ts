@@ -1,6 +1,6 @@
 /**
- * What an acquisition shows of itself: metrics always, a span if there is a tracer, debug logs if they are on. Whether anybody listens is
- * asked first, because spans and annotations cost more than an acquisition in memory.
+ * Makes acquisitions observable: by metrics always, by a span if there is a tracer, by debug logs if they are on. It checks first
+ * whether anybody listens, because spans and annotations cost more than an acquisition in memory.
  */
 import { Cause, Effect, Exit, Option } from "effect"
 import type { Fiber } from "effect"
@@ -17,7 +17,7 @@ export const annotations = ({ config: { key }, request: { identifier, permits } 
   permits
 })
 
-/** Without a tracer of its own, a fiber has Effect's, whose spans nobody sees. */
+/** A fiber without a tracer of its own uses Effect's default one, whose spans nobody sees. */
 const isTraced = ({ cache }: AnyFiber): boolean => cache.tracer !== undefined && cache.tracerEnabled
 
 const isDebugged = ({ cache: { minimumLogLevel: level } }: AnyFiber): boolean =>
@@ -29,7 +29,7 @@ const debug = (contender: Contender, message: string, more?: Record<string, unkn
 
 const waitedMillis = ({ joined, keeper }: Contender): number => joined === undefined ? 0 : keeper.now() - joined
 
-/** The span of an acquisition. Requests to the store are children of it. */
+/** Runs an acquisition in a span. The spans of its requests to the store are children of it. */
 export const take = <E>(
   contender: Contender,
   fiber: AnyFiber,
@@ -49,7 +49,7 @@ export const take = <E>(
   )
 }
 
-/** The span of a release. */
+/** Runs a release in a span. */
 export const release = (contender: Contender, fiber: AnyFiber, released: Effect.Effect<void>): Effect.Effect<void> => {
   const logged = isDebugged(fiber) ? Effect.andThen(released, debug(contender, "Released permits")) : released
   if (!isTraced(fiber)) return logged
@@ -75,7 +75,7 @@ export const wait = <A, E>(
   return Effect.ensuring(waiting, Effect.sync(() => counted && metrics.waited()))
 }
 
-/** The acquisition holds. If its hold is lost already, that counts too. */
+/** Counts and logs an acquisition that holds. If its hold is lost already, counts that too. */
 export const acquired = <A>(contender: Contender, fiber: AnyFiber, then: Effect.Effect<A>): Effect.Effect<A> => {
   const { began, checked, loss, metrics, request, token } = contender
   const millis = checked - began
@@ -87,14 +87,14 @@ export const acquired = <A>(contender: Contender, fiber: AnyFiber, then: Effect.
   return Effect.andThen(debug(contender, "Acquired permits", { fencingToken: token, millis, waited }), then)
 }
 
-/** The permits were not to be had. */
+/** Counts an acquisition that was refused. */
 export const refused = ({ metrics, request: { permits } }: Contender): void => metrics.refused(permits)
 
-/** Whether an acquisition that failed was refused, by the store or by its policy. */
+/** Returns whether an acquisition that failed was refused, by the store or by its policy. */
 export const isRefusal = (cause: Cause.Cause<unknown>): boolean =>
   Option.getOrUndefined(Cause.findErrorOption(cause)) instanceof LockNotAcquiredError
 
-/** The hold has ended: it was lost, unless its holder has ended it. */
+/** Counts a hold that has ended: as released if its holder ended it, otherwise as lost. */
 export const ended = ({ isCounted, metrics, request: { permits } }: Contender, loss: Loss): void => {
   if (!isCounted) return
   if (Exit.hasInterrupts(loss)) metrics.released(permits)
@@ -106,7 +106,7 @@ const reasonOf = (loss: Loss): LossReason => {
   return error?._tag === "LockLostError" ? error.reason : "failed"
 }
 
-/** The store failed, or did not answer, a refresh. */
+/** Counts and logs a refresh that the store failed or did not answer. */
 export const refreshFailed = (contender: Contender, failure: SemaphoreBackingError): void => {
   contender.metrics.refreshFailed()
   contender.keeper.run(

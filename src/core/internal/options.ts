@@ -1,4 +1,4 @@
-/** Applies defaults and refuses misuse: it is a defect, and the store is not asked. */
+/** Applies defaults and refuses misuse: misuse is a defect, and the store is not asked. */
 import { Cause, Duration, Formatter, Option, Schedule } from "effect"
 import type { SemaphoreBackingError } from "../Errors.ts"
 import type { AcquireOptions, DistributedSemaphoreConfig } from "../Options.ts"
@@ -9,8 +9,8 @@ export interface ResolvedConfig {
   readonly ttl: Duration.Duration
   readonly refreshInterval: Duration.Duration
   /**
-   * How long a holder trusts its lease: the ttl less a margin for late timers and clocks that run at different speeds, a
-   * twentieth of it, which never takes more than half of the time in which a refresh may still succeed.
+   * How long a holder trusts its lease: the ttl less a margin for late timers and for clocks that run at different speeds. The
+   * margin is a twentieth of the ttl, but at most half of the time from a refresh that is due to the end of the ttl.
    */
   readonly leaseMillis: number
   /** How long one attempt at an operation of the store may last. */

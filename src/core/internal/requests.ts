@@ -12,7 +12,7 @@ import * as Subscriptions from "./subscriptions.ts"
 /** How long an interruption, or a scope that closes, waits for a store that may not answer. */
 const patienceMillis = 500
 
-/** Asks for the permits; with `queue`, takes or keeps a place in line. */
+/** Asks for the permits; with `queue`, joins the line or keeps its place there. */
 export const tryAcquire = (contender: Contender, queue: boolean): Effect.Effect<Answer, SemaphoreBackingError> => {
   const { config: { attemptLimit, key, limit, ttl }, keeper: { backing }, request: { identifier, permits } } = contender
   contender.mayHave = true
@@ -28,7 +28,7 @@ export const abandon = (contender: Contender, fiber: Fiber.Fiber<unknown, unknow
   fiber.addObserver(() => late.delete(fiber))
 }
 
-/** Asks until the store answers. An answer whose lease is over already grants nothing, so the question is repeated. */
+/** Asks until the store answers or the policy ends. An answer that comes after the lease is over grants nothing: then it asks again. */
 const question = (
   contender: Contender,
   name: "tryAcquire" | "refresh",
@@ -72,7 +72,7 @@ export const ask = (contender: Contender, queue = false): Effect.Effect<Answer, 
     return Effect.succeed(given)
   })
 
-/** Uses the name again, if need be, before it asks again. */
+/** Claims the name again, if another acquisition had taken it over. */
 const startOver = (contender: Contender): Effect.Effect<void> =>
   Effect.suspend(() => {
     const { mustStartOver, name } = contender
@@ -80,7 +80,7 @@ const startOver = (contender: Contender): Effect.Effect<void> =>
     return mustStartOver && !name.isOwn ? name.claim() : Effect.void
   })
 
-/** Acquires the permits, and waits for them if need be. A place that is lost is taken anew. */
+/** Acquires the permits, and waits for them if need be. It joins the line again if it loses its place. */
 export const acquire = (contender: Contender): Effect.Effect<void, LockNotAcquiredError | SemaphoreBackingError> => {
   const stood = Subscriptions.timesStood(contender)
   return Effect.flatMap(ask(contender, true), (answer) => {
@@ -102,7 +102,7 @@ export const acquire = (contender: Contender): Effect.Effect<void, LockNotAcquir
   })
 }
 
-/** Takes over permits that were acquired externally. Answers whether there are any. */
+/** Takes over permits that were acquired externally. Returns whether they are held. */
 export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreBackingError> => {
   const { config: { key, limit, ttl }, keeper: { backing }, name, request: { identifier, permits } } = contender
   const refresh = question(contender, "refresh", () => backing.refresh(key, identifier, ttl, limit, permits))
@@ -110,13 +110,13 @@ export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreB
     const { other } = name
     return Effect.flatMap(refresh, (answer) => {
       if (!isGranted(answer)) return Effect.succeed(false)
-      // If it was given back meanwhile, the answer is out of date.
+      // If the other acquisition has given the hold back meanwhile, the answer is out of date.
       return name.takeOver(other) ? Effect.succeed(true) : confirm(contender)
     })
   })
 }
 
-/** Gives back what the store may have given, and waits for at most half a second. */
+/** Gives back what the store may have given, and waits for that for at most half a second. */
 export const giveBackBriefly = (contender: Contender): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
     let ended = false
@@ -175,7 +175,7 @@ const settleAndRelease = (contender: Contender): Effect.Effect<void> => {
   )
 }
 
-/** Releases what may take effect after the release, too. */
+/** Waits for a release. Then releases, too, what abandoned acquires that are still under way may yet acquire. */
 const settled = (contender: Contender, released: Effect.Effect<void, SemaphoreBackingError>): Effect.Effect<void> => {
   const { config: { key, ttl } } = contender
   return Effect.flatMap(
@@ -189,7 +189,7 @@ const settled = (contender: Contender, released: Effect.Effect<void, SemaphoreBa
   )
 }
 
-/** A driver that does not answer interruption may let an acquire take effect even now: release what that leaves. */
+/** Waits until the abandoned acquires have ended, which a driver may not interrupt, and releases what they acquired. */
 const releaseLate = (contender: Contender): Effect.Effect<void, SemaphoreBackingError> =>
   Effect.andThen(
     Fiber.awaitAll(contender.late!),
@@ -223,7 +223,7 @@ const release = (
     // The pause before it may have been longer than it should, as while the machine was suspended.
     end <= keeper.now()
       ? Effect.succeed(0)
-      // A release that takes effect late gives nothing, so nobody releases again after it.
+      // An abandoned release may take effect late, but creates nothing that must be released.
       : Attempt.run(keeper, releaseAttempt(contender), () => {}, true)
   )
   const timeLeft = () => Duration.millis(Math.max(0, end - keeper.now()))

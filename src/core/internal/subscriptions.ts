@@ -10,26 +10,26 @@ import type { Alarm, Keeper } from "./keeper.ts"
 
 const idleMillis = 60_000
 
-/** A grant may be heard before the answer that says which number the waiter has. This many such grants are remembered. */
+/** The notification of a grant may come before the answer that has the waiter's token. This many of them are remembered. */
 const mostEarly = 1000
 
 export interface Subscription {
   readonly waiters: Set<Contender>
-  /** Those waiters whose store grants, by the numbers of their places. */
+  /** The waiters that have a place, by its token. */
   readonly places: Map<FencingToken, Contender>
   readonly early: Set<FencingToken>
   readonly fiber: Fiber.Fiber<void>
-  /** How often it was established. A grant from before may have been missed. */
+  /** How often it was established. A grant before the last time may have been missed. */
   stood: number
   idle: Alarm | undefined
 }
 
-/** How often the subscription that a contender will share was established so far. */
+/** Returns how often the subscription that a contender will share was established so far. */
 export const timesStood = ({ config, keeper }: Contender): number => keeper.subscriptions.get(config.key)?.stood ?? 0
 
 /**
- * Notifies a waiter of its grant. A waiter that asked before the subscription was established looks, because it may have missed its
- * grant. Returns how to stop listening.
+ * Makes a waiter listen for its grant. If the subscription was established after it asked, it looks, because it may have missed the
+ * grant. Returns a function that stops listening.
  */
 export const join = (waiter: Contender, stoodWhenAsked: number): () => void => {
   const { config: { key }, keeper, token } = waiter

@@ -7,7 +7,7 @@ const toleranceMillis = 50
 /** Milliseconds since an arbitrary start. */
 export interface LocalTime {
   (): number
-  /** How much of it no timer has noticed, because timers stood still. */
+  /** How much of this time the timers have missed, because they stood still. */
   readonly missed: number
 }
 
@@ -17,7 +17,7 @@ export interface LocalTime {
  */
 export const make = (clock: Clock.Clock): LocalTime => {
   const monotonic = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  /** By how much the wall clock is ahead of the other, at least, since it was set back last. */
+  /** The smallest lead of the wall clock over the monotonic one since it last jumped ahead. */
   let ahead = Number.POSITIVE_INFINITY
   const time = Object.assign(() => {
     const millis = monotonic()

@@ -16,6 +16,6 @@ export const isTrue = (condition: boolean, what: string): void => {
   if (!condition) fail(what)
 }
 
-/** A value on one line. */
+/** Shows a value on one line. */
 export const show = (value: unknown): string =>
   JSON.stringify(value, (_, part) => typeof part === "bigint" ? `${part}` : part) ?? "nothing"

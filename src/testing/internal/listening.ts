@@ -1,19 +1,19 @@
-/** What processes hear of a key: one subscription each, however many of its contenders live there. */
+/** Records the notifications of a key. Each process has one subscription, however many contenders it has. */
 import { Duration, Effect, Stream } from "effect"
 import type { Scope } from "effect"
 import type { DistributedSemaphoreBacking } from "../../core/Backing.ts"
 import { equal, show } from "./assert.ts"
 import type { Subject } from "./subject.ts"
 
-/** A waiter and the token that it was answered. */
+/** A waiter, and the token of its place. */
 export type Grant = readonly [id: string, token: bigint]
 
 export interface Listening {
-  /** Fails unless these grants, and nothing else, are heard since the last look: each in the process of its waiter. */
+  /** Fails unless exactly these grants were heard since the last check, each in the process of its waiter. */
   readonly hears: (...grants: ReadonlyArray<Grant>) => Effect.Effect<void, unknown>
-  /** Fails unless these grants, maybe among others, are heard since the last look. */
+  /** Fails unless these grants, maybe among others, were heard since the last check. */
   readonly hearsAmongOthers: (...grants: ReadonlyArray<Grant>) => Effect.Effect<void, unknown>
-  /** Waits until every subscription stands again, since the last look. */
+  /** Waits until every subscription was established again since the last check. */
   readonly standsAgain: Effect.Effect<void, unknown>
 }
 
@@ -38,7 +38,7 @@ export const make = Effect.fnUntraced(function*(
 
   const standsAgain = Effect.andThen(
     eventually(
-      `the processes of ${show(ids)} hear that their subscriptions stand`,
+      `the subscriptions of the processes of ${show(ids)} are established`,
       () => listeners.every((process) => heard.get(process)!.includes(undefined))
     ),
     Effect.sync(clear)
@@ -55,7 +55,7 @@ export const make = Effect.fnUntraced(function*(
     hearsAmongOthers: (...grants) => Effect.andThen(hearsAmongOthers(...grants), Effect.sync(clear)),
     hears: Effect.fnUntraced(function*(...grants) {
       yield* hearsAmongOthers(...grants)
-      // Time for what should not be heard.
+      // This leaves time for notifications that should not come.
       yield* pass(Duration.millis(20))
       // A process may hear of another's grants, too.
       const all = new Set(Array.from(heard.values()).flat())

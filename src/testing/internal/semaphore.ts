@@ -1,4 +1,4 @@
-/** Operations on one key, each in the process of its contender, that fail unless they are answered as they say. */
+/** Operations on one key, each in the process of its contender. Each fails unless the answer is the one that its name says. */
 import type { Duration } from "effect"
 import { Effect } from "effect"
 import type { SemaphoreState, Waiting } from "../../core/Backing.ts"
@@ -11,33 +11,33 @@ export interface Place extends Waiting {
 
 export interface SemaphoreUnderTest {
   readonly key: string
-  /** Asks without queue, and acquires; the token, if the backing has tokens. */
+  /** Asks without queue, and must acquire. Returns the token, if the backing has tokens. */
   readonly acquires: (
     id: string,
     permits: number,
     ttl?: Duration.Duration
   ) => Effect.Effect<bigint | undefined, unknown>
-  /** Asks without queue, and is refused. */
+  /** Asks without queue, and must be refused. */
   readonly isRefused: (id: string, permits: number, ttl?: Duration.Duration) => Effect.Effect<void, unknown>
-  /** Asks with queue, and has a place. */
+  /** Asks with queue, and must get a place. */
   readonly waits: (id: string, permits: number, ttl?: Duration.Duration) => Effect.Effect<Place, unknown>
-  /** Releases; how many permits were freed. */
+  /** Releases, and returns how many permits were freed. */
   readonly releases: (id: string, permits: number, token?: bigint) => Effect.Effect<number, unknown>
-  /** Refreshes, and has a hold; the token, if the backing has tokens. */
+  /** Refreshes, and must have a hold. Returns the token, if the backing has tokens. */
   readonly holds: (
     id: string,
     permits: number,
     ttl?: Duration.Duration,
     token?: bigint
   ) => Effect.Effect<bigint | undefined, unknown>
-  /** Refreshes, and has a place. */
+  /** Refreshes, and must have a place. */
   readonly stillWaits: (
     id: string,
     permits: number,
     ttl?: Duration.Duration,
     token?: bigint
   ) => Effect.Effect<Place, unknown>
-  /** Refreshes, and has neither. */
+  /** Refreshes, and must have neither. */
   readonly isGone: (
     id: string,
     permits: number,

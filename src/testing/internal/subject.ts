@@ -1,6 +1,6 @@
 /**
- * The backing under test, as a case sees it: built anew, several times, with keys that nobody has used, and with a time that
- * the case can let pass.
+ * The backing under test, as a case sees it: several new instances, keys that nobody has used, and time that the case can let
+ * pass.
  */
 import { Clock, Context, Duration, Effect, Fiber, Layer } from "effect"
 import type { Scope } from "effect"
@@ -17,7 +17,7 @@ export interface Subject {
   readonly options: ResolvedOptions
   /** Separate instances of the layer, like processes that share a store. */
   readonly processes: ReadonlyArray<DistributedSemaphoreBacking>
-  /** The process of a contender: each new one is in the next process. */
+  /** Returns the process of a contender. Each new contender gets the next process in turn. */
   readonly processOf: (id: string) => DistributedSemaphoreBacking
   /** A key that nobody has used. */
   readonly freshKey: () => string
@@ -29,23 +29,23 @@ export interface Subject {
   readonly long: Duration.Duration
   /** Lets time pass. */
   readonly pass: (time: Duration.Duration) => Effect.Effect<void>
-  /** Lets a ttl that began in the past end for certain. */
+  /** Waits until a ttl that has begun already is certainly over. */
   readonly expire: (ttl: Duration.Duration) => Effect.Effect<void>
   /** Lets time pass until a condition holds; fails if it does not within 10 seconds. */
   readonly eventually: (
     what: string,
     condition: (() => boolean) | Effect.Effect<boolean, unknown>
   ) => Effect.Effect<void, unknown>
-  /** Runs an effect that waits, while time passes; fails if it does not end within 10 seconds, or as long as is said. */
+  /** Runs an effect that waits, while time passes; fails if it does not end `within` a time, 10 seconds by default. */
   readonly drive: <A, E>(effect: Effect.Effect<A, E>, within?: Duration.Duration) => Effect.Effect<A, E>
   /**
-   * Runs an attempt that proves something only if it is over within its ttl; if the machine was too slow for that, runs it
-   * again with a ttl twice as long.
+   * Runs an attempt that proves something only if it is over within its ttl. If the machine was too slow for that, this runs
+   * it again with a ttl twice as long.
    */
   readonly inTime: <A, R>(
     attempt: (ttl: Duration.Duration) => Effect.Effect<A, unknown, R>
   ) => Effect.Effect<A, unknown, R>
-  /** Subscribes the processes of these contenders, each once, and waits until the subscriptions stand. */
+  /** Subscribes the processes of these contenders, each once, and waits until the subscriptions are established. */
   readonly listen: (key: string, ...ids: ReadonlyArray<string>) => Effect.Effect<Listening, unknown, Scope.Scope>
 }
 
@@ -82,7 +82,7 @@ export const make = Effect.fnUntraced(
 
     const eventually: Subject["eventually"] = Effect.fnUntraced(function*(what, condition) {
       const deadline = (yield* now) + Duration.toNanosUnsafe(patience)
-      // Whatever is ready runs first, without time passing.
+      // What is ready runs first, before any time passes.
       yield* pass(Duration.zero)
       while (true) {
         if (yield* typeof condition === "function" ? Effect.sync(condition) : condition) return

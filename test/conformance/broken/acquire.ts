@@ -6,7 +6,7 @@ import { Plain, wrong } from "./plain.ts"
 
 export const backings = [
   broken(
-    "B1: a holder that asks for the same number again succeeds, and does not count twice",
+    "B1: a holder that asks for the same number of permits again succeeds, and does not count twice",
     "counts a retry twice",
     (memory) => {
       let copies = 0
@@ -21,7 +21,7 @@ export const backings = [
   ),
 
   broken(
-    "B1: a holder that asks for the same number again extends its lease",
+    "B1: a holder that asks for the same number of permits again extends its lease",
     "does not extend the lease of a retry",
     (memory) => ({
       tryAcquire: (key, id, ttl, limit, permits, options) =>

@@ -38,7 +38,7 @@ export const backings = [
   ),
 
   wrong(
-    "B2: the smallest limit of the line rules",
+    "B2: the smallest limit in the line counts",
     "goes by the own limit of each, and by no other",
     class extends Plain {
       override fits(contender: Contender) {
@@ -48,7 +48,7 @@ export const backings = [
   ),
 
   wrong(
-    "B2: a larger limit does not overtake",
+    "B2: a request with a larger limit overtakes nobody",
     "lets a larger limit overtake a waiter that its own limit keeps back",
     class extends Overtaking {
       override fits(contender: Contender) {
@@ -100,7 +100,7 @@ export const backings = [
   ),
 
   wrong(
-    "B2: with queue, nobody overtakes either",
+    "B2: with queue, nobody overtakes the waiters either",
     "lets a request that joins the line overtake it",
     class extends Overtaking {
       override startOver(own: Contender | undefined, request: Request, queue: boolean) {

@@ -27,7 +27,7 @@ export const backings = [
   })),
 
   broken(
-    "L4: through the semaphore: permits are conserved however work ends, all ends, nothing is left",
+    "L4: through the semaphore: however work ends, no permit is lost, everything ends and nothing is left",
     "loses a release now and then",
     (memory) => {
       let releases = 0

@@ -4,7 +4,7 @@ import { broken } from "./broken.ts"
 
 export const backings = [
   broken(
-    "B12: a request that takes effect within its limit in time is answered as if it had none",
+    "B12: a request that takes effect within its time limit is answered as if it had none",
     "takes every request with a limit in time for late",
     (memory) => ({
       tryAcquire: (key, id, ttl, limit, permits, options) =>

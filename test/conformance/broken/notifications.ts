@@ -21,7 +21,7 @@ export const backings = [
     () => ({ onPermitsReleased: () => Stream.never })
   ),
 
-  broken("B7: emits when the subscription stands", "does not say when the subscription stands", (memory) => ({
+  broken("B7: a subscription emits when it is established", "does not say when the subscription stands", (memory) => ({
     onPermitsReleased: (key) => Stream.drop(memory.onPermitsReleased!(key), 1)
   })),
 
@@ -74,12 +74,17 @@ export const backings = [
     }
   ),
 
-  broken("B7: goes on after the store was restarted", "does not subscribe again after a restart", (memory) => {
-    const before = restarts
-    return {
-      onPermitsReleased: (key) => Stream.filter(memory.onPermitsReleased!(key), () => restarts === before)
-    }
-  }, { restart: Effect.sync(() => void restarts++) }),
+  broken(
+    "B7: a subscription goes on after a restart of the store",
+    "does not subscribe again after a restart",
+    (memory) => {
+      const before = restarts
+      return {
+        onPermitsReleased: (key) => Stream.filter(memory.onPermitsReleased!(key), () => restarts === before)
+      }
+    },
+    { restart: Effect.sync(() => void restarts++) }
+  ),
 
   broken(
     "C2: a release notifies the waiters at the front that fit together, and no others",

@@ -26,7 +26,7 @@ export const backings = [
   })),
 
   broken(
-    "B2: an answer names the limit of a holder that is smaller than its own",
+    "B2: an answer names the limit of a holder if it is smaller than that of the request",
     "always names the limit",
     (memory) => ({
       tryAcquire: (key, id, ttl, limit, ...rest) =>

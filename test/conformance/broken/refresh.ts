@@ -5,7 +5,7 @@ import type { Contender } from "./plain.ts"
 import { Plain, wrong } from "./plain.ts"
 
 export const backings = [
-  broken("B5: extends the lease", "does not extend the lease on refresh", (memory) => ({
+  broken("B5: a refresh extends the lease", "does not extend the lease on refresh", (memory) => ({
     refresh: (key, id, ...rest) =>
       Effect.flatMap(
         holdOf(memory, key, id),
@@ -25,7 +25,7 @@ export const backings = [
     })
   ),
 
-  broken("B5: leaves the number of permits alone", "sets the number of permits on refresh", (memory) => ({
+  broken("B5: a refresh leaves the number of permits alone", "sets the number of permits on refresh", (memory) => ({
     refresh: (key, id, ttl, limit, permits) =>
       Effect.flatMap(
         holdOf(memory, key, id),
@@ -34,7 +34,7 @@ export const backings = [
   })),
 
   broken(
-    "B5: creates nothing: it answers false for a holder that never held, or has released",
+    "B5: a refresh creates nothing: it answers false for a holder that never held, or has released",
     "acquires on refresh",
     (memory) => ({
       refresh: (key, id, ttl, limit, permits) =>
@@ -45,32 +45,36 @@ export const backings = [
     })
   ),
 
-  broken("B5: resurrects nothing: it answers false for a hold that has expired", "resurrects on refresh", (memory) => {
-    const expired = new Set<string>()
-    const nameOf = (key: string, id: string) => JSON.stringify([key, id])
-    return {
-      tryAcquire: (key, id, ...rest) =>
-        Effect.tap(
-          memory.tryAcquire(key, id, ...rest),
-          (answer) => Effect.sync(() => isAcquired(answer) && expired.add(nameOf(key, id)))
-        ),
-      release: (key, id, ...rest) => {
-        expired.delete(nameOf(key, id))
-        return memory.release(key, id, ...rest)
-      },
-      refresh: (key, id, ttl, limit, permits) =>
-        Effect.flatMap(
-          memory.refresh(key, id, ttl, limit, permits),
-          (answer) =>
-            answer === false && expired.has(nameOf(key, id))
-              ? memory.tryAcquire(key, id, ttl, limit, permits)
-              : Effect.succeed(answer)
-        )
+  broken(
+    "B5: a refresh resurrects no hold: it answers false for one that has expired",
+    "resurrects on refresh",
+    (memory) => {
+      const expired = new Set<string>()
+      const nameOf = (key: string, id: string) => JSON.stringify([key, id])
+      return {
+        tryAcquire: (key, id, ...rest) =>
+          Effect.tap(
+            memory.tryAcquire(key, id, ...rest),
+            (answer) => Effect.sync(() => isAcquired(answer) && expired.add(nameOf(key, id)))
+          ),
+        release: (key, id, ...rest) => {
+          expired.delete(nameOf(key, id))
+          return memory.release(key, id, ...rest)
+        },
+        refresh: (key, id, ttl, limit, permits) =>
+          Effect.flatMap(
+            memory.refresh(key, id, ttl, limit, permits),
+            (answer) =>
+              answer === false && expired.has(nameOf(key, id))
+                ? memory.tryAcquire(key, id, ttl, limit, permits)
+                : Effect.succeed(answer)
+          )
+      }
     }
-  }),
+  ),
 
   wrong(
-    "B5: renews a place, and says that it is one",
+    "B5: a refresh renews a place, and answers that it is one",
     "does not renew a place that is refreshed",
     class extends Plain {
       override refresh(id: string, expiry: bigint, token?: bigint) {
@@ -81,7 +85,7 @@ export const backings = [
   ),
 
   broken(
-    "B5: renews a place, and says that it is one",
+    "B5: a refresh renews a place, and answers that it is one",
     "knows no place that is refreshed",
     (memory) => ({
       refresh: (...args) => Effect.map(memory.refresh(...args), (answer) => isAcquired(answer) && answer)
@@ -89,7 +93,7 @@ export const backings = [
   ),
 
   broken(
-    "B5: does not change the number of permits that a waiter wants",
+    "B5: a refresh does not change the number of permits that a waiter wants",
     "sets the number of a waiter on refresh",
     (memory) => ({
       refresh: (key, id, ttl, limit, permits, options) =>
@@ -104,7 +108,7 @@ export const backings = [
   ),
 
   wrong(
-    "B5: resurrects no place: it answers false for one that has expired or was given up",
+    "B5: a refresh resurrects no place: it answers false for one that has expired or was given up",
     "resurrects the last place that has expired",
     class extends Plain {
       private expired: ReadonlyArray<Contender> = []
@@ -122,7 +126,7 @@ export const backings = [
   ),
 
   wrong(
-    "B5: with an old token, extends no newer hold",
+    "B5: a refresh with an old token extends no newer hold",
     "looks at no token when it extends a hold",
     class extends Plain {
       override refresh(id: string, expiry: bigint, token?: bigint) {
@@ -134,7 +138,7 @@ export const backings = [
   ),
 
   wrong(
-    "B5: with an old token, renews no newer place",
+    "B5: a refresh with an old token renews no newer place",
     "looks at no token when it renews a place",
     class extends Plain {
       override refresh(id: string, expiry: bigint, token?: bigint) {
@@ -145,13 +149,17 @@ export const backings = [
     }
   ),
 
-  broken("B5: with its own token, extends a hold and a place", "takes every token for an old one", (memory) => ({
-    refresh: (key, id, ttl, limit, permits, options) =>
-      options?.fencingToken === undefined ? memory.refresh(key, id, ttl, limit, permits) : Effect.succeed(false)
-  })),
+  broken(
+    "B5: a refresh with the token of a hold or a place extends it",
+    "takes every token for an old one",
+    (memory) => ({
+      refresh: (key, id, ttl, limit, permits, options) =>
+        options?.fencingToken === undefined ? memory.refresh(key, id, ttl, limit, permits) : Effect.succeed(false)
+    })
+  ),
 
   broken(
-    "B5: refreshAll answers in order, as by single refreshes of any keys",
+    "B5: refreshAll answers in order, for any keys, what single refreshes would answer",
     "answers first those that it knows",
     (memory) => ({
       refreshAll: (requests) =>
@@ -165,7 +173,7 @@ export const backings = [
     })
   ),
 
-  broken("B5: refreshAll extends all", "extends the first of many only", (memory) => ({
+  broken("B5: refreshAll extends every hold and every place", "extends the first of many only", (memory) => ({
     refreshAll: (requests) =>
       Effect.andThen(
         memory.refreshAll!(requests.slice(0, 1)),

@@ -9,7 +9,7 @@ export const backings = [
       Effect.map(memory.release(key, id, Number.MAX_SAFE_INTEGER, options), (freed) => Math.min(freed, permits))
   })),
 
-  broken("B4: frees no more than is held", "says it freed what it was asked to free", (memory) => ({
+  broken("B4: a release frees no more than is held", "says it freed what it was asked to free", (memory) => ({
     release: (key, id, permits, options) => Effect.as(memory.release(key, id, permits, options), permits)
   })),
 
@@ -27,7 +27,7 @@ export const backings = [
   ),
 
   broken(
-    "B4: gives up the place in line, whatever its number, and frees nothing",
+    "B4: a release by a waiter gives up its place, however many permits it names, and frees nothing",
     "leaks places in line",
     (memory) => ({
       release: (key, id, ...rest) =>
@@ -35,21 +35,25 @@ export const backings = [
     })
   ),
 
-  broken("B4: with the token of the hold, frees it", "takes every token for an old one", (memory) => ({
+  broken("B4: a release with the token of the hold frees it", "takes every token for an old one", (memory) => ({
     release: (key, id, permits, options) =>
       options?.fencingToken === undefined ? memory.release(key, id, permits) : Effect.succeed(0)
   })),
 
-  broken("B4: with an old token, touches no newer hold", "looks at no token when it releases a hold", (memory) => ({
-    release: (key, id, permits, options) =>
-      Effect.flatMap(
-        holdOf(memory, key, id),
-        (hold) => memory.release(key, id, permits, hold ? undefined : options)
-      )
-  })),
+  broken(
+    "B4: a release with an old token touches no newer hold",
+    "looks at no token when it releases a hold",
+    (memory) => ({
+      release: (key, id, permits, options) =>
+        Effect.flatMap(
+          holdOf(memory, key, id),
+          (hold) => memory.release(key, id, permits, hold ? undefined : options)
+        )
+    })
+  ),
 
   wrong(
-    "B4: with an old token, touches no newer place, not even a granted one",
+    "B4: a release with an old token touches no newer place, not even a granted one",
     "looks at no token when it gives up a place",
     class extends Plain {
       override release(id: string, permits: number, token?: bigint) {

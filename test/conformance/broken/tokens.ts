@@ -14,7 +14,7 @@ export const backings = [
   }),
 
   broken(
-    "B11: another number is another acquisition, with a new token",
+    "B11: a request for another number of permits is another acquisition, with a new token",
     "keeps the token for another number",
     (memory) => {
       const tokens = new Map<string, bigint>()

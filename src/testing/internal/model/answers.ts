@@ -1,10 +1,10 @@
-/** Whether an answer is one that the model allows, and in which states the key may be then. */
+/** Decides whether the model allows an answer, and in which states the key may be after it. */
 import { Duration } from "effect"
 import type { SemaphoreState } from "../../../core/Backing.ts"
 import type { Answer, Call, Contender, Expected, Outcome, Precision, Span, State, Token } from "./model.ts"
 import { distinct, expire, grant, holdersOf, step, waitersOf } from "./model.ts"
 
-/** The token in an answer to `tryAcquire` or `refresh`. */
+/** Returns the token in an answer to `tryAcquire` or `refresh`. */
 export const tokenIn = (answer: Answer): bigint | undefined =>
   typeof answer === "object" && "_tag" in answer ? answer.fencingToken : undefined
 
@@ -54,8 +54,8 @@ const isSame = (
 const isLook = ({ operation: { _tag } }: Call) => _tag === "getCount" || _tag === "inspect"
 
 /**
- * B6: the states that an operation may meet. What the expired leave is granted; only a look may find that not done yet, because it
- * changes nothing: a store may grant at the moment of expiry, or by the next operation that finds it.
+ * B6: returns the states that an operation may meet. What expired contenders leave is granted. Only a look may come before that
+ * grant: a store grants at the moment of expiry or by the next operation, and a look changes nothing.
  */
 export const met = (state: State, call: Call): ReadonlyArray<State> => {
   const live = expire(state, call.at)
@@ -71,12 +71,12 @@ const outcomes = (state: State, call: Call, precision: Precision): ReadonlyArray
   return met(state, call).map((one) => step(one, operation, tokenIn(answer), expiryIn))
 }
 
-/** The states in which a key may be after a call; none if no state allows its answer. */
+/** Returns the states in which a key may be after a call: none if the model does not allow its answer. */
 export const after = (state: State, call: Call, precision: Precision): ReadonlyArray<State> =>
   outcomes(state, call, precision).flatMap(({ expected, next }) =>
     agrees(expected, call.answer, call.at, precision.granularity) ? [next] : []
   )
 
-/** The answers that would have been right. */
+/** Returns the answers that would have been right. */
 export const expected = (state: State, call: Call, precision: Precision): ReadonlyArray<Expected> =>
   outcomes(state, call, precision).map((outcome) => outcome.expected)

@@ -1,4 +1,4 @@
-/** What failed properties print: operations and answers in a reader's words. */
+/** Describes operations and answers for what a failed property prints. */
 import { Duration } from "effect"
 import type { SemaphoreState } from "../../../core/Backing.ts"
 import { show } from "../assert.ts"
@@ -7,7 +7,7 @@ import { holdersOf, waitersOf } from "./model.ts"
 
 const millis = (nanos: bigint) => `${Number(nanos) / 1e6} ms`
 
-/** When a call began and ended: answers that depend on the time can't be judged without. */
+/** Says when a call began and ended: without that, nobody can judge answers that depend on the time. */
 export const describeSpan = ({ earliest, latest }: Span, start: bigint): string => {
   const since = (time: bigint) => `${(time - start) / 1_000_000n}`
   return `[${since(earliest)}–${since(latest)} ms]`

@@ -1,4 +1,4 @@
-/** B4, B7: in random sequences, who is granted is notified in its process, and nobody else is. */
+/** B4, B7: checks in random sequences that each grant is notified in the process of its waiter, and nothing but grants. */
 import { Effect, Stream } from "effect"
 import type { Scope } from "effect"
 import { show } from "../assert.ts"
@@ -9,11 +9,11 @@ import type { Call, State } from "./model.ts"
 import * as Model from "./model.ts"
 
 export interface Grants {
-  /** Takes in where a waiter is: where it asked last, or maybe where its place was refreshed since. */
+  /** Remembers which processes may hear of a waiter's grant: the one in which it asked last, and those that refreshed it since. */
   readonly remember: (process: number, key: 0 | 1, call: Call) => void
   /**
-   * What was heard wrongly, or not at all, of a call that led from some states to others. Those who ask at the same time learn by
-   * their answers that they were granted.
+   * Returns which notification of a call was wrong or missing; `before` and `after` are the possible states. The contenders that ask
+   * in the call need no notification: their answers say that they hold.
    */
   readonly examine: (
     key: 0 | 1,
@@ -42,11 +42,11 @@ export const make = Effect.fnUntraced(function*(
     }
   }
   yield* subject.eventually(
-    "all subscriptions stand",
+    "all subscriptions are established",
     () => heard.every((ofKeys) => ofKeys.every((tokens) => tokens.has(undefined)))
   )
 
-  /** Tokens of one key only are different. */
+  /** One map for each key: tokens differ within a key only. */
   const processesOf = keys.map(() => new Map<bigint, ReadonlyArray<number>>())
 
   const waits = (state: State, token: bigint) => Model.waitersOf(state).some((one) => one.token === token)
@@ -67,7 +67,9 @@ export const make = Effect.fnUntraced(function*(
         if (!isGranted) continue
         const isHeard = () => processesOf[key]!.get(token)!.some((process) => heard[process]![key].has(token))
         yield* Effect.ignoreCause(subject.eventually("", isHeard))
-        if (!isHeard()) return `nobody notified the process of ${show(id)} that ${token} was granted`
+        if (!isHeard()) {
+          return `nobody notified the process of ${show(id)} that its place with token ${token} was granted`
+        }
       }
 
       const at = { earliest: call.at.earliest, latest: yield* now }
@@ -75,7 +77,7 @@ export const make = Effect.fnUntraced(function*(
       for (const ofKeys of heard) {
         for (const token of ofKeys[key]) {
           if (token !== undefined && possible.every((state) => waits(state, token))) {
-            return `a process was notified of ${token}, which still waits`
+            return `a process was notified that token ${token} was granted, which still waits`
           }
         }
       }

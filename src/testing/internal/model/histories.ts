@@ -1,6 +1,6 @@
 /**
- * Concurrent histories: several clients, in several processes, do random operations at the same time; what they asked and
- * were answered is recorded, and then it is decided whether the answers can be those of a semaphore.
+ * Concurrent histories: several clients, in several processes, do random operations at the same time. The case records their
+ * requests and answers, and then decides whether the answers can be those of a semaphore.
  */
 import { Arbitrary, Duration, Effect, Fiber } from "effect"
 import { backingCase } from "../../BackingCase.ts"
@@ -21,7 +21,7 @@ export interface Recorded extends Call {
   readonly returned: number
 }
 
-/** Lets each client do its steps in its process, all of them at the same time. */
+/** Lets all clients do their steps at the same time, each in its process. */
 const record = Effect.fnUntraced(function*(subject: Subject, clients: ReadonlyArray<ReadonlyArray<Step>>) {
   const keys = Random.keysOf(subject)
   const histories = new Map<string, Array<Recorded>>(keys.map((key) => [key, []]))
@@ -31,7 +31,7 @@ const record = Effect.fnUntraced(function*(subject: Subject, clients: ReadonlyAr
   const client = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>, index: number) {
     for (const step of steps) {
       yield* Effect.yieldNow
-      // With different limits, hardly anything would be certain. Sequences have them.
+      // All share one limit: the checks could be certain of hardly anything otherwise. Sequences have different limits.
       const planned = Random.operationsOf(subject, { ...step, limit: Random.sharedLimit }, tokens)
       if (planned.length === 0) {
         yield* Effect.sleep(Random.timeOf(subject, step))
@@ -52,7 +52,7 @@ const record = Effect.fnUntraced(function*(subject: Subject, clients: ReadonlyAr
     Effect.forEach(clients, client, { concurrency: "unbounded", discard: true }),
     { startImmediately: true }
   )
-  // All that a client can let pass.
+  // The longest time that a client can let pass.
   const longest = Duration.times(Duration.sum(subject.short, subject.options.granularity), 3 * maxSteps)
   yield* subject.drive(Fiber.join(all), Duration.sum(longest, Duration.seconds(30)))
   return Array.from(histories.values(), (history) => history.toSorted((a, b) => a.invoked - b.invoked))

@@ -1,6 +1,6 @@
 /**
- * Whether a history is linearizable: whether its calls can be put into one order, in which each call that ended before
- * another began comes before it, and in which the model answers each as it was answered.
+ * Decides whether a history is linearizable: whether its calls can be put into one order, in which each call that ended before
+ * another began comes before it, and in which the model gives the same answers.
  *
  * The search is that of J. M. Wing and C. Gong, "Testing and Verifying Concurrent Objects" (1993), with the memory of visited
  * configurations of G. Lowe, "Testing for linearizability" (2017): a set of calls that leads to a state that was reached with
@@ -12,7 +12,7 @@ import type { Recorded } from "./histories.ts"
 import type { Precision, State } from "./model.ts"
 import * as Model from "./model.ts"
 
-/** Tells why a history is not linearizable; `undefined` if it is. */
+/** Returns why a history is not linearizable, or `undefined` if it is. */
 export const linearize = (history: ReadonlyArray<Recorded>, precision: Precision): string | undefined => {
   const visited = new Set<string>()
   let longest: { readonly done: bigint; readonly length: number; readonly state: State } = {
@@ -21,7 +21,7 @@ export const linearize = (history: ReadonlyArray<Recorded>, precision: Precision
     state: Model.empty
   }
 
-  /** Calls that may come next: those that began before any other that is left has ended. */
+  /** Returns the calls that may come next: those that began before any remaining call had ended. */
   const candidates = (done: bigint): ReadonlyArray<number> => {
     const left = history.flatMap((_, index) => (done >> BigInt(index) & 1n) === 0n ? [index] : [])
     const firstEnd = Math.min(...left.map((index) => history[index]!.returned))

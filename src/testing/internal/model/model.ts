@@ -1,9 +1,9 @@
 /**
- * The contract as a model: what a semaphore of one key answers, and what is so afterwards. Written to be read; each rule is
- * where it is named.
+ * The contract as a model: what a semaphore of one key answers, and what its state is afterwards. It is written to be read:
+ * comments name each rule where it is kept.
  *
  * Nobody but the store knows its clock. What a caller knows is a span: an operation took effect between its call and its
- * answer. So a lease ends within a span too, and while that lasts, the model allows both.
+ * answer. So a lease ends within a span too, and during that span the model allows both: that it lasts, and that it is over.
  */
 import type { Acquired, SemaphoreState, Waiting } from "../../../core/Backing.ts"
 
@@ -16,7 +16,7 @@ export interface Span {
 export interface Contender {
   readonly id: string
   readonly permits: number
-  /** The smallest that it asked with. */
+  /** The smallest limit that it asked with. */
   readonly limit: number
   /** Absent if the backing has no tokens. */
   readonly token: bigint | undefined
@@ -28,7 +28,7 @@ export interface Contender {
 export interface State {
   /** In the order in which they asked: holders first, then waiters. */
   readonly line: ReadonlyArray<Contender>
-  /** Of all tokens that were ever issued. */
+  /** The highest of all tokens that were ever issued. */
   readonly highestToken: bigint
 }
 
@@ -72,7 +72,7 @@ export interface Precision {
 
 export const empty: State = { line: [], highestToken: -1n }
 
-/** What the model expects as an answer. The token of one who joins the line is not known before. */
+/** An answer that the model expects. It can't know the token of a contender that joins the line. */
 export type Expected =
   | { readonly _tag: "Acquired"; readonly token: Token }
   | { readonly _tag: "Waiting"; readonly token: Token; readonly position: number }
@@ -107,8 +107,8 @@ const replace = (state: State, before: Contender, after: Contender): State => ({
 })
 
 /**
- * B2: whoever fits, together with everyone before it, into the smallest limit that any of them asked with, holds. A hold is
- * never taken back.
+ * B2: a contender holds if it fits, together with everyone before it, into the smallest limit that any of them asked with. A
+ * hold is never taken back.
  */
 export const grant = (state: State): State => {
   let total = 0
@@ -122,8 +122,8 @@ export const grant = (state: State): State => {
 }
 
 /**
- * An operation on a state in which nothing has expired, and what that left is granted. Of the answer only the token is used, if
- * one was issued: no model could know it.
+ * Does an operation on a state from which the expired contenders are gone, and in which what they left is granted. `issued` is the
+ * token in the real answer, if there is one: no model could know it.
  */
 export const step = (
   state: State,
@@ -143,7 +143,7 @@ export const step = (
     case "tryAcquire": {
       const { id, limit, permits, queue, ttl } = operation
       const expiry = expiryIn(ttl)
-      // B1: asked again with that number, it keeps hold or place, under the same token.
+      // B1: if it asks again for that number of permits, it keeps its hold or place, with the same token.
       if (found?.permits === permits) {
         if (!queue && !found.holds) return refused
         const kept = { ...found, expiry, limit: Math.min(found.limit, limit) }
@@ -154,7 +154,7 @@ export const step = (
       const rest = without(state, found)
       const next = grant({ line: [...rest.line, joined], highestToken: issued ?? state.highestToken })
       if (!queue && !next.line.at(-1)!.holds) return refused
-      // S3: whoever joins has a token that is higher than all before.
+      // S3: a contender that joins has a token that is higher than all before.
       return answer(next, joined, { _tag: "Above", value: state.highestToken })
     }
 
@@ -189,7 +189,7 @@ export const step = (
 const find = (contender: Contender | undefined, token: bigint | undefined) =>
   token === undefined || contender?.token === token ? contender : undefined
 
-/** B6: the states in which the key may be when what has expired counts for nothing: one, unless that is uncertain. */
+/** B6: returns the states in which the key may be without the expired: several, if it is uncertain who has expired. */
 export const expire = (state: State, at: Span): ReadonlyArray<State> => {
   const lives = ({ expiry }: Contender) => at.latest < expiry.earliest
   const isGone = ({ expiry }: Contender) => at.earliest > expiry.latest
@@ -202,7 +202,7 @@ export const expire = (state: State, at: Span): ReadonlyArray<State> => {
   )
 }
 
-/** Equal for equal states. */
+/** Returns a string that is equal for equal states. */
 export const identity = ({ highestToken, line }: State): string =>
   [
     highestToken,
@@ -211,6 +211,6 @@ export const identity = ({ highestToken, line }: State): string =>
     )
   ].join(";")
 
-/** Of several states, each once. */
+/** Returns each of several states once. */
 export const distinct = (states: ReadonlyArray<State>): ReadonlyArray<State> =>
   Array.from(new Map(states.map((state) => [identity(state), state])).values())

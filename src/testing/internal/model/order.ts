@@ -1,6 +1,6 @@
 /**
- * What must hold of every history whatever the model says: written without it, so that a mistake in the model hides
- * nothing. Each check takes only what is certain from what clients saw.
+ * Checks histories without the model, so that a mistake in the model hides nothing. Each check uses only what is certain from
+ * what the clients saw.
  */
 import { isAcquired, isWaiting, tokenIn } from "./answers.ts"
 import { describeOperation } from "./descriptions.ts"
@@ -19,13 +19,13 @@ const hasPlace = ({ answer }: Recorded) => isWaiting(answer)
 
 const tokenOf = ({ answer }: Recorded) => tokenIn(answer)
 
-/** Until when a lease or a place certainly lasts, for clocks that differ by a thousandth. */
+/** Returns until when a hold or a place certainly lasts, if clocks differ by at most a thousandth. */
 const certainEnd = ({ at, operation }: Recorded) => {
   const ttl = "ttl" in operation ? operation.ttl : 0n
   return at.earliest + ttl - ttl / 1000n
 }
 
-/** What somebody certainly holds: from an answer on, until the next call that could change it begins. */
+/** A hold that is certain: from an answer on, until the next call that could change it begins. */
 interface Interval {
   readonly call: Recorded
   readonly permits: number
@@ -34,8 +34,8 @@ interface Interval {
 }
 
 /**
- * The permits of a hold that an answer shows. A refresh shows a hold that was granted; its permits are those of the request
- * that got the token, if nothing was released since.
+ * Returns how many permits a hold has that an answer shows. A refresh shows a hold that was granted: it has the permits of the
+ * request that got the token, unless some may have been released since.
  */
 const permitsOf = (call: Recorded, history: ReadonlyArray<Recorded>): number | undefined => {
   if (isAsk(call)) return call.operation.permits
@@ -57,7 +57,7 @@ const certainHolds = (history: ReadonlyArray<Recorded>): ReadonlyArray<Interval>
     return permits !== undefined && to > call.returned ? [{ call, permits, from: call.returned, to }] : []
   })
 
-/** S1: whoever gets permits, they and all that are certainly held at that moment fit into the limit. */
+/** S1: the permits of an acquisition, and all that are certainly held at that moment, fit into the limit. */
 export const limitViolation = (history: ReadonlyArray<Recorded>): string | undefined => {
   const holds = certainHolds(history)
   const limit = Math.max(...history.filter(isAsk).map(({ operation }) => operation.limit))
@@ -75,7 +75,7 @@ export const limitViolation = (history: ReadonlyArray<Recorded>): string | undef
   return undefined
 }
 
-/** L1: nobody who came later gets permits that do not suffice for both, while somebody certainly waits or holds. */
+/** L1: while a waiter certainly waits or holds, one that came later acquires only if the permits suffice for both. */
 export const fifoViolation = (history: ReadonlyArray<Recorded>): string | undefined => {
   for (const waiter of history.filter(isAsk).filter(hasPlace)) {
     const ofWaiter = history.filter((call) => call !== waiter && idOf(call) === idOf(waiter))
@@ -95,7 +95,7 @@ export const fifoViolation = (history: ReadonlyArray<Recorded>): string | undefi
   return undefined
 }
 
-/** S3: tokens rise along the line, and belong to one contender. */
+/** S3: tokens rise along the line, and each belongs to one contender. */
 export const tokenViolation = (history: ReadonlyArray<Recorded>): string | undefined => {
   const numbered = history.filter(isAsk).filter((call) => tokenOf(call) !== undefined)
   for (const earlier of numbered) {
@@ -115,7 +115,7 @@ export const tokenViolation = (history: ReadonlyArray<Recorded>): string | undef
 const isNew = (call: Recorded, history: ReadonlyArray<Recorded>) =>
   !history.some((other) => idOf(other) === idOf(call) && other.invoked < call.invoked)
 
-/** B2: what was granted is a hold, and never again a place. */
+/** B2: a hold never becomes a place again. */
 export const grantViolation = (history: ReadonlyArray<Recorded>): string | undefined => {
   for (const held of history.filter(hasHold)) {
     const waits = history.find((call) =>

@@ -3,7 +3,7 @@ import { Arbitrary, Cause, Effect } from "effect"
 import { fail, show } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 
-/** Checks a property; dies with what failed, shrunk, and how to replay it. */
+/** Checks a property. If it fails, dies with the failure of the smallest input that was found, and with how to replay it. */
 export const check = <A>(
   subject: Subject,
   arbitrary: Arbitrary.Arbitrary<A>,
@@ -21,9 +21,9 @@ export const check = <A>(
         ),
       {
         runs,
-        // Beyond all lengths: inputs of every length from the first run on. By default most would be a few steps long.
+        // Larger than any length: so inputs have every length from the first run on. By default most would have a few steps.
         size: 1000,
-        // Where time is real, most of it is spent waiting. Virtual time is shared.
+        // Runs in real time mostly wait, so many go on at once. Runs in virtual time would share it, so they take turns.
         concurrency: virtualTime ? 1 : 64,
         maxShrinks: virtualTime ? 500 : 150,
         replay

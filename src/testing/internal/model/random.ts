@@ -13,7 +13,7 @@ export const oneOf = <const A extends ReadonlyArray<string | number>>(...values:
 /** Two of them would collide in the two keys of a run if key and identifier were joined by an underscore. */
 export const ids = ["b_c", "c", "d", "e", "f"] as const
 
-/** A plan of one step. Values are shares and indices, so that one plan suits every store. Repeated values weigh more. */
+/** A plan of one step. Its values are shares and indices, so that one plan suits every store. Repeated values are likelier. */
 export const step = Arbitrary.all({
   action: oneOf(
     "queue",
@@ -33,11 +33,11 @@ export const step = Arbitrary.all({
   id: oneOf(...ids),
   permits: oneOf(1, 1, 2, 3, 4),
   limit: oneOf(4, 4, 4, 6),
-  /** Which of the tokens that were answered a release or a refresh gives: the last, or the one before. */
+  /** Which token a release or a refresh gives: none, the last one that the identifier was given, or the one before. */
   token: oneOf("none", "none", "last", "old"),
-  /** Of the smallest ttl; 0 for one that does not end. */
+  /** In smallest ttls; 0 for one that does not end. */
   ttl: oneOf(0, 0, 1, 2),
-  /** Of the smallest ttl, that pass; the granularity comes on top of more than one. */
+  /** How long to wait, in smallest ttls. More than one comes with the granularity on top. */
   time: oneOf(0.4, 1.1, 2.2),
   process: oneOf(0, 1, 2)
 })
@@ -55,10 +55,10 @@ export const processOf = ({ processes }: Subject, { process }: Step) => processe
 export const timeOf = ({ options, short }: Subject, { time }: Step): Duration.Duration =>
   Duration.sum(Duration.times(short, time), time > 1 ? options.granularity : Duration.zero)
 
-/** Every holder of a backing without partial release always wants the same number, and gives up all of it. */
+/** Without partial release, each identifier always asks for the same number of permits, and releases all of them. */
 const constantPermits: Record<Step["id"], number> = { b_c: 1, c: 2, d: 3, e: 1, f: 4 }
 
-/** The limit of a step whose limit must not differ from that of others. */
+/** The limit for steps whose limits must not differ. */
 export const sharedLimit = 4
 
 /** An operation on one of the two keys. */
@@ -67,10 +67,10 @@ export interface Planned {
   readonly operation: Operation
 }
 
-/** The tokens that were answered in a run. */
+/** The tokens in the answers of a run. */
 export interface Tokens {
   readonly remember: (key: 0 | 1, call: Call) => void
-  /** For each identifier, the last is the last. */
+  /** Returns the tokens of an identifier, the oldest first. */
   readonly of: (key: 0 | 1, id: string) => ReadonlyArray<bigint>
 }
 
@@ -87,7 +87,7 @@ export const makeTokens = (): Tokens => {
   }
 }
 
-/** What a step does, as far as the backing can; nothing if it only lets time pass. */
+/** Returns the operations of a step, as far as the backing can do them: none if the step only lets time pass. */
 export const operationsOf = (
   { long, options, short }: Subject,
   step: Step,
@@ -96,7 +96,7 @@ export const operationsOf = (
   const permits = options.has("partialRelease") ? step.permits : constantPermits[step.id]
   const ttl = Duration.toNanosUnsafe(step.ttl === 0 ? long : Duration.times(short, step.ttl))
   const { action, id, key } = step
-  // Without a line, each request goes by its own limit.
+  // Without a line, only its own limit counts for a request.
   const limit = options.has("queue") ? step.limit : sharedLimit
   const tokenOf = (key: 0 | 1, id: string) =>
     step.token === "none" ? undefined : tokens.of(key, id).at(step.token === "last" ? -1 : -2)
@@ -178,7 +178,7 @@ const perform = (
   }
 }
 
-/** Where time is real, clocks differ, and the span of a lease has some room. */
+/** Returns how exactly leases end. In real time the store's clock and ours differ, so the span gets some room. */
 export const precisionOf = ({ options }: Subject): Precision => ({
   granularity: Duration.toNanosUnsafe(options.granularity),
   drift: options.virtualTime ? 0n : 1n

@@ -1,4 +1,4 @@
-/** Random sequences of operations, one after the other, each answer compared with the model's. */
+/** Plays random sequences of operations, one after the other, and compares each answer with the model's. */
 import { Arbitrary, Duration, Effect } from "effect"
 import { backingCase } from "../../BackingCase.ts"
 import { fail, isTrue } from "../assert.ts"
@@ -78,7 +78,7 @@ const play = Effect.fnUntraced(function*(subject: Subject, steps: ReadonlyArray<
     }
   }
 
-  // At last, a look at everything.
+  // In the end it looks at everything.
   for (const key of [0, 1] as const) {
     for (const _tag of options.has("inspect") ? ["getCount", "inspect"] as const : ["getCount"] as const) {
       const calls = yield* Random.calls(subject.processes[0]!, keys, [{ key, operation: { _tag } }])

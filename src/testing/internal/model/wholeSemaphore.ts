@@ -1,4 +1,4 @@
-/** The semaphore over the backing: what users do with it, in random order and at once, ended in every way there is. */
+/** Tests the semaphore over the backing: random users acquire in every way, at the same time, and end in every way. */
 import { Arbitrary, Duration, Effect, Exit, Fiber } from "effect"
 import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
@@ -69,7 +69,7 @@ const play = Effect.fnUntraced(function*(subject: Subject, users: ReadonlyArray<
   yield* subject.drive(all, Duration.seconds(30))
   isTrue(most <= limit, `${most} permits were in use at once, of ${limit}`)
   equal(out, 0, "permits in use when everybody has ended")
-  // An interrupted user waits a moment only for its permits to be released: on a slow store, that continues in the background.
+  // An interrupted user waits only a moment for its release: on a slow store, that goes on in the background.
   const asks = Effect.exit(acquires("the next", limit))
   yield* subject.eventually("all permits are released", Effect.map(asks, Exit.isSuccess))
   if (!subject.options.has("inspect")) return
@@ -80,7 +80,7 @@ const play = Effect.fnUntraced(function*(subject: Subject, users: ReadonlyArray<
 export const cases = [
   backingCase(
     "L4",
-    "through the semaphore: permits are conserved however work ends, all ends, nothing is left",
+    "through the semaphore: however work ends, no permit is lost, everything ends and nothing is left",
     [],
     (subject) =>
       check(

@@ -6,7 +6,7 @@ import { equal, isTrue } from "../assert.ts"
 export const cases = [
   backingCase(
     "B1",
-    "a holder that asks for the same number again succeeds, and does not count twice",
+    "a holder that asks for the same number of permits again succeeds, and does not count twice",
     [],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -22,7 +22,7 @@ export const cases = [
 
   leaseCase(
     "B1",
-    "a holder that asks for the same number again extends its lease",
+    "a holder that asks for the same number of permits again extends its lease",
     [],
     ({ expire, inTime, long, semaphore }) =>
       Effect.gen(function*() {
@@ -157,11 +157,11 @@ export const cases = [
         const { acquires, count, holds, isRefused, stillWaits, waits } = semaphore(3)
         yield* acquires("a", 2)
         const b = yield* waits("b", 3)
-        // Behind the waiter, one does not fit: all stays as it is.
+        // One permit does not fit behind the waiter: nothing changes.
         yield* isRefused("a", 1)
         yield* holds("a", 2)
         yield* stillWaits("b", 3)
-        // Behind the next, it does; and what was given up is enough for that one too.
+        // Here it fits behind the waiter, and what the holder gives up is enough for both.
         const other = semaphore(3)
         yield* other.acquires("a", 2)
         const next = yield* other.waits("b", 2)

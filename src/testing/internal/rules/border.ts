@@ -39,7 +39,7 @@ export const cases = [
 
   backingCase(
     "B2",
-    "the smallest limit of the line rules",
+    "the smallest limit in the line counts",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -59,7 +59,7 @@ export const cases = [
 
   backingCase(
     "B2",
-    "a larger limit does not overtake",
+    "a request with a larger limit overtakes nobody",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -76,7 +76,7 @@ export const cases = [
         yield* large.releases("g", 2)
         yield* small.holds("a", 1)
         yield* large.holds("b", 1)
-        // Among the holders is still the one with the smaller limit.
+        // The contender with the smaller limit still holds.
         yield* large.isRefused("c", 1)
         yield* large.releases("a", 1)
         yield* large.acquires("c", 9)
@@ -139,14 +139,19 @@ export const cases = [
       })
   ),
 
-  backingCase("B2", "with queue, nobody overtakes either", ["queue"], ({ semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, waits } = semaphore(3)
-      yield* acquires("a", 2)
-      yield* waits("b", 2)
-      yield* waits("c", 1)
-      yield* waits("c", 1)
-    })),
+  backingCase(
+    "B2",
+    "with queue, nobody overtakes the waiters either",
+    ["queue"],
+    ({ semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, waits } = semaphore(3)
+        yield* acquires("a", 2)
+        yield* waits("b", 2)
+        yield* waits("c", 1)
+        yield* waits("c", 1)
+      })
+  ),
 
   backingCase(
     "B2",

@@ -1,4 +1,4 @@
-/** B9: each operation is atomic. The histories test in full what several do at once. */
+/** B9: each operation is atomic. The histories test that in full, with random operations. */
 import { Effect } from "effect"
 import { backingCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"

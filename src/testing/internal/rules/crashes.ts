@@ -11,7 +11,7 @@ const take = (subject: Subject, id: string, key: string, limit: number) =>
     Effect.provideService(DistributedSemaphoreBacking, subject.processOf(id))
   )
 
-/** Some time for a slow machine, where time is real. */
+/** Adds some time for a slow machine, if time is real. */
 const within = ({ options }: Subject, time: Duration.Duration) =>
   Duration.sum(
     Duration.sum(time, options.granularity),

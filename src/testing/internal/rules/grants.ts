@@ -123,7 +123,7 @@ export const cases = [
     ["queue"],
     ({ eventually, expire, inTime, semaphore }) =>
       Effect.gen(function*() {
-        // Neither by the ttl of the one before it...
+        // It does not expire with the hold before it…
         const behind = yield* inTime((ttl) =>
           Effect.gen(function*() {
             const { acquires, holds, releases, waits } = semaphore(1)
@@ -136,7 +136,7 @@ export const cases = [
         yield* expire(behind.ttl)
         yield* behind.holds("b", 1)
 
-        // ... nor before its own is over.
+        // … nor before its own ttl is over.
         const { count, start, ttl } = yield* inTime((ttl) =>
           Effect.gen(function*() {
             const { acquires, count, releases, waits } = semaphore(1)

@@ -1,4 +1,4 @@
-/** B12: late requests die. Whether they do, tests of each store drive; here is that a limit which is not over changes nothing. */
+/** B12: late requests die. The tests of each store show that; this case shows that a time limit that is not over changes nothing. */
 import { Duration, Effect } from "effect"
 import { backingCase } from "../../BackingCase.ts"
 import { equal, isTrue, show } from "../assert.ts"
@@ -6,7 +6,7 @@ import { equal, isTrue, show } from "../assert.ts"
 export const cases = [
   backingCase(
     "B12",
-    "a request that takes effect within its limit in time is answered as if it had none",
+    "a request that takes effect within its time limit is answered as if it had none",
     [],
     ({ long, options, processOf, semaphore }) =>
       Effect.gen(function*() {

@@ -32,7 +32,7 @@ const names: ReadonlyArray<string> = [
 
 const shown = (name: string) => show(name.length > 40 ? `${name.slice(0, 40)}…` : name)
 
-/** Groups of key and identifier that are one string when they are joined carelessly. */
+/** Returns groups of pairs of key and identifier. The pairs of a group are one string if they are joined carelessly. */
 const groups = (separator: string) =>
   [
     [["a", `b${separator}c`], [`a${separator}b`, "c"]],

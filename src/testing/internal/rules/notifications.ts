@@ -20,7 +20,7 @@ export const cases = [
           Stream.runForEach(processes[0]!.onPermitsReleased!(key), () => Effect.sync(() => heard = true)),
           { startImmediately: true }
         )
-        // A boolean backing does not say when its subscription stands.
+        // A boolean backing does not say when its subscription is established.
         yield* eventually(
           "something is heard",
           Effect.gen(function*() {
@@ -34,7 +34,7 @@ export const cases = [
 
   backingCase(
     "B7",
-    "emits when the subscription stands",
+    "a subscription emits when it is established",
     ["queue", "push"],
     ({ listen, semaphore }) => Effect.asVoid(listen(semaphore(1).key, "a", "b", "c"))
   ),
@@ -102,7 +102,7 @@ export const cases = [
 
   backingCase(
     "B7",
-    "goes on after the store was restarted",
+    "a subscription goes on after a restart of the store",
     ["queue", "push", "restart"],
     (subject) =>
       Effect.gen(function*() {
@@ -241,7 +241,7 @@ export const cases = [
         yield* releases("holder", 1)
         yield* subject.eventually("the waiter acquires", () => acquired)
         const passed = Duration.nanos((yield* now) - start)
-        // Some time for a slow machine, where time is real: far less than a third of the ttl.
+        // In real time, a slow machine gets some seconds more: far less than a third of the ttl.
         const bound = subject.options.virtualTime ? Duration.millis(1020) : Duration.seconds(6)
         isTrue(Duration.isLessThan(passed, bound), `the waiter acquired ${Duration.format(passed)} after the release`)
         yield* subject.eventually("the waiter releases", Effect.map(count, (held) => held === 0))

@@ -7,7 +7,7 @@ import { backingCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 
-/** What each process hears of revocations, once all of them listen. */
+/** Makes all processes listen for revocations, and returns what each of them hears. */
 const revocations = Effect.fnUntraced(function*(
   { eventually, processes }: Subject,
   key: string
@@ -92,7 +92,7 @@ export const cases = [
 
   backingCase(
     "B2",
-    "an answer names the limit of a holder that is smaller than its own",
+    "an answer names the limit of a holder if it is smaller than that of the request",
     ["operators"],
     ({ long, options, processOf, semaphore }) =>
       Effect.gen(function*() {
@@ -104,7 +104,7 @@ export const cases = [
           typeof answer === "object" ? answer.limit : undefined
         equal(limitOf(yield* ask("b", 5, 1)), 2, "the limit that counts for a holder")
         if (options.has("queue")) equal(limitOf(yield* ask("c", 7, 1)), 2, "the limit that counts for a waiter")
-        equal(limitOf(yield* ask("a", 2, 1)), undefined, "the limit that counts for one who asked with it")
+        equal(limitOf(yield* ask("a", 2, 1)), undefined, "the limit that counts for the holder that asked with it")
       })
   ),
 

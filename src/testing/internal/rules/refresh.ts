@@ -4,7 +4,7 @@ import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"
 
 export const cases = [
-  leaseCase("B5", "extends the lease", [], ({ expire, inTime, long, semaphore }) =>
+  leaseCase("B5", "a refresh extends the lease", [], ({ expire, inTime, long, semaphore }) =>
     Effect.gen(function*() {
       const { count, ttl } = yield* inTime((ttl) =>
         Effect.gen(function*() {
@@ -32,7 +32,7 @@ export const cases = [
       })
   ),
 
-  backingCase("B5", "leaves the number of permits alone", [], ({ semaphore }) =>
+  backingCase("B5", "a refresh leaves the number of permits alone", [], ({ semaphore }) =>
     Effect.gen(function*() {
       const { acquires, count, holds, releases } = semaphore(3)
       yield* acquires("a", 2)
@@ -45,7 +45,7 @@ export const cases = [
 
   backingCase(
     "B5",
-    "creates nothing: it answers false for a holder that never held, or has released",
+    "a refresh creates nothing: it answers false for a holder that never held, or has released",
     [],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -61,7 +61,7 @@ export const cases = [
 
   leaseCase(
     "B5",
-    "resurrects nothing: it answers false for a hold that has expired",
+    "a refresh resurrects no hold: it answers false for one that has expired",
     [],
     ({ expire, semaphore, short }) =>
       Effect.gen(function*() {
@@ -78,7 +78,7 @@ export const cases = [
 
   leaseCase(
     "B5",
-    "renews a place, and says that it is one",
+    "a refresh renews a place, and answers that it is one",
     ["queue"],
     ({ expire, inTime, long, semaphore }) =>
       Effect.gen(function*() {
@@ -101,7 +101,7 @@ export const cases = [
 
   backingCase(
     "B5",
-    "does not change the number of permits that a waiter wants",
+    "a refresh does not change the number of permits that a waiter wants",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -117,7 +117,7 @@ export const cases = [
 
   leaseCase(
     "B5",
-    "resurrects no place: it answers false for one that has expired or was given up",
+    "a refresh resurrects no place: it answers false for one that has expired or was given up",
     ["queue"],
     ({ expire, semaphore, short }) =>
       Effect.gen(function*() {
@@ -135,7 +135,7 @@ export const cases = [
 
   leaseCase(
     "B5",
-    "with an old token, extends no newer hold",
+    "a refresh with an old token extends no newer hold",
     ["tokens"],
     ({ expire, long, semaphore, short }) =>
       Effect.gen(function*() {
@@ -151,7 +151,7 @@ export const cases = [
 
   leaseCase(
     "B5",
-    "with an old token, renews no newer place",
+    "a refresh with an old token renews no newer place",
     ["queue"],
     ({ expire, long, semaphore, short }) =>
       Effect.gen(function*() {
@@ -168,7 +168,7 @@ export const cases = [
 
   backingCase(
     "B5",
-    "with its own token, extends a hold and a place",
+    "a refresh with the token of a hold or a place extends it",
     ["queue"],
     ({ long, semaphore }) =>
       Effect.gen(function*() {

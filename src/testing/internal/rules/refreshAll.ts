@@ -27,14 +27,14 @@ const all = (backing: DistributedSemaphoreBacking, requests: ReadonlyArray<Refre
         backing.refresh(one.key, one.holderId, one.ttl, one.limit, one.permits, { fencingToken: one.fencingToken })
     )
 
-/** Without what depends on the time. */
+/** Leaves out of the answers what depends on the time. */
 const outline = (answers: Effect.Success<ReturnType<typeof all>>) =>
   answers.map((answer) => typeof answer === "object" ? { ...answer, retryAfter: undefined } : answer)
 
 export const cases = [
   backingCase(
     "B5",
-    "refreshAll answers in order, as by single refreshes of any keys",
+    "refreshAll answers in order, for any keys, what single refreshes would answer",
     [],
     (subject) =>
       Effect.gen(function*() {
@@ -60,7 +60,7 @@ export const cases = [
       })
   ),
 
-  leaseCase("B5", "refreshAll extends all", [], (subject) =>
+  leaseCase("B5", "refreshAll extends every hold and every place", [], (subject) =>
     Effect.gen(function*() {
       const { options, processes } = subject
       const { contenders, ttl } = yield* subject.inTime((ttl) =>

@@ -4,7 +4,7 @@ import { backingCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"
 
 export const cases = [
-  backingCase("B4", "frees the permits, and says how many", [], ({ semaphore }) =>
+  backingCase("B4", "a release frees the permits, and answers how many", [], ({ semaphore }) =>
     Effect.gen(function*() {
       const { acquires, count, releases } = semaphore(3)
       yield* acquires("a", 2)
@@ -26,14 +26,19 @@ export const cases = [
       yield* isGone("a", 3)
     })),
 
-  backingCase("B4", "frees no more than is held", ["partialRelease"], ({ semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, count, releases } = semaphore(5)
-      yield* acquires("a", 2)
-      yield* acquires("b", 3)
-      equal(yield* releases("a", 5), 2, "permits freed")
-      equal(yield* count, 3, "permits held")
-    })),
+  backingCase(
+    "B4",
+    "a release frees no more than is held",
+    ["partialRelease"],
+    ({ semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, count, releases } = semaphore(5)
+        yield* acquires("a", 2)
+        yield* acquires("b", 3)
+        equal(yield* releases("a", 5), 2, "permits freed")
+        equal(yield* count, 3, "permits held")
+      })
+  ),
 
   backingCase(
     "B4",
@@ -51,7 +56,7 @@ export const cases = [
 
   backingCase(
     "B4",
-    "gives up the place in line, whatever its number, and frees nothing",
+    "a release by a waiter gives up its place, however many permits it names, and frees nothing",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -67,29 +72,39 @@ export const cases = [
       })
   ),
 
-  backingCase("B4", "with the token of the hold, frees it", ["tokens"], ({ semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, count, releases } = semaphore(2)
-      const token = yield* acquires("a", 2)
-      equal(yield* releases("a", 2, token), 2, "permits freed")
-      equal(yield* count, 0, "permits held")
-    })),
-
-  backingCase("B4", "with an old token, touches no newer hold", ["tokens"], ({ semaphore }) =>
-    Effect.gen(function*() {
-      const { acquires, count, holds, releases } = semaphore(2)
-      const old = yield* acquires("a", 1)
-      yield* releases("a", 1)
-      const token = yield* acquires("a", 1)
-      equal(yield* releases("a", 1, old), 0, "permits freed by a late release")
-      equal(yield* count, 1, "permits held")
-      equal(yield* holds("a", 1), token, "the token of the newer hold")
-      equal(yield* releases("a", 1, token), 1, "permits freed by the release of the newer hold")
-    })),
+  backingCase(
+    "B4",
+    "a release with the token of the hold frees it",
+    ["tokens"],
+    ({ semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, count, releases } = semaphore(2)
+        const token = yield* acquires("a", 2)
+        equal(yield* releases("a", 2, token), 2, "permits freed")
+        equal(yield* count, 0, "permits held")
+      })
+  ),
 
   backingCase(
     "B4",
-    "with an old token, touches no newer place, not even a granted one",
+    "a release with an old token touches no newer hold",
+    ["tokens"],
+    ({ semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, count, holds, releases } = semaphore(2)
+        const old = yield* acquires("a", 1)
+        yield* releases("a", 1)
+        const token = yield* acquires("a", 1)
+        equal(yield* releases("a", 1, old), 0, "permits freed by a late release")
+        equal(yield* count, 1, "permits held")
+        equal(yield* holds("a", 1), token, "the token of the newer hold")
+        equal(yield* releases("a", 1, token), 1, "permits freed by the release of the newer hold")
+      })
+  ),
+
+  backingCase(
+    "B4",
+    "a release with an old token touches no newer place, not even a granted one",
     ["queue"],
     ({ semaphore }) =>
       Effect.gen(function*() {

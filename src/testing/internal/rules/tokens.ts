@@ -32,7 +32,7 @@ export const cases = [
 
   backingCase(
     "B11",
-    "another number is another acquisition, with a new token",
+    "a request for another number of permits is another acquisition, with a new token",
     ["tokens"],
     ({ semaphore }) =>
       Effect.gen(function*() {
@@ -43,7 +43,7 @@ export const cases = [
 
   backingCase(
     "B11",
-    "the former number is another acquisition, after any process released a part of the hold",
+    "after any process has released a part of a hold, a request for the former number of permits is another acquisition",
     ["tokens", "partialRelease"],
     ({ processes, semaphore }) =>
       Effect.gen(function*() {
