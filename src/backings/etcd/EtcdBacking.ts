@@ -35,7 +35,7 @@ import * as Store from "./store.ts"
 export interface EtcdBackingOptions {
   /** What all keys start with, `"semaphore/"` by default. */
   readonly keyPrefix?: string | undefined
-  /** Whether waiters are notified, by one watch for each key that they wait for (`true` by default), or poll. */
+  /** Whether waiters are notified of grants, by one watch for each key: `true` by default. Otherwise they poll. */
   readonly pushBasedAcquireEnabled?: boolean | undefined
   /** The name by which `inspect` lists this process: its host name and process id by default. */
   readonly owner?: string | undefined

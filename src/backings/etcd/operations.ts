@@ -57,7 +57,10 @@ const isMeant = (token: bigint | undefined, own: Pick<Contender, "token">): bool
 const isStill = ({ permits, token }: Refreshing, own: Contender): boolean =>
   isMeant(token, own) && (permits === undefined || own.permits === permits)
 
-/** Returns whom the others wait for: while these and `own` are unchanged, nobody is granted. At most `mostMoves`. */
+/**
+ * Returns the first waiter and the holders, except for `own`: while they and `own` are unchanged, nobody is granted. Of
+ * more than etcd can compare it returns only some.
+ */
 const inTheWay = (view: View, own: Entry): ReadonlyArray<Contender> =>
   [...Array.from(view.waiters.values()).slice(0, 1), ...view.holders.values()]
     .filter((one) => one.token !== own.token)

@@ -90,7 +90,7 @@ export const make = (
     }
   }
 
-  /** Sends the queue at the end of this turn of the event loop, so that what others still ask for goes along. */
+  /** Sends the queue at the end of this turn of the event loop, so that all that is asked for in it goes together. */
   const schedule = () => {
     if (queue.length === 0 || next !== undefined) return
     if (rounds < mostRounds) next = setImmediate(flush)

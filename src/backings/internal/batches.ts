@@ -161,7 +161,7 @@ export const make = <Operation, Answer, E>(
     }
   }
 
-  /** Sends the queue at the end of this turn of the event loop, so that what others still ask for goes along. */
+  /** Sends the queue at the end of this turn of the event loop, so that all that is asked for in it goes together. */
   const schedule = () => {
     if (isScheduled || queue.length === 0 || underWay >= mostUnderWay) return
     isScheduled = true

@@ -41,8 +41,8 @@ export interface RedisBackingOptions {
   /** What all keys and channels start with, `"semaphore:"` by default. The client's own `keyPrefix` comes before it. */
   readonly keyPrefix?: string | undefined
   /**
-   * Whether waiters are notified, which takes one more connection (`true` by default), or poll. With a Cluster,
-   * notifications need Redis 7, for sharded pub/sub.
+   * Whether waiters are notified of grants, by one more connection: `true` by default. Otherwise they poll. With a
+   * Cluster, notifications need Redis 7, for sharded pub/sub.
    */
   readonly pushBasedAcquireEnabled?: boolean | undefined
   /**

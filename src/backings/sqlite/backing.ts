@@ -257,7 +257,7 @@ const loadSqlite: Effect.Effect<Sqlite, SemaphoreBackingError> = Effect.catch(
 const pathOf = (filename: unknown): string => {
   const isPath = typeof filename === "string" && filename !== "" && filename !== ":memory:" &&
     !filename.startsWith("file:") && !filename.includes("\0")
-  if (!isPath) refuse("filename", filename, "the path of a file: what is in memory no other process shares")
+  if (!isPath) refuse("filename", filename, "the path of a file, because other processes can't share what is in memory")
   return Path.resolve(filename as string)
 }
 

@@ -54,4 +54,5 @@ export class Clock {
   }
 }
 
-const foreign = "Another machine, or a process with another monotonic clock, uses the file too, which it can't bear"
+const foreign =
+  "Another machine, or a process with another monotonic clock, uses the file, too: their times can't be compared"
