@@ -37,7 +37,7 @@ type LineEvent = void | "changed" | FencingToken
 /** How many milliseconds a caller waits for an expected event, or for somebody else's look, before it looks itself. */
 const patience = 250
 
-/** How long a watch may be silent after it has missed an event. Then its connection is dead, or its member frozen. */
+/** How long a watch may be silent after an event is overdue. Then its connection is dead, or its member is frozen. */
 const silencePatience = "2 seconds"
 
 /** How long a look may take, or a watch until it stands. After that, it is better to try another connection. */
@@ -145,7 +145,7 @@ export const make = Effect.fnUntraced(function*(
     const emit = (event: LineEvent) => line.listeners.forEach((listener) => listener(event))
     let heard = 0
 
-    /** Ends when the watch has missed an event, and is silent for `silencePatience` after that. */
+    /** Ends when an event of the watch is overdue, and the watch is silent for `silencePatience` after that. */
     const silence = Effect.gen(function*() {
       let before
       do {
@@ -237,7 +237,7 @@ export const make = Effect.fnUntraced(function*(
       }))
     })
 
-  /** Waits for the watch to show what is on its way. Where others write all the time, something always is: it looks. */
+  /** Waits for the watch to catch up. Where others write all the time, it never does: after some rounds this looks. */
   const catchUp = (
     { names, seen, view }: { readonly names: SemaphoreNames; readonly seen: bigint; readonly view: View | undefined },
     revision: bigint,

@@ -45,10 +45,7 @@ type Answer = false | Acquired | Waiting
 /** At most this many semaphores are remembered as occupied. */
 const mostOccupied = 1000
 
-/**
- * The most contenders in one txn. etcd allows 128 operations, and a nested txn may have as many as the outer one
- * leaves.
- */
+/** The most contenders in one txn: etcd allows 128 operations, those of the outer txn and of a nested one together. */
 const mostMoves = 100
 
 const isMeant = (token: bigint | undefined, own: Pick<Contender, "token">): boolean =>
@@ -250,7 +247,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       const start = performance.now()
       for (const { contender, token } of requests) {
         const member = leases.member(contender)
-        // So that members that are refreshed at the same time, but one by one, can stay on their lease.
+        // This keeps members together that are refreshed at the same time, but one by one.
         if (member !== undefined && isMeant(token, member)) member.refreshed = start
       }
       const answers = new Map<Refreshing, Answer>()
@@ -304,7 +301,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     while (own !== undefined && isMeant(token, own)) {
       const given = Math.min(own.permits, permits)
       const rest = own.holds ? own.permits - given : 0
-      // A place is given up whole. `stay` makes this fail if it has just become a hold, which is to keep a part.
+      // A place is given up whole. `stay` makes this fail if it has just become a hold, of which a part is to stay.
       const stay = !own.holds && view !== undefined && given < own.permits ? inTheWay(view, own) : []
       leases.forget(contender)
       let isRepeated = false

@@ -51,8 +51,9 @@ export interface RedisBackingOptions {
    */
   readonly pushStreamRetrySchedule?: Schedule.Schedule<unknown> | undefined
   /**
-   * How long nobody acquires after the server has come back empty, because old holders may still be at work. Give all
-   * processes the longest `ttl` in use. Off by default; not for a Cluster. The first start counts as a restart, too.
+   * How long nobody acquires after the server has come back empty, because old holders may still be at work. Set it to
+   * the longest `ttl` in use, in all processes. Off by default; not for a Cluster. The first start counts as a restart,
+   * too.
    */
   readonly restartGrace?: Duration.Input | undefined
   /** The name by which `inspect` lists this process: its host name and process id by default. */
@@ -155,8 +156,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
   const questions = new Map<string, { readonly reply: Promise<void>; readonly until: number }>()
 
   /**
-   * Asks for the time by an acquire that is late already. So the server also knows the script when those that wait go
-   * on.
+   * Asks for the time by an acquire that is late already. So the server also knows the script when the others go on.
    */
   const askTime = (key: string, within: Duration.Duration) =>
     Effect.tryPromise({
@@ -245,10 +245,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     send({ script: Scripts.publish, keys: [Names.revocationsOf(keyPrefix)], args }, ignore, ignore)
   }
 
-  /**
-   * Has a key's watchers notified of all its changes. If there is no such key yet, it begins within a second of its
-   * creation.
-   */
+  /** Has a key's watchers notified of all its changes, for a new key from a second after its creation at the latest. */
   const watch = (key: string) =>
     Stream.tick("1 second").pipe(
       Stream.mapEffect(() =>

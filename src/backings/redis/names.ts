@@ -40,17 +40,12 @@ export const restartOf = (keyPrefix: string): string => `${keyPrefix}restart`
 const watchers = "watchers"
 const revocations = "revocations"
 
-/**
- * Returns the channel where a listener hears of its waiters. It begins like the Redis key, so a Cluster has both in one
- * slot.
- */
+/** Returns the channel where a listener hears of its waiters. It has the hash tag, and so the slot, of the key. */
 export const channelOf = (keyPrefix: string, key: string, listener: string): string =>
   `${keyOf(keyPrefix, key)}:${listener}`
 
 /** Returns the channel where watchers of a key hear of all its changes. */
 export const watchersOf = (keyPrefix: string, key: string): string => channelOf(keyPrefix, key, watchers)
 
-/**
- * Returns the channel where all processes hear of revocations. It differs from all others: those have a key in braces.
- */
+/** Returns the channel where all processes hear of revocations. All other channels have a key in braces. */
 export const revocationsOf = (keyPrefix: string): string => `${keyPrefix}${revocations}`

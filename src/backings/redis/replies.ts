@@ -1,7 +1,4 @@
-/**
- * What the scripts reply, and what it means. A reply begins with the server's time in microseconds, and all in it is
- * text.
- */
+/** What the scripts reply, and what it means. A reply is text, and begins with the server's time in microseconds. */
 import { DateTime, Duration } from "effect"
 import type { Acquired, Revocation, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
@@ -29,10 +26,7 @@ export type InspectReply = readonly [
   line: ReadonlyArray<ContenderState>
 ]
 
-/**
- * `retryAfter` is given only if the channel stood when the request was sent and still stands: a waiter could miss its
- * grant.
- */
+/** `retryAfter` is given only if the channel has stood since the request was sent: otherwise a grant may be missed. */
 export const answerOf = (reply: ContenderReply, asked: number, stands: boolean): Answer => {
   const [answer, number = "", smallest, position, retryAfter] = reply
   const limit = Number(smallest) < asked ? Number(smallest) : undefined
@@ -73,9 +67,7 @@ const contenderOf = ([id, permits, number, micros, process]: ContenderState) => 
 
 const tokenOf = (text: string) => FencingToken(BigInt(text))
 
-/**
- * Returns the tokens in a message. When the channel begins to stand, there is no message, and that is an event, too.
- */
+/** Returns the tokens in a message, or `undefined` as the only event when the channel begins to stand. */
 export const grantsOf = (message: string | undefined): ReadonlyArray<void | FencingToken> =>
   message === undefined ? [undefined] : (message.match(/\d+/g) ?? []).map(tokenOf)
 

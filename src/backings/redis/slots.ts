@@ -1,7 +1,4 @@
-/**
- * Where a Cluster keeps a key. The scripts of one semaphore run on one node, and semaphores of one slot may share a
- * call.
- */
+/** Where a Cluster keeps a key. A semaphore's scripts run on one node, and semaphores of one slot may share a call. */
 import type { Cluster } from "ioredis"
 
 /** Returns the hash slot of a key, as Redis Cluster specifies it: CRC16 (XMODEM) of the hash tag, modulo 16,384. */
