@@ -35,7 +35,10 @@ import * as Store from "./store.ts"
 export interface EtcdBackingOptions {
   /** What all keys start with, `"semaphore/"` by default. */
   readonly keyPrefix?: string | undefined
-  /** Whether waiters are notified of grants, by one watch for each key: `true` by default. Otherwise they poll. */
+  /**
+   * Whether waiters are notified of grants, by one watch for each key, and holders of revocations: `true` by default.
+   * Otherwise waiters poll, and a holder learns of a revocation when it refreshes.
+   */
   readonly pushBasedAcquireEnabled?: boolean | undefined
   /** The name by which `inspect` lists this process: its host name and process id by default. */
   readonly owner?: string | undefined

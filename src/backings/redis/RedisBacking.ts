@@ -41,8 +41,9 @@ export interface RedisBackingOptions {
   /** What all keys and channels start with, `"semaphore:"` by default. The client's own `keyPrefix` comes before it. */
   readonly keyPrefix?: string | undefined
   /**
-   * Whether waiters are notified of grants, by one more connection: `true` by default. Otherwise they poll. With a
-   * Cluster, notifications need Redis 7, for sharded pub/sub.
+   * Whether waiters are notified of grants, and holders of revocations, by one more connection: `true` by default.
+   * Otherwise waiters poll, and a holder learns of a revocation when it refreshes. With a Cluster, notifications need
+   * Redis 7, for sharded pub/sub.
    */
   readonly pushBasedAcquireEnabled?: boolean | undefined
   /**

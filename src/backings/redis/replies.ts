@@ -26,7 +26,7 @@ export type InspectReply = readonly [
   line: ReadonlyArray<ContenderState>
 ]
 
-/** `retryAfter` is given only if the channel has stood since the request was sent: otherwise a grant may be missed. */
+/** `retryAfter` is given only if the channel stood at the request and still stands: otherwise a grant may be missed. */
 export const answerOf = (reply: ContenderReply, asked: number, stands: boolean): Answer => {
   const [answer, number = "", smallest, position, retryAfter] = reply
   const limit = Number(smallest) < asked ? Number(smallest) : undefined

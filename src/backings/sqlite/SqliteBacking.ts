@@ -31,7 +31,10 @@ export interface SqliteBackingOptions {
    * keeps two more files beside it, and processes that wait keep a folder there, to wake each other.
    */
   readonly filename: string
-  /** Whether waiters are notified of grants, `true` by default. Otherwise they poll. */
+  /**
+   * Whether waiters are notified of grants, and holders of revocations: `true` by default. Otherwise waiters poll, and a
+   * holder learns of a revocation when it refreshes.
+   */
   readonly pushBasedAcquireEnabled?: boolean | undefined
   /** The name by which `inspect` lists this process: its host name and process id by default. */
   readonly owner?: string | undefined
