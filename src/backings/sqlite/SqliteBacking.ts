@@ -32,8 +32,8 @@ export interface SqliteBackingOptions {
    */
   readonly filename: string
   /**
-   * Whether waiters are notified of grants, and holders of revocations: `true` by default. Otherwise waiters poll, and a
-   * holder learns of a revocation when it refreshes.
+   * Whether waiters are notified of grants, and holders of revocations: `true` by default. Otherwise waiters poll, and
+   * a holder learns of a revocation when it refreshes.
    */
   readonly pushBasedAcquireEnabled?: boolean | undefined
   /** The name by which `inspect` lists this process: its host name and process id by default. */
