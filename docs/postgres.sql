@@ -74,7 +74,7 @@ end $semaphore$;
 
 create function "effect_distributed_lock".wake(k bytea, t timestamptz) returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $semaphore$
 declare
-  -- Of no waiter is the limit larger: behind one that is beyond it nobody can go.
+  -- No waiter has a larger limit: behind one that does not fit into it, nobody can acquire.
   largest bigint := (select max(p."limit") from "effect_distributed_lock".places p where p.key = k);
   demand bigint;
   own bigint;
@@ -205,7 +205,7 @@ returns table (index bigint, token bigint) language plpgsql security definer set
 declare
   t timestamptz;
 begin
-  -- In one order everywhere, or two of these could wait for each other.
+  -- All lock in the same order, or two of these could wait for each other.
   perform "effect_distributed_lock".enter(x.key) from (
     select distinct on ("effect_distributed_lock".lock_of("effect_distributed_lock".digest(name))) "effect_distributed_lock".digest(name) as key
     from unnest(p_keys) as name order by "effect_distributed_lock".lock_of("effect_distributed_lock".digest(name))
@@ -283,7 +283,7 @@ create table "effect_distributed_lock".semaphores (
   held bigint not null default 0,
   holders bigint not null default 0,
   waiting bigint not null default 0,
-  -- The token of the last holder: whoever has a larger one waits.
+  -- The token of the last holder: contenders with a larger one wait.
   border bigint not null default 0,
   -- The smallest limit of the holders, and how many of them asked with it.
   smallest bigint,
@@ -303,7 +303,7 @@ create table "effect_distributed_lock".contenders (
   expires timestamptz not null,
   -- Whether it had to wait. This stays as it is when it is granted.
   queued boolean not null,
-  -- When it joined the line. Unknown of what migration 1 kept, as is the owner.
+  -- When it joined the line. For holds from migration 1, this is unknown, as is the owner.
   since timestamptz,
   -- The channel of the process that asked last, if that listens.
   listener text,
@@ -394,7 +394,7 @@ begin
       tokens := tokens || waiter.token;
     end if;
   end loop;
-  -- Where the queue of notifications is full, a commit that notifies fails. Waiters look by themselves, too.
+  -- If the queue of notifications is full, a commit that notifies fails. Waiters also look by themselves.
   if s.border > border and pg_notification_queue_usage() < 0.9 then
     -- A payload has less than 8000 bytes.
     perform pg_notify(g.channel, key_name || ':' || string_agg(g.token::text, ','))
@@ -430,7 +430,7 @@ begin
   if gone."limit" = s.smallest then s.smallest_holders := s.smallest_holders - 1; end if;
   if s.smallest_holders = 0 then
     s.smallest := null;
-    -- Only if holders asked with different limits.
+    -- There can be holders left only if they asked with different limits.
     if s.holders > 0 then
       select c."limit", count(*) into s.smallest, s.smallest_holders from contenders c
         where c.semaphore = s.id and c.token <= s.border group by c."limit" order by c."limit" limit 1;
@@ -467,10 +467,11 @@ begin
   end if;
   if "position" = 0 then until := least(until, t + interval '1 second'); end if;
   if "position" + own.permits <= own."limit" then
-    -- Near the head, any expiry may free the way.
+    -- Near the head of the line, any expiry may free the way.
     until := least(until, s.earliest);
   else
-    -- Whoever stands directly ahead looks too, and any look grants to all, unless it is gone.
+    -- Farther back, it is enough to look if the waiter directly ahead is gone: otherwise that one looks, and any look
+    -- grants to all.
     until := least(until, (
       select c.expires from contenders c
       where c.semaphore = s.id and c.queued and c.token > s.border and c.token < own.token order by c.token desc limit 1
@@ -518,9 +519,9 @@ begin
           select x.* into s from semaphores x where x.key = sha256(convert_to(p_keys[i], 'UTF8')) for update skip locked;
         end if;
         is_busy := not found;
-        -- By itself: an expression with a query in it costs as much as a statement.
+        -- Separate from the next one, because an expression with a query in it costs as much as a statement.
         exit when not is_busy;
-        -- An insert would wait for whoever has changed the row.
+        -- An insert would wait for the transaction that has changed the row.
         exit when not p_wait and exists (select from semaphores x where x.key = digest(p_keys[i]));
         insert into semaphores as x (key, name) values (digest(p_keys[i]), p_keys[i]) on conflict do nothing returning x.* into s;
         is_busy := not found;
@@ -534,8 +535,8 @@ begin
       end if;
     end if;
 
-    -- The usual case in few steps, because a transaction prepares each expression anew: this is the only operation on a semaphore that
-    -- nobody else uses.
+    -- The usual case: the only operation on a semaphore that nobody else uses. It takes few steps, because each
+    -- transaction prepares each expression anew.
     if not is_busy and not is_changed and s.waiting = 0 and p_keys[i + 1] is distinct from p_keys[i] then
       if s.holders = 0 and p_operations[i] in ('acquire', 'queue') and p_permits[i] <= p_limits[i]
         and (p_latest[i] = 0 or micros <= p_latest[i])
@@ -600,7 +601,7 @@ begin
 
     elsif p_operations[i] = 'refresh' then
       answer := 'none';
-      -- A hold or a place may be taken over by another process.
+      -- Another process may take over a hold or a place.
       update contenders c set expires = until, listener = p_listener, owner = p_owner
         where c.semaphore = s.id and c.holder = digest_of_holder and p_tokens[i] in (0, c.token)
         returning c.* into own;
@@ -631,9 +632,9 @@ begin
         end if;
       elsif p_operations[i] = 'acquire' then
         if not is_known then
-          -- The first waiter does not fit, so nobody behind it does.
+          -- If there is a waiter, it does not fit, and so no request behind it does.
           if s.waiting > 0 or s.held + p_permits[i] > least(s.smallest, p_limits[i]) then answer := 'refused'; end if;
-        -- Of those who fit, each has a permit at least.
+        -- Each of the others has at least one permit: if these are too many already, no sum is needed.
         elsif s.holders + s.waiting - 1 + p_permits[i] > p_limits[i] or (
           select sum(c.permits) + p_permits[i] > least(min(c."limit"), p_limits[i])
           from contenders c where c.semaphore = s.id and c.holder <> digest_of_holder
@@ -642,7 +643,7 @@ begin
         end if;
       end if;
       if is_known and answer is null then
-        -- Asked with another number, it starts over.
+        -- Asked again with another number, it starts over.
         delete from contenders c where c.semaphore = s.id and c.holder = digest_of_holder;
         is_gone := true;
       end if;
@@ -725,7 +726,7 @@ begin
       select y.id, y.border, n.holders, n.waiters from semaphores y, lateral (
         select y.holders, y.waiting as waiters where y.earliest > t
         union all
-        -- The sums may count what has expired.
+        -- The sums may include what has expired, so count.
         select count(*) filter (where o.token <= y.border), count(*) filter (where o.token > y.border)
         from contenders o where o.semaphore = y.id and o.expires > t having y.earliest <= t
       ) n where y.key = digest(p_key)
@@ -735,7 +736,8 @@ begin
         where c.semaphore = x.id and c.queued and c.token <= x.border and c.expires > t order by c.token limit p_most
       ) o
     ), others as materialized (
-      -- No index leads to the holders that never had to wait, so look for them only if there are some: the line may be long.
+      -- No index leads to the holders that never had to wait, so look for them only if there are some: the line may be
+      -- long.
       select o.* from x, contenders o
       where o.semaphore = x.id and not o.queued and o.expires > t and x.holders > (select count(*) from granted)
       order by o.token limit p_most

@@ -3,12 +3,13 @@
  *
  * **When to use**
  *
- * Use it where what a semaphore promises must survive the loss of a store node: of a cluster of three, any one may go.
+ * Use it where the promises of a semaphore must survive the loss of a store node: a cluster of three may lose any one
+ * of them.
  *
  * **Gotchas**
  *
  * etcd counts leases in whole seconds, and grants none below its floor (2 s, with its default settings): a hold that is
- * neither released nor refreshed lasts at least that long. How the client should be configured is told in `docs/etcd.md`.
+ * neither released nor refreshed lasts at least that long. `docs/etcd.md` says how to configure the client.
  *
  * @since 0.1.0
  */
@@ -34,18 +35,21 @@ import * as Store from "./store.ts"
 export interface EtcdBackingOptions {
   /** What all keys start with, `"semaphore/"` by default. */
   readonly keyPrefix?: string | undefined
-  /** Whether waiters are notified, `true` by default, by one watch for each key that this process waits for. Otherwise they poll. */
+  /**
+   * Whether waiters are notified of grants, by one watch for each key, and holders of revocations: `true` by default.
+   * Otherwise waiters poll, and a holder learns of a revocation when it refreshes.
+   */
   readonly pushBasedAcquireEnabled?: boolean | undefined
-  /** What `inspect` says of who asked: the host name and the process id by default. */
+  /** The name by which `inspect` lists this process: its host name and process id by default. */
   readonly owner?: string | undefined
-  /** When to watch again after a watch has broken: every second by default. When it ends, waiters poll. */
+  /** When to watch again after a watch has broken: every second by default. Once the schedule ends, waiters poll. */
   readonly pushStreamRetrySchedule?: Schedule.Schedule<unknown> | undefined
 }
 
 const defaultPrefix = "semaphore/"
 
 /**
- * Keeps semaphores in the etcd of `client`, which stays yours: it is neither configured nor closed.
+ * Keeps semaphores in the etcd of `client`. The client stays yours: the layer neither configures nor closes it.
  *
  * @category layers
  * @since 0.1.0
@@ -54,12 +58,13 @@ export const layer = (client: Etcd3, options: EtcdBackingOptions = {}): Layer.La
   Layer.effect(DistributedSemaphoreBacking, make(client, options))
 
 /**
- * The name in etcd of a hold, whose `create_revision` is its fencing token: for a txn that writes only while the hold lasts.
+ * Returns the name that a hold has in etcd. The `create_revision` of this key is the fencing token: compare the two in
+ * a txn that may write only while the hold lasts.
  *
  * **Gotchas**
  *
- * A holder that acquires another number of permits, under the same identifier and without a release in between, goes to
- * another name. So compare `create_revision` with the token, and not only whether there is such a key.
+ * A holder that acquires another number of permits, under the same identifier and without a release in between, gets
+ * another name. So compare `create_revision` with the token: it is not enough that the key exists.
  *
  * @category fencing
  * @since 0.1.0
@@ -108,7 +113,7 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
       }))))
 
   return DistributedSemaphoreBacking.of({
-    // What comes later than it may ends with its lease (B12).
+    // `within` is not needed: a request that takes effect too late ends with its lease (B12).
     tryAcquire: (key, identifier, ttl, limit, permits, options) =>
       failsAs("tryAcquire", () =>
         tryAcquire({
@@ -153,5 +158,5 @@ const failure = (operation: string) => (cause: Error) => new SemaphoreBackingErr
 const failsAs = <A>(operation: string, effect: () => Effect.Effect<A, Error>) =>
   Effect.mapError(Effect.suspend(effect), failure(operation))
 
-/** What etcd counts in. More than a century is for ever. */
+/** Rounds up, because etcd counts in whole seconds. More than a century is for ever. */
 const wholeSeconds = (ttl: Duration.Duration): number => Math.min(Math.ceil(Duration.toSeconds(ttl)), 4e9)

@@ -1,27 +1,27 @@
 /**
- * Renews leases: all by one stream, each by one message at a time. Those who ask while a message is under way share the next one, so
- * that each lease lasts a full ttl from when it was asked for.
+ * Renews leases: all of them through one stream, each by one message at a time. Callers that ask while a message is
+ * under way share the next one. So the lease lasts a full ttl from the moment at which each of them asked.
  */
 import { Effect } from "effect"
 import type { Etcd3 } from "etcd3"
 
 export interface Renewal {
-  /** When it was sent, in milliseconds of the monotonic clock. */
+  /** When the message was sent, in milliseconds of the monotonic clock. */
   readonly sent: number
-  /** The raft term in which the member was that answered, before it renewed. */
+  /** The raft term of the member that answered, as it was before it renewed the lease. */
   readonly term: bigint
 }
 
 type Stream = Awaited<ReturnType<Etcd3["leaseClient"]["leaseKeepAlive"]>>
 type Resume = (answer: Effect.Effect<Renewal | undefined, Error>) => void
 
-/** How long a message may take. Then what the stream is connected with is dead, or frozen. */
+/** How long a message may take. After that, the connection counts as dead, or the member as frozen. */
 const patienceMillis = 1000
 
-/** The same, when somebody has given up. */
+/** How long a message may take once a caller has given up. */
 const lessPatienceMillis = 300
 
-/** Ended before it is cancelled: otherwise the client counts it as a failure of the host. */
+/** Ends a stream before it cancels it: the client would count a mere cancellation as a failure of the host. */
 export const close = (stream: { readonly end: () => void; readonly cancel: () => void }): void => {
   stream.end()
   stream.cancel()
@@ -36,7 +36,7 @@ export const make = (open: () => Promise<Stream>) => {
   let isClosed = false
   let watchdog: ReturnType<typeof setTimeout> | undefined
 
-  /** Ends the stream. The next message goes by another, maybe to another member. */
+  /** Ends the stream. The next message opens another one, maybe to another member. */
   const reset = (error = new Error("The stream was ended")) => {
     const waiting = Array.from(messages.values(), ({ askers, next }) => [...askers, ...next]).flat()
     messages.clear()
@@ -81,7 +81,10 @@ export const make = (open: () => Promise<Stream>) => {
     if (watchdog === undefined) watch()
   }
 
-  /** Nothing if there is no such lease. The client repeats no streams: of several hosts, another may answer. */
+  /**
+   * Renews a lease. Returns nothing if there is no such lease. It retries, because the client does not, and another
+   * host may answer.
+   */
   const renew = (lease: string, moreTimes = 3): Effect.Effect<Renewal | undefined, Error> =>
     Effect.catch(
       Effect.callback<Renewal | undefined, Error>((resume) => {

@@ -1,11 +1,13 @@
 /**
- * The leases of a process, and who is on which.
+ * The leases of a process, and the contenders on each.
  *
- * Contenders share a lease if they were renewed last at the same time: then it ends when each of them should end (B6). So a lease is
- * renewed only for all who are on it; those who are refreshed without the others move to another one.
+ * Contenders share a lease if they were last refreshed at the same time: it then ends when each of them should end
+ * (B6). So a lease is renewed only for all contenders on it. Those that are refreshed without the others move to
+ * another lease.
  *
- * What was put on a lease by a request that failed, was repeated or was given up may still arrive, and must not stay. While a lease has
- * such a *doubt*, nothing else is put on it and nobody renews it: what arrives late ends with the lease, or finds it gone (B12).
+ * A request that failed, was repeated or was given up may still put something on its lease, and this must not stay.
+ * While a lease has such a *doubt*, nothing else is put on it and nobody renews it: what arrives late ends with the
+ * lease, or finds it gone (B12).
  */
 import { Effect, Exit, Fiber } from "effect"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
@@ -22,9 +24,9 @@ export interface Member extends Entry {
 }
 
 interface Doubt {
-  /** Those that may still want what it put. */
+  /** The contenders that may still want what the request put. */
   readonly contenders: Set<string>
-  /** The request, unless it was answered. */
+  /** The request, until it is answered. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
 
@@ -37,38 +39,38 @@ export interface Lease {
   isRevoked: boolean
   /** By contender. */
   readonly members: Map<string, Member>
-  /** No member was refreshed earlier. */
+  /** No member was last refreshed before this time. */
   since: number
-  /** How many requests put something on it just now. */
+  /** How many requests are just putting something on it. */
   users: number
   readonly doubts: Set<Doubt>
 }
 
-/** Takes in the answer to a request. It is unwanted if those who sent it have given up what it put. */
+/** Handles the answer to a request. `isUnwanted` says that all its contenders have given up what it put. */
 type Landed<A> = (answer: ITxnResponse, lease: Lease, isUnwanted: boolean) => A
 
 /** A request that is under way. */
 interface Sent<A> {
   readonly answer: Effect.Effect<{ readonly result: A; readonly term: bigint }, Error>
-  /** Nobody waits for the answer any more. */
+  /** Says that nobody waits for the answer any more. */
   readonly leave: () => void
 }
 
 interface PutOptions {
-  /** Whether to renew the lease before. */
+  /** Whether to renew the lease before the request, however young it is. */
   readonly first?: boolean
   readonly folder?: string | undefined
 }
 
 const mostMembers = 250
 
-/** To grant and to revoke one is a raft write each, and to renew one is none. */
+/** How many free leases are kept: granting and revoking one are a raft write each, renewing one is none. */
 const mostFree = 16
 
-/** How long a release waits for a request that was given up. */
+/** How long a release waits for the answer to a request that was given up. */
 const patience = "500 millis"
 
-/** Within this many milliseconds it is the same time: less than what the semaphore refreshes together. */
+/** Times within this many milliseconds count as the same: no more than the span that the keeper refreshes together. */
 const sameTime = (ttl: number) => Math.min(200, ttl * 1000 / 30)
 
 const age = ({ renewed }: Lease): number => performance.now() - renewed.sent
@@ -77,11 +79,11 @@ const isGranted = (lease: Lease): boolean => age(lease) < Number.POSITIVE_INFINI
 
 const isFree = ({ doubts, members, users }: Lease): boolean => members.size + users + doubts.size === 0
 
-/** Whether there may be something on it, or may come, that nobody wants, and nothing else. */
+/** Returns whether all that is on the lease, or may still come, is unwanted. */
 const isOver = ({ doubts, members, users }: Lease): boolean =>
   members.size + users === 0 && doubts.size > 0 && Array.from(doubts).every(({ contenders }) => contenders.size === 0)
 
-/** An ID for a lease. */
+/** Makes an ID for a lease. */
 export const newId = () => String(crypto.getRandomValues(new BigUint64Array(1))[0]! >> 1n || 1n)
 
 export class Leases {
@@ -108,10 +110,11 @@ export class Leases {
   }
 
   /**
-   * Puts something on a lease that then lasts a full ttl from now. Nothing if the lease has ended, and so has what was put there.
+   * Puts something on a lease, which then lasts a full ttl from now. Returns nothing if the lease has ended, and with
+   * it what was put there.
    *
-   * The lease is renewed while the request is under way. If much of its time is over, or if `first` is set, it is renewed before:
-   * were it to end just after the request, then what this replaced would be lost with it.
+   * The lease is renewed while the request is under way. If half of its time is over, or if `first` is set, it is also
+   * renewed before: if it ended just after the request, what the request replaced would be lost, too.
    */
   put<A>(
     ttl: number,
@@ -132,7 +135,7 @@ export class Leases {
         if (!isReady) return Effect.undefined
         const { answer } = sent = this.send(lease, contenders, request(lease.id), landed, folder)
         return Effect.flatMap(Effect.andThen(this.lasts(lease, start, 0n), answer), ({ result, term }) =>
-          // What this replaced may have been renewed meanwhile.
+          // A move must not shorten a hold: the lease that the contender left may have been renewed meanwhile.
           Effect.map(
             this.lasts(lease, first ? performance.now() : start, term),
             (lasts) => lasts ? result : undefined
@@ -142,7 +145,7 @@ export class Leases {
         Effect.ensuring(Effect.sync(() => {
           sent?.leave()
           lease.users--
-          // Another member may answer the next grant.
+          // The grant was given up. The next one takes another lease, and maybe another member answers it.
           if (lease.users === 0 && !isGranted(lease)) this.drop(lease)
           this.tidy(lease)
         }))
@@ -150,10 +153,10 @@ export class Leases {
     })
   }
 
-  /** Takes in what is on a lease now. */
+  /** Records that a contender is on a lease. */
   enter(lease: Lease, contender: string, entry: Entry, refreshed: number): void {
     const known = this.members.get(contender)
-    // The answer to an earlier request may come later.
+    // The answer to an earlier request may come after the answer to a later one.
     if (known !== undefined && known.modified > entry.modified) return
     if (known !== undefined) this.leave(contender, known.lease)
     const member: Member = { ...entry, lease: lease.id, on: lease, refreshed }
@@ -163,8 +166,9 @@ export class Leases {
   }
 
   /**
-   * Which of these contenders can be renewed where they are, because all others there are refreshed at the same time. If leases were
-   * renewed together last time, too, all move to one of them.
+   * Returns, by lease, the contenders that can be renewed where they are, because all others on their lease are
+   * refreshed at the same time. Leases that were renewed together last time, too, are merged: only the contenders of
+   * one of them can stay.
    */
   together(contenders: ReadonlyArray<string>, start: number): ReadonlyMap<Lease, ReadonlyArray<string>> {
     const byLease = new Map<Lease, Array<string>>()
@@ -191,11 +195,11 @@ export class Leases {
   }
 
   /**
-   * Sees to it that a lease lasts a full ttl from `start` on; whether it does.
+   * Renews a lease, unless it lasts a full ttl from `start` already. Returns false if the lease has ended.
    *
-   * A leader that was deposed and has not noticed still answers renewals that its successor knows nothing of. So a renewal
-   * counts only if the member that passed it on was in no earlier term than one that answered a request, begun in the same
-   * time, which a majority confirmed: whoever has led since then has given the lease a full ttl.
+   * A deposed leader that has not noticed still answers renewals of which its successor knows nothing. So a renewal
+   * counts only if its term is at least `term`: that of a request that was sent since `start`, and that a majority
+   * confirmed. Any later leader was then elected after `start`, and gave the lease a full ttl.
    */
   lasts(lease: Lease, start: number, term: bigint): Effect.Effect<boolean, Error> {
     return Effect.suspend(() => {
@@ -212,18 +216,18 @@ export class Leases {
     })
   }
 
-  /** A request about it may have had its effect, or may yet: what there is of it is not known any more. It stays on its lease. */
+  /** Forgets what is known of a contender, before a request that may change it. The contender stays on its lease. */
   forget(contender: string): void {
     this.members.delete(contender)
   }
 
-  /** It has nothing on the lease any more. */
+  /** Records that a contender has nothing on a lease any more. */
   leave(contender: string, id: string): void {
     if (this.members.get(contender)?.lease === id) this.members.delete(contender)
     for (const lease of this.leases) if (lease.id === id && lease.members.delete(contender)) this.tidy(lease)
   }
 
-  /** Waits a while for requests of a contender that were given up. */
+  /** Waits up to `patience` for the answers to requests of a contender that were given up. */
   settle(contender: string): Effect.Effect<void> {
     return Effect.suspend(() => {
       const fibers = this.doubtsOf(contender).flatMap(({ fiber }) => fiber ? [fiber] : [])
@@ -231,11 +235,14 @@ export class Leases {
     })
   }
 
-  /** For a contender that has nothing in the store: nothing of it comes later, unless others are on its lease, and then not to stay. */
+  /**
+   * For a contender that has nothing in the store: makes sure that what its unanswered requests may still put does not
+   * stay. Their leases are revoked, unless others are on them; then they are not renewed.
+   */
   bury(contender: string): Effect.Effect<void, Error> {
     return Effect.suspend(() => {
       const known = this.members.get(contender)
-      // What was forgotten is gone.
+      // If it was forgotten, it still counts as a member of its lease.
       const left = Array.from(this.leases).filter(({ members }) =>
         members.get(contender) !== known && members.delete(contender)
       )
@@ -255,7 +262,10 @@ export class Leases {
     return found
   }
 
-  /** Of those that are free, the one that was renewed last is taken: those that are not needed end. */
+  /**
+   * Returns a lease whose members were refreshed just now; if there is none, the free one that was renewed last, so
+   * that unneeded ones end; or else a new one.
+   */
   private take(ttl: number): Lease {
     let free: Lease | undefined
     for (const lease of this.leases) {
@@ -282,7 +292,7 @@ export class Leases {
     return free
   }
 
-  /** For all who put something on it, whoever of them gives up. */
+  /** Grants the lease, once for all that wait for it. It goes on when any of them gives up. */
   private grant(lease: Lease): Effect.Effect<unknown, Error> {
     lease.granting ??= Effect.runFork(
       Effect.onExit(this.store.grant(lease.id, lease.ttl), (exit) => {
@@ -295,7 +305,7 @@ export class Leases {
     return Fiber.join(lease.granting)
   }
 
-  /** Sends it, and takes in the answer, whether or not somebody waits for that. */
+  /** Sends a request, and handles the answer, whether or not somebody still waits for it. */
   private send<A>(
     lease: Lease,
     contenders: ReadonlyArray<string>,

@@ -1,9 +1,10 @@
 /**
- * What a process knows of the semaphores that it uses. Of those that it waits for, or that many use, one watch per key keeps a view.
+ * The views that a process has of its semaphores. One watch per key keeps a view up to date, if the process waits for
+ * the key, or if many use it.
  *
- * After whatever broke the watch (the connection, a compaction, a member without leader) the view is made anew. Until then, and
- * without a watch, whoever must know something looks, and those who ask while a look is under way share the next one. That follows
- * soon, even if the one under way is never answered.
+ * When the watch breaks (the connection is lost, a compaction, a member without leader), the view is made anew. Until
+ * then, and without a watch, a caller looks. Callers that ask while a look is under way share the next one. A look that
+ * takes longer than `patience` does not hold up the next caller: it starts the next look at once.
  */
 import { Array as Arr, Deferred, Effect, Queue, RcMap, Schedule, Scope, Stream } from "effect"
 import type { IKeyValue, IResponseOp, ITxnResponse } from "etcd3"
@@ -15,40 +16,40 @@ import type { Contender } from "./view.ts"
 import { View } from "./view.ts"
 
 export interface Lines {
-  /** As the watch shows it; absent while that does not stand. */
+  /** Returns the view that the watch keeps, or nothing while no watch stands. */
   readonly view: (names: SemaphoreNames) => View | undefined
-  /** As it is at this revision, or later. */
+  /** Returns the view at this revision, or at a later one. */
   readonly at: (names: SemaphoreNames, revision: bigint) => Effect.Effect<View, Error>
-  /** As they are now, in the same order; and the term of a request that a majority confirmed. */
+  /** Returns the views as they are now, in the same order, and the term of a request that a majority confirmed. */
   readonly now: (all: ReadonlyArray<SemaphoreNames>) => Effect.Effect<
     { readonly views: ReadonlyArray<View>; readonly term: bigint },
     Error
   >
-  /** All of it, without a watch. */
+  /** Reads the whole semaphore, without a watch. */
   readonly look: (names: SemaphoreNames) => Effect.Effect<View, Error>
   readonly listen: (names: SemaphoreNames) => Stream.Stream<void | FencingToken>
   readonly changes: (names: SemaphoreNames) => Stream.Stream<void>
 }
 
-/** The watch stands, or has shown something; or a waiter was granted. */
+/** Nothing: the watch stands. "changed": it has shown events. A token: a waiter of this process was granted. */
 type LineEvent = void | "changed" | FencingToken
 
-/** How many milliseconds an event may take that is on its way, or a look that others made. Then it is better to look. */
+/** How many milliseconds a caller waits for an expected event, or for somebody else's look, before it looks itself. */
 const patience = 250
 
-/** How long a watch may be silent when there was something to tell. Then what it is connected with is dead, or frozen. */
+/** How long a watch may be silent after an event is overdue. Then its connection is dead, or its member is frozen. */
 const silencePatience = "2 seconds"
 
-/** How long a look may take, or a watch until it stands. Then it is better to try another connection. */
+/** How long a look may take, or a watch until it stands. After that, it is better to try another connection. */
 const startPatience = "5 seconds"
 
-/** A key that was contended once will be contended again. */
+/** How long a watch outlives its last use, because a key that was contended once will be contended again. */
 const idleTimeToLive = "10 seconds"
 
-/** Of questions in one txn etcd allows 128. */
+/** The most reads in one txn: etcd allows 128 operations. */
 const mostQuestions = 125
 
-/** The client takes no more than 4 MB in one answer, and names may be long. */
+/** The most keys that one request reads: the client takes no more than 4 MB in one answer, and names may be long. */
 export const mostAtOnce = 250
 
 const mostRounds = 3
@@ -56,15 +57,15 @@ const mostRounds = 3
 interface Line {
   view: View | undefined
   readonly listeners: Set<(event: LineEvent) => void>
-  /** Those who know of something that is yet to be seen. Each is told whether it is, or the watch has broken. */
+  /** The callers that wait until the view shows a revision. `resume` says whether it does, or the watch has broken. */
   readonly waits: Set<{ readonly revision: bigint; readonly resume: (isSeen: boolean) => void }>
-  /** Done when one of them has waited in vain. */
+  /** Completed when one of them has waited in vain. */
   missed: Deferred.Deferred<void>
 }
 
 export const revisionOf = ({ header }: ITxnResponse): bigint => BigInt(header.revision)
 
-/** The view that a range of some keys gives, if those are all. */
+/** Returns the view that the answer to `Requests.some` gives, or nothing if the semaphore has more keys. */
 export const ofSome = (names: SemaphoreNames, answer: ITxnResponse, op: IResponseOp): View | undefined =>
   op.response_range.more ? undefined : new View(names, revisionOf(answer), op.response_range.kvs)
 
@@ -72,7 +73,7 @@ export const make = Effect.fnUntraced(function*(
   store: Store,
   watches: boolean,
   retrySchedule: Schedule.Schedule<unknown>,
-  /** Takes note of a grant; whether this process waits for it. */
+  /** Takes note of a grant. Returns whether the contender is this process's. */
   isOurs: (names: SemaphoreNames, granted: Contender) => boolean
 ): Effect.fn.Return<Lines, never, Scope.Scope> {
   const lines = new Map<string, Line>()
@@ -93,7 +94,7 @@ export const make = Effect.fnUntraced(function*(
       }
     }).pipe(Effect.timeout(startPatience))
 
-  /** The next look of each key. The first waits for nothing. */
+  /** For each key, the look that is under way, and the result of the next one once somebody waits for it. */
   const looks = new Map<string, { readonly began: number; next: Deferred.Deferred<View, Error> | undefined }>()
 
   const look = (names: SemaphoreNames): Effect.Effect<View, Error> =>
@@ -124,7 +125,7 @@ export const make = Effect.fnUntraced(function*(
     }
   }
 
-  /** Waits a while until something is seen; whether it is. */
+  /** Waits up to `patience` until the view shows a revision. Returns whether it does. */
   const see = (line: Line, revision: bigint): Effect.Effect<boolean> =>
     Effect.callback<boolean>((resume) => {
       const wait = { revision, resume: (isSeen: boolean) => resume(Effect.succeed(isSeen)) }
@@ -144,7 +145,7 @@ export const make = Effect.fnUntraced(function*(
     const emit = (event: LineEvent) => line.listeners.forEach((listener) => listener(event))
     let heard = 0
 
-    /** Ends when there was something to tell, and nothing is heard. */
+    /** Ends when an event of the watch is overdue, and the watch is silent for `silencePatience` after that. */
     const silence = Effect.gen(function*() {
       let before
       do {
@@ -155,7 +156,7 @@ export const make = Effect.fnUntraced(function*(
       } while (heard !== before)
     })
 
-    /** Ends when the watch breaks; fails if it did not come to stand. */
+    /** Ends when the watch breaks. Fails if it never stood. */
     const watchOnce = Effect.gen(function*() {
       const stands = yield* Deferred.make<void>()
       const view = yield* lookOnce(names)
@@ -182,7 +183,7 @@ export const make = Effect.fnUntraced(function*(
 
     lines.set(names.folder, line)
     yield* Effect.addFinalizer(() => Effect.sync(() => lines.get(names.folder) === line && lines.delete(names.folder)))
-    // The pause keeps a watch that always breaks again from keeping us busy.
+    // Without the pause, a watch that always breaks at once would keep the process busy.
     yield* Effect.forkScoped(
       Effect.ignoreCause(
         Effect.forever(Effect.andThen(Effect.retry(watchOnce, retrySchedule), Effect.sleep("100 millis")))
@@ -193,7 +194,7 @@ export const make = Effect.fnUntraced(function*(
 
   const opened = yield* RcMap.make({ lookup: (folder: string) => open(new SemaphoreNames(folder)), idleTimeToLive })
 
-  /** Until the scope closes. */
+  /** Calls the listener with each event of the semaphore until the scope closes. */
   const listen = Effect.fnUntraced(function*({ folder }: SemaphoreNames, listener: (event: LineEvent) => void) {
     const { listeners, view } = yield* RcMap.get(opened, folder)
     yield* Effect.acquireRelease(
@@ -211,7 +212,7 @@ export const make = Effect.fnUntraced(function*(
       return isSeen && line.view !== undefined ? line.view : yield* look(names)
     })
 
-  /** At once for all; `undefined` for those of which that does not suffice. */
+  /** Asks about all of them in one txn. `now` is the present view of each, if the answer is enough to know it. */
   const ask = (all: ReadonlyArray<SemaphoreNames>) =>
     Effect.suspend(() => {
       const asked = all.map((names) => {
@@ -236,7 +237,7 @@ export const make = Effect.fnUntraced(function*(
       }))
     })
 
-  /** What the watch has not shown yet is on its way. Where others write all the time, it always is. */
+  /** Waits for the watch to catch up. Where others write all the time, it never does: after some rounds this looks. */
   const catchUp = (
     { names, seen, view }: { readonly names: SemaphoreNames; readonly seen: bigint; readonly view: View | undefined },
     revision: bigint,

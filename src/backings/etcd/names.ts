@@ -3,16 +3,16 @@
  *
  * ```
  * <prefix><key>/<identifier>/a   its create_revision is its place in the line and its fencing token
- * <prefix><key>/<identifier>/b   the same, if it held or waited already and asked for another number of permits
- * <prefix>/<key>/<identifier>    is put, and removed, when its hold or place is revoked
+ * <prefix><key>/<identifier>/b   the same, when the contender asked again for another number of permits
+ * <prefix>/<key>/<identifier>    is put when the hold or place is revoked, and soon deleted again
  * ```
  *
- * Keys and identifiers are escaped so that they have no slash: no two different pairs have a name in common.
+ * Keys and identifiers are escaped so that they have no slash: no two different pairs share a name.
  */
 
 import type { Revocation } from "../../core/Backing.ts"
 
-/** A range of names: those that begin with a text. */
+/** The range of all names that begin with some text. */
 export interface Range {
   readonly key: Buffer
   readonly range_end: Buffer
@@ -32,10 +32,10 @@ export class SemaphoreNames {
 
 export type Slot = "a" | "b"
 
-/** As most names are. */
+/** A text that needs no escape, as most don't. */
 const plain = /^[\w.:-]+$/
 
-/** JSON's escapes also keep lone surrogates apart, which UTF-8 does not. */
+/** JSON's escapes also keep lone surrogates apart. UTF-8 alone would make them all the same. */
 const escape = (text: string): string =>
   plain.test(text) ? text : JSON.stringify(text).slice(1, -1).replaceAll("/", "\\u002f")
 
@@ -48,27 +48,27 @@ const unescape = (text: string): string | undefined => {
   }
 }
 
-/** The names that begin with a text, which are all if it is empty. */
+/** Returns the range of the names that begin with `start`: all names, if it is empty. */
 export const under = (start: string): Range => {
   const range_end = Buffer.from(start || "\0")
-  // No text ends in the last byte that there is.
+  // The last byte can grow, because no UTF-8 text ends in 0xff.
   if (start) range_end[range_end.length - 1]!++
   return { key: Buffer.from(start || "\0"), range_end }
 }
 
 export const semaphore = (prefix: string, key: string): SemaphoreNames => new SemaphoreNames(`${prefix}${escape(key)}/`)
 
-/** What the names of a contender begin with. */
+/** Returns the text that a contender's names begin with. */
 export const contender = ({ folder }: SemaphoreNames, identifier: string): string => `${folder}${escape(identifier)}/`
 
 export const slotOf = (contender: string, slot: Slot): Buffer => Buffer.from(contender + slot)
 
 export const otherSlot = (slot: Slot): Slot => slot === "a" ? "b" : "a"
 
-/** The first name that can follow. */
+/** Returns the first name that can come after this one. */
 export const after = (name: Buffer): Buffer => Buffer.concat([name, Buffer.of(0)])
 
-/** No key is empty: so this is no semaphore's. */
+/** Returns the range of all revocations. It overlaps no semaphore's, because no key is empty. */
 export const revocations = (prefix: string): Range => under(`${prefix}/`)
 
 export const revocation = (prefix: string, { holderId, key }: Revocation): Buffer =>
@@ -79,7 +79,7 @@ export const parseRevocation = (prefix: string, name: Buffer): Revocation | unde
   return key && holderId ? { key, holderId } : undefined
 }
 
-/** The semaphore that a name is within, and its key. */
+/** Returns the semaphore that a name belongs to, and its key; nothing for a revocation or an unknown name. */
 export const semaphoreOf = (
   prefix: string,
   name: Buffer
@@ -89,7 +89,7 @@ export const semaphoreOf = (
   return key ? { key, names: semaphore(prefix, key) } : undefined
 }
 
-/** What a name within a semaphore stands for, unless somebody else has put it there. */
+/** Returns what a name within a semaphore stands for, or nothing if it is not one of ours. */
 export const parse = (
   { folder }: SemaphoreNames,
   name: Buffer

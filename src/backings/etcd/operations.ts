@@ -1,6 +1,6 @@
 /**
- * What contenders do: each operation of the contract, of which one request changes the store. So a crash leaves it as it was before
- * the operation or after it; what is left is on a lease that nobody renews, and ends with it.
+ * The operations of the contract. In each of them, a single request makes the change, so a crash leaves the state from
+ * before the operation or from after it. What a crash leaves behind is on a lease that nobody renews, and ends with it.
  */
 import { Array as Arr, Duration, Effect } from "effect"
 import type { ITxnResponse } from "etcd3"
@@ -20,7 +20,7 @@ import { View } from "./view.ts"
 export interface Request {
   readonly names: SemaphoreNames
   readonly identifier: string
-  /** What its names begin with. */
+  /** The text that its names begin with. */
   readonly contender: string
 }
 
@@ -36,16 +36,16 @@ export interface Refreshing extends Request {
   readonly ttl: number
   readonly limit: number
   readonly token: bigint | undefined
-  /** Of an acquire that believes to have this number: another process may have released a part of it since. */
+  /** `tryAcquire` sets it to the number that must still be there: another process may have released a part since. */
   readonly permits?: number
 }
 
 type Answer = false | Acquired | Waiting
 
-/** Of how many keys it is remembered. */
+/** At most this many semaphores are remembered as occupied. */
 const mostOccupied = 1000
 
-/** Of nested txns etcd allows 128, less what is in each. */
+/** The most contenders in one txn: etcd allows 128 operations, those of the outer txn and of a nested one together. */
 const mostMoves = 100
 
 const isMeant = (token: bigint | undefined, own: Pick<Contender, "token">): boolean =>
@@ -54,7 +54,10 @@ const isMeant = (token: bigint | undefined, own: Pick<Contender, "token">): bool
 const isStill = ({ permits, token }: Refreshing, own: Contender): boolean =>
   isMeant(token, own) && (permits === undefined || own.permits === permits)
 
-/** While all of these stay as they are, nobody is granted, if nobody else changes. Only as many as etcd can compare. */
+/**
+ * Returns the first waiter and the holders, except for `own`: while they and `own` are unchanged, nobody is granted. Of
+ * more than etcd can compare it returns only some.
+ */
 const inTheWay = (view: View, own: Entry): ReadonlyArray<Contender> =>
   [...Array.from(view.waiters.values()).slice(0, 1), ...view.holders.values()]
     .filter((one) => one.token !== own.token)
@@ -75,17 +78,17 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       return { _tag: "Acquired", fencingToken, limit }
     }
     const position = view.position(own)
-    // The watch tells of what expires, too. So a bound is enough: nothing lasts longer than the ttl that it was put with.
+    // An upper bound is enough, because the watch also shows what expires. Nothing lasts longer than its ttl.
     const seconds = view.leastTtl(position === 0 ? Math.min(1, ttl / 3) : ttl / 3)
     const retryAfter = lines.view(names) === undefined ? undefined : Duration.seconds(seconds)
     return { _tag: "Waiting", fencingToken, position, retryAfter, limit }
   }
 
-  /** Joins the line; nothing if that had no effect, or what came of it has ended. */
+  /** Tries to join the line. Returns nothing if the lease has ended, and with it all that was put there. */
   const join = Effect.fnUntraced(function*(
     { contender, limit, names, permits, ttl }: Asking,
     known: Entry | undefined,
-    /** The revision at which it was seen to fit. */
+    /** The revision at which the request was seen to fit. */
     fits: bigint | undefined
   ) {
     const start = performance.now()
@@ -98,7 +101,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       if (answer.succeeded) {
         if (known !== undefined) leases.leave(contender, known.lease)
         const entry = { ...value, slot, token: revision, modified: revision, lease: lease.id, holds: false } as const
-        // Those beside it on the lease leave it at their next refresh, and it ends. This ends before.
+        // The lease is not renewed any more: the others leave it at their next refresh. This one leaves at once.
         if (isUnwanted) Effect.runFork(Effect.ignore(store.txn(Requests.leave(contender, entry))))
         else leases.enter(lease, contender, entry, start)
       }
@@ -106,7 +109,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     }, { folder: Requests.sharing(names, contender) })
   })
 
-  /** Where this process was refused last. */
+  /** The semaphores whose last answer to this process was a refusal. */
   const occupied = new Set<string>()
 
   const tryAcquire = (request: Asking): Effect.Effect<Answer, Error> =>
@@ -123,8 +126,9 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     let own: Entry | undefined = leases.member(contender)
     let view = lines.view(names)
     let isNow = false
-    // A txn that may write costs a raft write, even if it has no effect. So requests that must not wait read first, except those for all
-    // permits: they succeed if there is nobody, which is likely where this process was not refused last.
+    // A txn that may write costs a raft write, even if it has no effect. So a request that must not wait reads first. A
+    // request for all permits needs no prior read: it succeeds only if the semaphore is empty, as it likely is unless
+    // this process was just refused.
     if (!queue && view === undefined && permits === limit && !occupied.has(names.folder)) view = new View(names, 0n, [])
     while (true) {
       if (own?.permits === permits) {
@@ -161,14 +165,17 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
 
   const look = (names: SemaphoreNames) => Effect.map(lines.now([names]), ({ views }) => views[0]!)
 
-  /** The limit of a contender is the smallest that it asked with. Who holds already keeps its hold. */
+  /**
+   * Lowers the limit of a contender to the request's, because the smallest counts. Those that hold keep their holds.
+   */
   const lower = Effect.fnUntraced(function*({ contender, identifier, limit, names, permits }: Asking) {
     while (true) {
       const view = yield* look(names)
       const own = view.find(identifier)
       if (own?.permits !== permits || own.limit <= limit) return
       const border = Array.from(view.holders.values()).at(-1)?.token ?? 0n
-      // More than etcd can compare are not compared: then one that is granted just now may count as waiting until the next leaves.
+      // Of more holders than etcd can compare, one may leave at this moment: the waiter that this grants may then count
+      // as waiting until the next one leaves.
       const request = Requests.rewrite(
         contender,
         own,
@@ -180,7 +187,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     }
   })
 
-  /** Which of these are on leases that last a full ttl from `start` on. Those that can't stay where they are, move. */
+  /** Returns those that are now on leases which last a full ttl from `start`. Those that can't stay on theirs move. */
   const keep = Effect.fnUntraced(function*(
     asked: ReadonlyArray<{ readonly request: Refreshing; readonly own: Contender }>,
     start: number,
@@ -190,7 +197,8 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     const staying = leases.together(
       asked.flatMap(({ own, request: { contender, ttl } }) => {
         const member = leases.member(contender)
-        // What is not known for certain moves: so a request of which the answer is missing, and that comes late, has no effect.
+        // A contender whose last write is not known for certain moves, too. This changes its revision: so an unanswered
+        // request that comes late has no effect.
         return member?.modified === own.modified && member.on.ttl === ttl ? [contender] : []
       }),
       start
@@ -238,7 +246,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       const start = performance.now()
       for (const { contender, token } of requests) {
         const member = leases.member(contender)
-        // So that those who are refreshed one by one, at the same time, find each other on their lease.
+        // This keeps members together that are refreshed at the same time, but one by one.
         if (member !== undefined && isMeant(token, member)) member.refreshed = start
       }
       const answers = new Map<Refreshing, Answer>()
@@ -252,7 +260,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
           const { contender, identifier, names } = request
           const own = viewOf.get(names.folder)!.find(identifier)
           if (own !== undefined && isStill(request, own)) {
-            // Of several requests of one contender, one after the other.
+            // Several requests of one contender take turns.
             if (!found.has(contender)) found.set(contender, { request, own: { ...own } })
             continue
           }
@@ -271,7 +279,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     }
   )
 
-  /** Whether a release, of which the client sent a second request, was carried out by the first. */
+  /** If the client retried a release, the first attempt may have succeeded: returns whether it has. */
   const isReleased = (before: Entry, now: Entry | undefined, part: boolean) =>
     now?.token !== before.token || part && now.permits !== before.permits
 
@@ -287,12 +295,12 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     let view: View | undefined
     const find = Effect.map(look(names), (now) => (view = now).find(identifier))
     let own: Entry | undefined = leases.member(contender)
-    // Another process may have acquired another number in its name since. And of a hold, a part may be to stay.
+    // It looks if another process may have acquired in its name, or if a part is to be released of what may be a hold.
     if (own === undefined || !isMeant(token, own) || !own.holds && permits < own.permits) own = yield* find
     while (own !== undefined && isMeant(token, own)) {
       const given = Math.min(own.permits, permits)
       const rest = own.holds ? own.permits - given : 0
-      // A place is given up whole. If it were granted just before, that would be more than was to be released.
+      // A place is given up whole. `stay` makes this fail if it has just become a hold, of which a part is to stay.
       const stay = !own.holds && view !== undefined && given < own.permits ? inTheWay(view, own) : []
       leases.forget(contender)
       let isRepeated = false
@@ -302,7 +310,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
         ? Requests.leave(contender, own)
         : Requests.leavePlace(names, contender, own, stay)
       const answer = yield* store.txn(request, () => void (isRepeated = true), Requests.sharing(names, contender))
-      // It may have been granted since it was seen last.
+      // A place may have become a hold since it was seen last.
       const held = own.holds || answer.succeeded && holdsIn(names, identifier, answer)
       const now: Entry | undefined = answer.succeeded ? undefined : yield* find
       if (answer.succeeded || isRepeated && isReleased(own, now, rest > 0)) {

@@ -1,4 +1,4 @@
-/** What operators need: a look at a semaphore and its leases, the keys that are used, and revocations. */
+/** What operators need: a look at a semaphore and its leases, a list of the keys in use, and revocations. */
 import { Duration, Effect, Option, Queue, Stream } from "effect"
 import type { ContenderState, Revocation, SemaphoreState } from "../../core/Backing.ts"
 import { FencingToken, mostListed } from "../../core/Backing.ts"
@@ -11,20 +11,20 @@ import * as Requests from "./requests.ts"
 import type { Store } from "./store.ts"
 import type { Contender } from "./view.ts"
 
-/** Of how many leases `inspect` asks for the time that is left. Each is a request. */
+/** `inspect` asks at most this many leases how much time they have left, because each takes a request. */
 const mostLeases = 100
 
-/** Seconds. Long enough for the request that follows. */
+/** How many seconds the lease of a notice lasts: long enough for the request that puts the notice. */
 const noticeTtl = 5
 
-/** A view that stands changes. */
+/** Copies the first contenders, because a view that a watch keeps changes. */
 const copy = (contenders: ReadonlyMap<string, Contender>): ReadonlyArray<Contender> =>
   Array.from(contenders.values()).slice(0, mostListed).map((one) => ({ ...one }))
 
 export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.Effect<void>) => ({
-  /** Of holds and places on more leases than `mostLeases`, the time that is left is at most what is said. */
+  /** For contenders on leases that it did not ask, `remaining` is their ttl, the most that it can be. */
   inspect: Effect.fnUntraced(function*(names: SemaphoreNames): Effect.fn.Return<SemaphoreState, Error> {
-    // What `onChanged` watches is known.
+    // If `onChanged` watches the semaphore, there is a view already.
     const look = lines.view(names) === undefined
       ? lines.look(names)
       : Effect.map(lines.now([names]), ({ views: [view] }) => view!)
@@ -52,7 +52,7 @@ export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.
     return { ...state, holders: state.holders.map(describe), line: state.line.map(describe) }
   }),
 
-  /** Skips what is left of a semaphore once a contender of it was found. */
+  /** Lists the keys. After the first contender of a semaphore it skips the rest of that semaphore. */
   keys: Stream.paginate(Names.under(prefix), (rest: Range) =>
     Effect.map(
       store.txn({ success: [Requests.range(rest, { limit: String(mostAtOnce), keys_only: true })] }),
@@ -69,7 +69,7 @@ export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.
       }
     )),
 
-  /** Notifies all processes, after the release: who hears of it looks at once. */
+  /** Notifies all processes of a revocation, after the release: its holder then looks at once. */
   notify: (revocation: Revocation) =>
     Effect.suspend(() => {
       const lease = newId()
@@ -90,7 +90,7 @@ export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.
       }
     })
     const forever = Effect.forever(Effect.andThen(Effect.ignore(watch), Effect.sleep("1 second")))
-    // The client may be closed after the layer.
+    // The watch ends with the layer, because the user may close the client after that.
     return Effect.forkScoped(Effect.raceFirst(forever, closed))
   })
 })

@@ -1,12 +1,14 @@
 /**
- * The requests of the protocol. Each is one txn, and each that writes names what it relies on: so it has its effect once, and none
- * when it comes late.
+ * The requests to etcd. Each is one txn. Each that changes a contender compares what it relies on, so it takes effect
+ * once, however often it is sent. A put that comes late ends with its lease (leases.ts).
  *
- * - A contender joins the line by a put, if it is not in it. Nobody is asked before: the revision of the put is its place.
- * - One that must not wait joins only if nothing was put into the semaphore since the view in which it fits. What only vanished since
- *   then makes room.
- * - A contender leaves by a delete that names the revision at which it was written last: its `create_revision` follows from that.
- * - Who asks for another number leaves and joins in one step, under its other name.
+ * - A contender that is not in the line joins it by a put. That needs no prior read: the revision of the put is its
+ *   place.
+ * - A contender that must not wait joins only if no key of the semaphore was put since the view in which it fits. A key
+ *   that was deleted since then only makes room.
+ * - A contender leaves by a delete that compares the revision of its last write. That revision implies its
+ *   `create_revision`.
+ * - A contender that asks for another number leaves and joins in one txn, under its other name.
  */
 import type { ICompare, IRequestOp, ITxnRequest } from "etcd3"
 import type { Range, SemaphoreNames, Slot } from "./names.ts"
@@ -14,17 +16,17 @@ import { contender as contenderName, otherSlot, slotOf, under } from "./names.ts
 import type { Contender, Value, View } from "./view.ts"
 import { encode } from "./view.ts"
 
-/** What is known of a contender; `holds` if it is known to hold. */
+/** What this process knows of a contender. `holds` is true only if it is known to hold. */
 export type Entry = Omit<Contender, "identifier" | "seat">
 
-/** Whose txns may share a call. Those with long names don't: a request and its answer may not be too large. */
+/** Returns the folder if a txn may share a call. One with long names may not: the size of a call is limited. */
 export const sharing = ({ folder }: SemaphoreNames, contender = folder): string | undefined =>
   contender.length < 1000 ? folder : undefined
 
-/** As many keys of a semaphore are read without a watch. If there are more, it pays to watch. */
+/** How many keys of a semaphore a request reads where there is no watch. If there are more, a watch costs less. */
 export const mostRead = 17
 
-/** Also of a range: then nothing is in it. */
+/** Compares that a key does not exist, or that a range is empty. */
 const isAbsent = (key: Buffer | Range): ICompare => ({
   target: "Create",
   result: "Equal",
@@ -42,7 +44,7 @@ const isUnmodified = (key: Buffer, { modified }: Pick<Entry, "modified">): IComp
 const areUnmodified = (names: SemaphoreNames, all: ReadonlyArray<Contender>): ReadonlyArray<ICompare> =>
   all.map((one) => isUnmodified(slotOf(contenderName(names, one.identifier), one.slot), one))
 
-/** Also true of an empty range. */
+/** Compares that no key in a range was put after a revision. It is true of an empty range, too. */
 const nothingNewIn = (range: Range, revision: bigint): ICompare => ({
   target: "Mod",
   result: "Less",
@@ -56,14 +58,18 @@ export const range = (range: Range, more: object = {}): IRequestOp => ({ request
 
 export const some = ({ all }: SemaphoreNames): IRequestOp => range(all, { limit: String(mostRead) })
 
-/** What was put since a view, and how many keys there are: none, and as many as there were, if the view is the present state. */
+/**
+ * Reads which keys were put since a view, and how many keys there are. The view is the present state if no key was put
+ * and there are as many keys as in the view.
+ */
 export const since = ({ all }: SemaphoreNames, { revision }: View): IRequestOp =>
   range(all, { min_mod_revision: `${revision + 1n}`, keys_only: true })
 
 /**
- * Joins the line, if its contender is not in it, or has there what is known of it, which it then gives up (B1, B2).
+ * Joins the line, if the contender has there only what is `known`: nothing, or what it then gives up (B1, B2). If
+ * `fits` is given, no key may have been put since that revision.
  *
- * Answers some keys of the semaphore if `reads` is set.
+ * If `reads` is set, the answer ends with the first keys of the semaphore.
  */
 export const join = (
   names: SemaphoreNames,
@@ -91,8 +97,9 @@ export const leave = (contender: string, known: Entry): ITxnRequest => {
 }
 
 /**
- * Gives up what was a place when it was seen last. Answers those up to it in the line, if they are few enough to hold together: so it is
- * known whether it was a hold by then. Those of `stay` must be there.
+ * Gives up what was a place when it was seen last, if those of `stay` are unchanged. The answer shows the line up to
+ * it, from which follows whether it had become a hold. It shows no more than `limit` contenders, because no more can
+ * hold.
  */
 export const leavePlace = (
   names: SemaphoreNames,
@@ -105,7 +112,9 @@ export const leavePlace = (
   return { compare: [...compare!, ...areUnmodified(names, stay)], success: [range(names.all, ahead), ...success!] }
 }
 
-/** Writes another value and keeps the lease. If `fresh` is given, nothing may be new, and `stay` must be there. */
+/**
+ * Writes another value and keeps the lease. With `fresh`: only if no key is newer than `view`, and `stay` is unchanged.
+ */
 export const rewrite = (
   contender: string,
   known: Entry,
@@ -122,7 +131,7 @@ export const rewrite = (
   }
 }
 
-/** Moves contenders to another lease, each if it is as it is known, and to another owner. Their tokens stay. */
+/** Moves contenders to another lease and owner, each only if it is unchanged. They keep their tokens. */
 export const move =
   (owner: string, moves: ReadonlyArray<{ readonly contender: string; readonly known: Entry }>) =>
   (lease: string): ITxnRequest => ({
@@ -137,5 +146,5 @@ export const move =
     })
   })
 
-/** Is seen by those who watch for it, and gone with its lease. */
+/** Puts a key that watches see, and that vanishes with its lease. */
 export const notice = (key: Buffer, lease: string): ITxnRequest => ({ success: [{ request_put: { key, lease } }] })

@@ -1,4 +1,4 @@
-/** The calls of etcd that the backing uses, as effects: those that are interrupted are abandoned, and may still be carried out. */
+/** The calls of etcd that the backing uses, as effects. Interruption abandons a call: etcd may still carry it out. */
 import { Effect, Semaphore } from "effect"
 import type { Etcd3, ITxnRequest, IWatchResponse } from "etcd3"
 import * as KeepAlives from "./keepAlives.ts"
@@ -9,7 +9,7 @@ const says = (text: string) => (error: Error): boolean => error.message.includes
 
 export const isLeaseNotFound = says("requested lease not found")
 
-/** What etcd answers to a JSON Web Token after any change of users or roles. */
+/** etcd's answer to a JSON Web Token that is older than the last change of users or roles. */
 const voidToken = "etcdserver: revision of auth store is old"
 
 const isTokenVoid = says(voidToken)
@@ -18,7 +18,7 @@ type Options = NonNullable<Parameters<Etcd3["watchClient"]["watch"]>[0]>
 type Interceptor = NonNullable<Options["interceptors"]>[number]
 type Call = ReturnType<Parameters<Interceptor>[1]>
 
-/** Changes how a call starts. */
+/** Makes an interceptor that changes how a call starts. */
 const intercept = (change: (start: Call["start"]) => Call["start"]) =>
   ((options, nextCall) => {
     const call = nextCall(options)
@@ -26,13 +26,13 @@ const intercept = (change: (start: Call["start"]) => Call["start"]) =>
     return call
   }) as Interceptor
 
-/** A member that has lost its leader then breaks the watch, instead of keeping silent. */
+/** Makes a member that has lost its leader break the watch. Without this, the watch would only be silent. */
 const requireLeader = intercept((start) => (metadata, listener) => {
   metadata.set("hasleader", "true")
   start(metadata, listener)
 })
 
-/** Is asked for each attempt of a call. */
+/** Calls `onRepeat` when the client repeats a call: the client runs an interceptor once for each attempt. */
 const noticeRepetition = (onRepeat: () => void): Interceptor => {
   let isRepeated = false
   return (options, nextCall) => {
@@ -43,8 +43,8 @@ const noticeRepetition = (onRepeat: () => void): Interceptor => {
 }
 
 /**
- * Makes the client authenticate again and repeat the call, once, when the token is void. The client does so by itself only when
- * the server says "invalid auth token", so that is what the client is given to hear.
+ * Makes the client authenticate again and repeat the call, once, if its token is void. The client does this only if the
+ * server says "invalid auth token", so this interceptor changes the server's message to that.
  */
 const renewToken = (): Interceptor => {
   let isRenewed = false
@@ -75,7 +75,8 @@ export const make = ({ kv, leaseClient, watchClient }: Etcd3) => {
         try: () => send(interceptors.length > 0 ? { interceptors } : undefined),
         catch: (error) => error as Error
       })
-    // One at a time: the first call gets a new token for all. To authenticate is slow, because the server hashes the password.
+    // One at a time: the first call gets a new token for all. Authenticating is slow, because the server hashes the
+    // password.
     return Effect.catchIf(
       attempt(interceptors),
       isTokenVoid,
@@ -90,19 +91,19 @@ export const make = ({ kv, leaseClient, watchClient }: Etcd3) => {
 
   return {
     /**
-     * The client repeats what was not answered. What it sent first may then still take effect later. One that is about a single semaphore may
-     * share a call with others, if its folder is given.
+     * Runs a txn. The client repeats an unanswered one: `onRepeat` says so, because the first attempt may take effect
+     * later. A txn about a single semaphore may share a call with others: give the `folder` of that semaphore.
      */
     txn: (request: ITxnRequest, onRepeat?: () => void, folder?: string) =>
       folder === undefined ? txn(request, onRepeat) : shareCalls({ request, folder, onRepeat }),
 
-    /** The ID is ours, so that a lease can be revoked whose grant was not answered. */
+    /** Grants a lease. Its ID is ours, so that we can revoke it even if the grant is never answered. */
     grant: (ID: string, TTL: number): Effect.Effect<KeepAlives.Renewal, Error> =>
       Effect.suspend(() => {
         const sent = performance.now()
         return call((options) => leaseClient.leaseGrant({ ID, TTL }, options)).pipe(
           Effect.map(({ header }) => ({ sent, term: BigInt(header.raft_term) })),
-          // The client repeats requests whose reply was lost.
+          // The client repeats a grant whose reply was lost.
           Effect.catchIf(says("lease already exists"), () => Effect.succeed({ sent, term: 0n }))
         )
       }),
@@ -116,14 +117,14 @@ export const make = ({ kv, leaseClient, watchClient }: Etcd3) => {
 
     keepAlives: KeepAlives.make(() => leaseClient.leaseKeepAlive()),
 
-    /** Whole seconds that a lease has left, rounded down. */
+    /** Returns the whole seconds that a lease has left, rounded down. */
     secondsLeft: (ID: string) =>
       Effect.map(
         call((options) => leaseClient.leaseTimeToLive({ ID }, options)),
         ({ TTL }) => Math.max(0, Number(TTL))
       ),
 
-    /** Watches until it breaks. The first response says that the watch stands. */
+    /** Watches a range until the watch breaks. The first response says that the watch stands. */
     watch: (range: Range, startRevision: bigint, onResponse: (response: IWatchResponse) => void) =>
       Effect.callback<never, Error>((resume) => {
         let isEnded = false

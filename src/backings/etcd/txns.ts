@@ -1,15 +1,16 @@
 /**
- * Smart batching of txns, each about one semaphore: what is asked while others are under way goes together. A call costs the client far more
- * than a txn in it, and each is a write to the server's disk.
+ * Smart batching of txns, each about one semaphore: those that are asked for while others are under way share a call. A
+ * call costs the client far more than a txn in it, and each call is a write to the server's disk.
  *
- * What one txn writes has one revision, which is place and token. So a call has at most one txn of each semaphore.
+ * All that a call writes has the same revision, which is the place and the token of a contender. So a call has at most
+ * one txn of each semaphore.
  */
 import { Effect, Exit } from "effect"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
 
 export interface Txn {
   readonly request: ITxnRequest
-  /** What its names begin with. */
+  /** The folder of its semaphore. */
   readonly folder: string
   readonly onRepeat: (() => void) | undefined
 }
@@ -18,10 +19,10 @@ interface Entry extends Txn {
   readonly resume: (exit: Exit.Exit<ITxnResponse, Error>) => void
 }
 
-/** So few that what they read stays below the 4 MB that the client takes in one answer. */
+/** Few enough that what they read stays below 4 MB, the most that the client takes in one answer. */
 const mostPerCall = 16
 
-/** While so many rounds of calls are under way, the next one waits until a call of theirs is answered, or for `patience`. */
+/** While this many rounds of calls have no answer yet, the next round waits: for an answer, or for `patience`. */
 const mostRounds = 4
 
 /** Milliseconds. */
@@ -29,7 +30,7 @@ const patience = 250
 
 export const make = (
   call: (request: ITxnRequest, onRepeat: (() => void) | undefined) => Effect.Effect<ITxnResponse, Error>,
-  /** Whether one of the txns may have failed all, of which none took effect. */
+  /** Whether a single txn may have made the whole call fail. None has taken effect then, and each is sent alone. */
   mayBeOfOne: (error: Error) => boolean
 ): (txn: Txn) => Effect.Effect<ITxnResponse, Error> => {
   let queue: Array<Entry> = []
@@ -60,12 +61,12 @@ export const make = (
       }
     )
 
-  /** Sends all that waits. */
+  /** Sends all txns of the queue. */
   const flush = () => {
     clearTimeout(timer)
     next = timer = undefined
     const calls: Array<Map<string, Entry>> = []
-    /** Of each semaphore, the first call that has none of its txns. */
+    /** For each semaphore, the first call without a txn of it. */
     const free = new Map<string, number>()
     for (const entry of queue) {
       let index = free.get(entry.folder) ?? 0
@@ -89,7 +90,7 @@ export const make = (
     }
   }
 
-  /** Later in this turn of the event loop: what others have to do meanwhile goes along. */
+  /** Sends the queue at the end of this turn of the event loop, so that all that is asked for in it goes together. */
   const schedule = () => {
     if (queue.length === 0 || next !== undefined) return
     if (rounds < mostRounds) next = setImmediate(flush)

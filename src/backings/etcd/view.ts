@@ -1,6 +1,6 @@
 /**
- * A semaphore as it was at one revision of the store: the line, and who holds by B2. An event costs the same with one contender
- * and with ten thousand.
+ * A semaphore at one revision of the store: its line, and which contenders hold (B2). Applying an event takes the same
+ * time with one contender and with ten thousand.
  */
 import type { IEvent, IKeyValue } from "etcd3"
 import type { SemaphoreNames, Slot } from "./names.ts"
@@ -19,14 +19,14 @@ export interface Contender {
   /** Whole seconds. */
   ttl: number
   /**
-   * Of one that asked again with a smaller limit: the last that held then. Those up to it keep their holds, although their sum may
-   * be more than that limit.
+   * If the contender has asked again with a smaller limit: the token of the last holder at that time, otherwise 0.
+   * Holders up to it keep their holds, even if they hold more than that limit together.
    */
   border: bigint
   /** The process that asked last. */
   owner: string
   holds: boolean
-  /** Rises along the waiters. Without gaps, unless somebody left the line from its middle. */
+  /** Grows along the waiters: by one, unless a waiter left from the middle of the line. */
   seat: number
 }
 
@@ -43,7 +43,7 @@ const decode = (value: Buffer): Value | undefined => {
   return { permits: Number(permits), ttl: Number(ttl), limit: Number(limit), border: BigInt(border!), owner: owner! }
 }
 
-/** How many have each number. */
+/** Counts how often each number occurs. */
 class Counts extends Map<number, number> {
   add(number: number, count: 1 | -1): void {
     const sum = (this.get(number) ?? 0) + count
@@ -58,26 +58,26 @@ class Counts extends Map<number, number> {
 }
 
 export class View {
-  /** All that happened until then is seen. */
+  /** The view shows everything that happened up to this revision. */
   revision: bigint
-  /** In the order of the line, ahead of the waiters; by identifier. */
+  /** By identifier, in the order of the line. The waiters come after them. */
   readonly holders = new Map<string, Contender>()
   readonly waiters = new Map<string, Contender>()
-  /** Permits of the holders. */
+  /** The sum of the holders' permits. */
   held = 0
   private readonly names: SemaphoreNames
-  /** Names that somebody else has put there. */
+  /** Keys within the semaphore that are not ours. `size` counts them, because the store does. */
   private readonly others = new Set<string>()
-  /** Of the holders. */
+  /** The limits of the holders. */
   private readonly limits = new Counts()
-  /** Of all contenders. */
+  /** The ttls of all contenders. */
   private readonly ttls = new Counts()
   private border = 0n
   private firstSeat = 0
   private nextSeat = 0
   private seatsHaveGaps = false
 
-  /** Of all keys of the semaphore. */
+  /** Takes all keys of the semaphore, in any order. */
   constructor(names: SemaphoreNames, revision: bigint, kvs: ReadonlyArray<IKeyValue>) {
     this.names = names
     this.revision = revision
@@ -86,7 +86,7 @@ export class View {
     this.grant()
   }
 
-  /** How many keys the semaphore has in the store. */
+  /** The number of keys that the semaphore has in the store. */
   get size(): number {
     return this.holders.size + this.waiters.size + this.others.size
   }
@@ -96,8 +96,8 @@ export class View {
   }
 
   /**
-   * Events come in the order of their revisions. Those of one revision happen at once: who vanishes with the one ahead is not granted.
-   * Returns who is granted, and holds.
+   * Applies events, in the order of their revisions. Returns the contenders that were granted and still hold. Events of
+   * one revision happen at once: a waiter that vanishes together with the one ahead of it is never granted.
    */
   apply(events: ReadonlyArray<IEvent>): ReadonlyArray<Contender> {
     const granted = events.flatMap(({ kv, type }, index) => {
@@ -110,7 +110,7 @@ export class View {
     return granted.filter((one) => this.find(one.identifier) === one)
   }
 
-  /** How many waiters are ahead. */
+  /** Returns how many waiters are ahead of this one. */
   position(waiter: Contender): number {
     if (this.seatsHaveGaps) {
       this.firstSeat = this.nextSeat = 0
@@ -120,20 +120,20 @@ export class View {
     return waiter.seat - this.firstSeat
   }
 
-  /** The smallest limit that a holder asked with, or a smaller bound. */
+  /** Returns the smallest limit that a holder asked with, or `bound` if that is smaller. */
   leastLimit(bound: number): number {
     return this.limits.least(bound)
   }
 
-  /** The shortest ttl of all, or a shorter bound. */
+  /** Returns the shortest ttl of all contenders, or `bound` if that is shorter. */
   leastTtl(bound: number): number {
     return this.ttls.least(bound)
   }
 
-  /** Whether a request fits at the end of the line, without what its contender has now. */
+  /** Returns whether a request would hold at the end of the line, once its contender has given up what it has now. */
   fits(identifier: string, permits: number, limit: number): boolean {
     const own = this.find(identifier)
-    // The first waiter does not fit, so nobody behind it does.
+    // If there is a waiter, it does not fit, and so no request behind it does.
     if (own === undefined) return this.waiters.size === 0 && this.held + permits <= this.limits.least(limit)
     let sum = permits
     let least = limit
@@ -180,7 +180,7 @@ export class View {
     if (this.others.size > 0 && this.others.delete(key.toString())) return
     const name = parse(this.names, key)
     const own = name && this.find(name.identifier)
-    // One that asked for another number has its new name already.
+    // A contender that asked for another number is known by its new name already.
     if (own?.slot === name?.slot && own !== undefined) this.drop(own)
   }
 
@@ -197,7 +197,7 @@ export class View {
     }
   }
 
-  /** B2: moves the border between holders and waiters. */
+  /** Moves the border between holders and waiters (B2). Returns the contenders that it passes. */
   private grant(): Array<Contender> {
     const granted: Array<Contender> = []
     for (const waiter of this.waiters.values()) {

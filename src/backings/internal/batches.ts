@@ -1,16 +1,17 @@
 /**
- * Smart batching: few requests for many operations, without a pause. What arrives while a batch is under way goes together in the next
- * one; what arrives when none is goes at once, together with all else of this turn of the event loop.
+ * Smart batching: few requests for many operations, without a pause. Operations that arrive while a batch is under way
+ * share the next one. Operations that arrive when none is under way go at once, together with all others of this turn
+ * of the event loop.
  *
- * A batch whose store does not answer keeps the next one for a while only, and is interrupted when nobody waits for it any more. It then
- * keeps no other, even if its interruption takes long.
+ * A batch that the store does not answer holds up the next one for a while only. It is interrupted when nobody waits
+ * for it any more, and then holds up no other, even if its interruption takes long.
  */
 import { Cause, Context, Effect, Exit, Fiber } from "effect"
 
 export interface Batches<Operation, Answer, E> {
   /**
-   * Does some operations, at least one, maybe in several batches, and answers in order. When this is interrupted, what has not been sent
-   * is not sent, and what has failed is not repeated; the interruption ends when what has been sent has ended.
+   * Does one or more operations, maybe in several batches, and answers in order. After an interruption, no more of them
+   * is sent or repeated. The interruption ends when the batches that were sent have ended.
    */
   readonly submit: (operations: ReadonlyArray<Operation>) => Effect.Effect<ReadonlyArray<Answer>, E>
 }
@@ -18,29 +19,32 @@ export interface Batches<Operation, Answer, E> {
 export interface Options<Operation, Answer, E> {
   /** Does some operations in one request. */
   readonly run: (operations: ReadonlyArray<Operation>) => Effect.Effect<ReadonlyArray<Answer>, E>
-  /** Whether one of the operations may have failed all. Then the batch, of which nothing took effect, is repeated in halves. */
+  /**
+   * Whether a single operation may have made the batch fail. Nothing of it has taken effect then: it is repeated in
+   * halves.
+   */
   readonly mayBeOfOne: (cause: Cause.Cause<E>) => boolean
   readonly mostPerBatch: number
   readonly mostUnderWay: number
   /**
-   * What operations are about. Those about different things never share a batch, and of those about one thing only one batch is
-   * under way, however long that takes: its store is meant to keep it waiting.
+   * Returns what an operation is about. Operations with different subjects never share a batch, and each subject has
+   * only one batch under way, however long that takes: the store is meant to make it wait.
    */
   readonly subjectOf?: (operation: Operation) => string
-  /** What batches run in. */
+  /** The context in which batches run. */
   readonly context: Context.Context<never>
 }
 
-/** A batch that takes longer no longer keeps others from being sent. */
+/** A batch that takes longer than this does not hold up others any more. */
 const patienceMillis = 250
 
-/** What was submitted together. */
+/** The operations of one `submit`. */
 interface Group<Answer, E> {
   readonly answers: Array<Answer>
   left: number
-  /** The batches that some of it is in. */
+  /** The batches that have operations of it. */
   readonly batches: Set<Batch>
-  /** Whether it has an answer, or nobody waits for that any more. */
+  /** Whether it has its answer, or nobody waits for that any more. */
   isOver: boolean
   readonly resume: (exit: Exit.Exit<ReadonlyArray<Answer>, E>) => void
 }
@@ -53,7 +57,7 @@ interface Entry<Operation, Answer, E> {
 
 interface Batch {
   readonly groups: Set<Group<any, any>>
-  /** Lets the next one go. */
+  /** Lets the next batch go. */
   readonly makeRoom: () => void
   fiber: Fiber.Fiber<unknown> | undefined
 }
@@ -92,7 +96,7 @@ export const make = <Operation, Answer, E>(
       }
     })
 
-  /** Does what somebody still waits for. */
+  /** Does the operations that somebody still waits for. */
   const runWanted = (entries: Entries): Effect.Effect<void> =>
     Effect.suspend(() => {
       const wanted = entries.filter(({ group }) => !group.isOver)
@@ -124,7 +128,7 @@ export const make = <Operation, Answer, E>(
     })
   }
 
-  /** Takes the next batch from the queue, and what nobody waits for any more. */
+  /** Takes the next batch from the queue, and drops what nobody waits for any more. */
   const take = () => {
     const entries: typeof queue = []
     let subject: string | undefined
@@ -157,7 +161,7 @@ export const make = <Operation, Answer, E>(
     }
   }
 
-  /** Later in this turn of the event loop: what others have to do meanwhile goes along. */
+  /** Sends the queue at the end of this turn of the event loop, so that all that is asked for in it goes together. */
   const schedule = () => {
     if (isScheduled || queue.length === 0 || underWay >= mostUnderWay) return
     isScheduled = true

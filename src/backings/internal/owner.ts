@@ -1,4 +1,4 @@
-/** The process that asks, so that an operator finds it. */
+/** Names the process that asks, so that an operator can find it. */
 import { hostname } from "node:os"
 import { refuse } from "../../core/internal/options.ts"
 

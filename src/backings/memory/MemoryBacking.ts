@@ -7,7 +7,7 @@
  *
  * **Gotchas**
  *
- * Every build of the layer has semaphores of its own; processes share nothing.
+ * Each build of the layer has its own semaphores. Processes share nothing.
  *
  * @since 0.1.0
  */
@@ -23,7 +23,7 @@ const second = 1_000_000_000n
 
 const nanos = (duration: Duration.Duration) => Duration.toNanosUnsafe(duration)
 
-/** By the monotonic clock. An operation takes effect when it runs, so none comes late (B12). */
+/** Runs an operation, by the monotonic clock. It takes effect when it runs, so it never comes late (B12). */
 const atNow = <A>(f: (now: bigint, clock: Clock.Clock) => A): Effect.Effect<A> =>
   Clock.clockWith((clock) => Effect.sync(() => f(clock.monotonicTimeNanosUnsafe(), clock)))
 

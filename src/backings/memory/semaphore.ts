@@ -1,8 +1,9 @@
 /**
  * One semaphore in memory: the contract in its plainest form, without a store. Times are nanoseconds.
  *
- * Each operation takes the same time with one contender and with ten thousand: sums, the smallest limit, the earliest expiry and
- * the seats in the line are kept, and counted anew only after what makes them wrong.
+ * Each operation takes the same time with one contender and with ten thousand: the sums, the smallest limit, the
+ * earliest expiry and the seats in the line are stored, and are determined anew only after a change that makes them
+ * wrong.
  */
 
 export interface Contender {
@@ -13,7 +14,7 @@ export interface Contender {
   expiry: bigint
   /** When it joined the line, in milliseconds of the wall clock. */
   readonly since: number
-  /** Rises along the line. Without gaps, unless somebody left the line from its middle. */
+  /** Grows along the waiters: by one, unless a waiter left from the middle of the line. */
   seat: number
 }
 
@@ -24,12 +25,12 @@ const min = (a: bigint, b: bigint) => a < b ? a : b
 export class Semaphore {
   /** In the order of the line, ahead of the waiters. */
   readonly holders = new Map<string, Contender>()
-  /** First come, first served. */
+  /** In the order of the line. */
   readonly waiters = new Map<string, Contender>()
   private held = 0
   /** The limits that holders asked with, and how many holders each has. Usually there is one. */
   private readonly limits = new Map<number, number>()
-  /** No contender expires earlier; it may be that none expires then any more. */
+  /** No contender expires earlier. Maybe none expires at this time any more. */
   private earliestExpiry = never
   private earliestWasExtended = false
   private firstSeat = 0
@@ -45,7 +46,7 @@ export class Semaphore {
     return this.holders.size + this.waiters.size === 0
   }
 
-  /** B6: what has expired is gone, and what it leaves is granted. */
+  /** Removes what has expired, and grants what that leaves (B6). */
   expire(now: bigint): void {
     if (now < this.earliestExpiry) return
     for (const contenders of [this.holders, this.waiters]) {
@@ -109,7 +110,7 @@ export class Semaphore {
     this.earliestExpiry = min(this.earliestExpiry, expiry)
   }
 
-  /** How many waiters are ahead. */
+  /** Returns how many waiters are ahead. */
   position(waiter: Contender): number {
     if (this.seatsHaveGaps) {
       this.firstSeat = this.nextSeat = 0
@@ -119,7 +120,7 @@ export class Semaphore {
     return waiter.seat - this.firstSeat
   }
 
-  /** When to look if nothing is heard: nobody who could be in the way expires earlier. */
+  /** Returns when to look if nothing is heard: no contender expires earlier. */
   nextExpiry(): bigint {
     if (this.earliestWasExtended) this.findEarliestExpiry()
     return this.earliestExpiry
@@ -133,7 +134,7 @@ export class Semaphore {
     }
   }
 
-  /** The smallest limit of the holders, and of one that comes after them. */
+  /** Returns the smallest limit of the holders, or `limit` if that is smaller. */
   smallestLimit(limit: number): number {
     let smallest = limit
     for (const other of this.limits.keys()) smallest = Math.min(smallest, other)
@@ -148,10 +149,10 @@ export class Semaphore {
     else this.limits.delete(before)
   }
 
-  /** Whether a request fits behind everyone but its own earlier one. */
+  /** Returns whether a request fits behind everybody else, without what its contender has now. */
   private fits(request: Pick<Contender, "permits" | "limit">, own: Contender | undefined): boolean {
     if (own === undefined) {
-      // The first waiter does not fit, so nobody behind it does.
+      // If there is a waiter, it does not fit, and so no request behind it does.
       return this.waiters.size === 0 && this.held + request.permits <= this.smallestLimit(request.limit)
     }
     let { limit, permits: sum } = request
@@ -176,7 +177,7 @@ export class Semaphore {
     }
   }
 
-  /** Moves the border between holders and waiters. Notifies those it passes, except the one that asks just now. */
+  /** Moves the border between holders and waiters. Notifies the waiters that it passes, except for the asker. */
   private grant(asker?: Contender): void {
     for (const waiter of this.waiters.values()) {
       if (this.held + waiter.permits > this.smallestLimit(waiter.limit)) return

@@ -3,8 +3,8 @@
  *
  * **When to use**
  *
- * Use it where a database is the only thing that all processes share. Each operation waits for a durable commit, which those
- * that are pending at the same time share.
+ * Use it where a database is the only thing that all processes share. Each operation waits for a durable commit.
+ * Operations of a process that are pending at the same time share one.
  *
  * @since 0.1.0
  */
@@ -34,26 +34,26 @@ export { type Migration, migrations } from "./migrations.ts"
  */
 export interface PostgresBackingOptions {
   /**
-   * The schema that all is kept in, `"effect_distributed_lock"` by default. Semaphores in different schemas are different. A
-   * name has at most 63 bytes.
+   * The schema in which all is kept, `"effect_distributed_lock"` by default. Semaphores in different schemas are
+   * different. A name has at most 63 bytes.
    */
   readonly schema?: string | undefined
   /** Whether to create the schema, or bring it up to date, when the layer is built: `true` by default. */
   readonly migrate?: boolean | undefined
   /**
-   * Whether waiters are notified of grants, and holders of revocations, `true` by default. From the first wait on, or the first hold
-   * of more than a second, this holds a connection of the pool, which so needs 2. Otherwise waiters poll, and a holder learns of a
-   * revocation when it refreshes.
+   * Whether waiters are notified of grants, and holders of revocations: `true` by default. From the first wait, or the
+   * first hold of more than a second, this keeps one connection of the pool, so the pool needs two. Without it, waiters
+   * poll, and a holder learns of a revocation when it refreshes.
    */
   readonly pushBasedAcquireEnabled?: boolean | undefined
   /**
-   * When to listen again after the connection was lost, or when what is notified is not heard, as behind a pooler: every
-   * second by default. Meanwhile, and when the schedule has ended, waiters poll.
+   * When to listen again after the connection was lost, or if it receives nothing, as behind a pooler: every second by
+   * default. Meanwhile, and once the schedule has ended, waiters poll.
    */
   readonly pushStreamRetrySchedule?: Schedule.Schedule<unknown> | undefined
-  /** Names this process for those who inspect a semaphore, its host name and process id by default. */
+  /** The name by which `inspect` lists this process: its host name and process id by default. */
   readonly owner?: string | undefined
-  /** The client to listen with, if the other is behind a pooler that can't: the same by default. */
+  /** The client to listen with, if the `PgClient` is behind a pooler that can't: the `PgClient` itself by default. */
   readonly listenClient?: PgClient.PgClient | undefined
 }
 
@@ -63,7 +63,8 @@ export interface PostgresBackingOptions {
  * **Details**
  *
  * Operations never join a transaction that is open around them. Building the layer fails if the schema is missing (with
- * `migrate: false`) or newer than this version of the package, and if the sessions' isolation level is not READ COMMITTED.
+ * `migrate: false`) or newer than this version of the package, and if the sessions' isolation level is not READ
+ * COMMITTED.
  *
  * @category layers
  * @since 0.1.0
@@ -74,7 +75,7 @@ export const layer = (
   Layer.effect(DistributedSemaphoreBacking, make(options))
 
 /**
- * Like `layer`, with options that are read from the configuration.
+ * Like `layer`, but reads its options from the configuration.
  *
  * @category layers
  * @since 0.1.0
@@ -116,7 +117,8 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
   )
   const operations = yield* Operations.make(client, schema, listener, owner, serverTime)
 
-  // The first sweep comes at once, because a process may be a short one, and each goes on while there may be more to sweep.
+  // The first sweep comes at once, because the process may be short-lived. A sweep is repeated while there may be more
+  // to sweep.
   const sweep = Effect.repeat(
     run<{ swept: bigint }>("sweep", `select ${schema}.sweep(interval '10 seconds') as swept`),
     { while: ([row]) => Number(row!.swept) >= 1000 }

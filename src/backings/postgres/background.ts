@@ -2,8 +2,8 @@ import { Effect } from "effect"
 import type { Fiber, Scope } from "effect"
 
 /**
- * Runs an effect until the scope closes, which does not wait for it: a query on a server that does not answer can't be
- * interrupted, because the request to cancel it needs the server too.
+ * Runs an effect until the scope closes. The scope does not wait for its end: a query on a server that does not answer
+ * can't be interrupted, because the request to cancel it needs the server, too.
  */
 export const inBackground = <A, E, R>(
   effect: Effect.Effect<A, E, R>

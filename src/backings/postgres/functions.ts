@@ -1,38 +1,43 @@
 /**
- * The functions of schema version 2. `operate` does whatever a process has pending, in one statement and so in one commit.
+ * The functions of schema version 2. `operate` does all pending operations of a process, in one statement and so in one
+ * commit.
  *
- * Operations on one key follow each other: each locks the row of the semaphore first, and takes the time after that. Under READ
- * COMMITTED every statement behind the lock sees what the operation before it has committed; elsewhere it would not, so the
- * functions refuse to run there. Names are compared by their SHA-256, because an index can't hold 10 kB.
+ * Operations on one key follow each other: each locks the row of the semaphore first, and takes the time after that.
+ * Under READ COMMITTED every statement behind the lock sees what the operation before it has committed; at another
+ * level it would not, so the functions refuse to run there. Names are compared by their SHA-256, because an index can't
+ * hold 10 kB.
  *
- * Whoever stands in the line up to the border holds. So a grant moves the border, and touches no row but the semaphore's. Sums are
- * kept there too; they are counted anew when the earliest expiry that is known has passed, which refreshes put off without
- * saying so.
+ * All contenders up to the border hold. So a grant moves the border, and touches no row but the semaphore's. That row
+ * also has the sums, and the earliest expiry. A refresh does not put that expiry off, so the true one may be later:
+ * when it has passed, the sums and the expiry are determined anew.
  *
- * Functions that processes call run as their owner: whoever calls them needs no right but EXECUTE.
+ * Functions that processes call run as their owner: a caller needs no right but EXECUTE.
  */
 
 import { internalFunctions } from "./internalFunctions.ts"
 
-/** For the schema `s`, an identifier. `body` stands around the body of each function. */
+/** Returns the statements for the schema `s`, an identifier. `body` is the dollar quote around each function's body. */
 export const functions = (s: string, body: string): ReadonlyArray<string> => {
-  // A session plans a statement once, maybe while the table is nearly empty: the plan must be as good for a long line. What is switched
-  // off is costed so high that plans which can't do without would be compiled.
+  // A session plans a statement once, maybe while the table is nearly empty: the plan must be as good for a long line.
+  // Plans that can't do without what is switched off cost so much that PostgreSQL would compile them, so jit is off,
+  // too.
   const plans = "set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off"
   const entry = `language plpgsql security definer set search_path = pg_catalog, ${s}, pg_temp ${plans}`
   return [
     ...internalFunctions(s, body),
 
-    // B1 to B6, B12: operations of a process, in the order of their keys, and those of one key in the order of the requests.
+    // B1 to B6, B12: operations of a process, in the order of their keys, and those of one key in the order of the
+    // requests.
     //
-    // In, one element for each operation: acquire, queue, release, revoke or refresh; key; holder; permits; limit; ttl in milliseconds;
-    // the token that is meant, or 0; the latest time at which it may take effect, in microseconds, or 0. Then the channel of the process,
-    // or null; its name; and whether to wait for keys that somebody else has locked.
+    // In, one element for each operation: acquire, queue, release, revoke or refresh; key; holder; permits; limit; ttl
+    // in milliseconds; the token that is meant, or 0; the latest time at which it may take effect, in microseconds, or
+    // 0. Then the channel of the process, or null; its name; and whether to wait for keys that somebody else has
+    // locked.
     //
-    // Out, for each operation: acquired and the token; waiting, the token, the position and the milliseconds until the next look;
-    // refused; late; released and the permits that were freed; none, where there is nothing to refresh; or busy, if the key is locked:
-    // then nothing was done. Whoever acquired or waits also gets the limit that counts, if it is smaller than its own. And the time
-    // in microseconds.
+    // Out, for each operation: acquired and the token; waiting, the token, the position and the milliseconds until the
+    // next look; refused; late; released and the permits that were freed; none, where there is nothing to refresh; or
+    // busy, if the key is locked: then nothing was done. A contender that acquired or waits also gets the limit that
+    // counts, if it is smaller than its own. And the time in microseconds.
     `create function ${s}.operate(
   p_operations text[], p_keys text[], p_holders text[], p_permits bigint[], p_limits bigint[], p_ttls bigint[],
   p_tokens bigint[], p_latest bigint[], p_listener text, p_owner text, p_wait boolean
@@ -60,9 +65,9 @@ begin
           select x.* into s from semaphores x where x.key = sha256(convert_to(p_keys[i], 'UTF8')) for update skip locked;
         end if;
         is_busy := not found;
-        -- By itself: an expression with a query in it costs as much as a statement.
+        -- Separate from the next one, because an expression with a query in it costs as much as a statement.
         exit when not is_busy;
-        -- An insert would wait for whoever has changed the row.
+        -- An insert would wait for the transaction that has changed the row.
         exit when not p_wait and exists (select from semaphores x where x.key = digest(p_keys[i]));
         insert into semaphores as x (key, name) values (digest(p_keys[i]), p_keys[i]) on conflict do nothing returning x.* into s;
         is_busy := not found;
@@ -76,8 +81,8 @@ begin
       end if;
     end if;
 
-    -- The usual case in few steps, because a transaction prepares each expression anew: this is the only operation on a semaphore that
-    -- nobody else uses.
+    -- The usual case: the only operation on a semaphore that nobody else uses. It takes few steps, because each
+    -- transaction prepares each expression anew.
     if not is_busy and not is_changed and s.waiting = 0 and p_keys[i + 1] is distinct from p_keys[i] then
       if s.holders = 0 and p_operations[i] in ('acquire', 'queue') and p_permits[i] <= p_limits[i]
         and (p_latest[i] = 0 or micros <= p_latest[i])
@@ -142,7 +147,7 @@ begin
 
     elsif p_operations[i] = 'refresh' then
       answer := 'none';
-      -- A hold or a place may be taken over by another process.
+      -- Another process may take over a hold or a place.
       update contenders c set expires = until, listener = p_listener, owner = p_owner
         where c.semaphore = s.id and c.holder = digest_of_holder and p_tokens[i] in (0, c.token)
         returning c.* into own;
@@ -173,9 +178,9 @@ begin
         end if;
       elsif p_operations[i] = 'acquire' then
         if not is_known then
-          -- The first waiter does not fit, so nobody behind it does.
+          -- If there is a waiter, it does not fit, and so no request behind it does.
           if s.waiting > 0 or s.held + p_permits[i] > least(s.smallest, p_limits[i]) then answer := 'refused'; end if;
-        -- Of those who fit, each has a permit at least.
+        -- Each of the others has at least one permit: if these are too many already, no sum is needed.
         elsif s.holders + s.waiting - 1 + p_permits[i] > p_limits[i] or (
           select sum(c.permits) + p_permits[i] > least(min(c."limit"), p_limits[i])
           from contenders c where c.semaphore = s.id and c.holder <> digest_of_holder
@@ -184,7 +189,7 @@ begin
         end if;
       end if;
       if is_known and answer is null then
-        -- Asked with another number, it starts over.
+        -- Asked again with another number, it starts over.
         delete from contenders c where c.semaphore = s.id and c.holder = digest_of_holder;
         is_gone := true;
       end if;
@@ -257,11 +262,12 @@ begin
   ), 0);
 end ${body}`,
 
-    // B10, in one statement, and so of one moment.
+    // B10, in one statement, so that all of it is of one moment.
     //
-    // In: the key; how many holders, and how many waiters, are listed at most. Out, in the order of the line: the name of each
-    // contender, its permits and its token, whether it holds, the microseconds until it expires, the milliseconds since 1970 at which it
-    // joined the line, and its owner; and how many hold and how many wait, listed or not.
+    // In: the key; how many holders, and how many waiters, are listed at most. Out, in the order of the line: the name
+    // of each contender, its permits and its token, whether it holds, the microseconds until it expires, the
+    // milliseconds since 1970 at which it joined the line, and its owner; and how many hold and how many wait, listed
+    // or not.
     `create function ${s}.inspect(p_key text, p_most bigint) returns table (
   holder text, permits bigint, token bigint, holds boolean, micros bigint, since bigint, owner text, holders bigint, waiters bigint
 ) ${entry} as ${body}
@@ -273,7 +279,7 @@ begin
       select y.id, y.border, n.holders, n.waiters from semaphores y, lateral (
         select y.holders, y.waiting as waiters where y.earliest > t
         union all
-        -- The sums may count what has expired.
+        -- The sums may include what has expired, so count.
         select count(*) filter (where o.token <= y.border), count(*) filter (where o.token > y.border)
         from contenders o where o.semaphore = y.id and o.expires > t having y.earliest <= t
       ) n where y.key = digest(p_key)
@@ -283,7 +289,8 @@ begin
         where c.semaphore = x.id and c.queued and c.token <= x.border and c.expires > t order by c.token limit p_most
       ) o
     ), others as materialized (
-      -- No index leads to the holders that never had to wait, so look for them only if there are some: the line may be long.
+      -- No index leads to the holders that never had to wait, so look for them only if there are some: the line may be
+      -- long.
       select o.* from x, contenders o
       where o.semaphore = x.id and not o.queued and o.expires > t and x.holders > (select count(*) from granted)
       order by o.token limit p_most
@@ -300,8 +307,8 @@ begin
     from x, listed c order by c.token;
 end ${body}`,
 
-    // B10. In: the digest of the last key of the page before, in hexadecimal digits, or nothing; how many keys make a page. Out: the keys
-    // that have unexpired contenders, in the order of their digests.
+    // B10. In: the digest of the last key of the page before, in hexadecimal digits, or nothing; how many keys make a
+    // page. Out: the keys that have unexpired contenders, in the order of their digests.
     `create function ${s}.keys(p_after text, p_most bigint) returns table (digest text, name text) ${entry} as ${body}
 declare
   t constant timestamptz := clock_timestamp();
@@ -314,8 +321,8 @@ begin
     order by x.key limit p_most;
 end ${body}`,
 
-    // B7, B13. In: the channel of a process; what to notify it of; the short names of the keys that it watches. The channel is then
-    // notified of revocations, and of what is granted on those keys, for half a minute.
+    // B7, B13. In: the channel of a process; what to notify it of; the short names of the keys that it watches. The
+    // channel is then notified of revocations, and of what is granted on those keys, for half a minute.
     `create function ${s}.greet(p_channel text, p_greeting text, p_keys text[]) returns void ${entry} as ${body}
 begin
   insert into listeners as l (topic, channel, expires)
@@ -336,11 +343,11 @@ begin
   return extract(epoch from clock_timestamp()) * 1000000;
 end ${body}`,
 
-    // C5: expires what has expired a while ago, and removes the rows of keys that nobody has used since. It waits for no operation:
-    // what is locked is left for the next time. At most a thousand keys, so that none is locked for long. And forgets who no longer
-    // listens.
+    // C5: removes what expired a while ago, and the rows of keys that nobody has used for that long. It waits for no
+    // operation: what is locked is left for the next time. It takes at most a thousand keys, so that none is locked for
+    // long. It also removes channels that listen no longer.
     //
-    // In: for how long. Out: how many keys: if a thousand, there may be more.
+    // In: how long ago. Out: the number of keys: if it is a thousand, there may be more.
     `create function ${s}.sweep(p_age interval) returns bigint ${entry} as ${body}
 declare
   t constant timestamptz := clock_timestamp();

@@ -1,12 +1,12 @@
 /**
  * Migration 2: holders and waiters stand in one line, and the store grants.
  *
- * It carries holds over, until they expire: their holders run an earlier version of this package, which can neither refresh nor
- * release them any more. Places are not carried over: nobody could use what is granted to them. Where the earlier functions were
- * are now functions of the same names that say what to do.
+ * It carries holds over. They last until they expire, because their holders run an earlier version of this package,
+ * which can neither refresh nor release them any more. Places are not carried over, because nobody could use what is
+ * granted to them. The earlier functions are replaced by others of the same names, which say what to do.
  */
 
-/** The functions of migration 1 that a process calls, by their arguments and what they return. */
+/** The functions of migration 1 that a process calls: their arguments, and their results. */
 const earlierFunctions = [
   [
     "try_acquire(text, text, bigint, bigint, bigint, boolean, out answer text, out number bigint, out retry_after bigint)",
@@ -16,7 +16,7 @@ const earlierFunctions = [
   ["refresh(text[], text[], bigint[], bigint[])", "returns table (index bigint, token bigint)"]
 ] as const
 
-/** For the schema `s`, an identifier. */
+/** Returns the statements for the schema `s`, a quoted identifier. */
 export const grants = (s: string): ReadonlyArray<string> => [
   // Waits for the operations that are under way.
   `lock table ${s}.holds, ${s}.places in access exclusive mode`,
@@ -25,7 +25,8 @@ export const grants = (s: string): ReadonlyArray<string> => [
   ${s}.refresh(text[], text[], bigint[], bigint[]), ${s}.get_count(text), ${s}.inspect(text), ${s}.sweep(interval), ${s}.version(),
   ${s}.wake(bytea, timestamptz), ${s}.enter(bytea, boolean), ${s}.lock_of(bytea)`,
 
-  // A row of a key that is in use. All that the usual operation must know is here, and is updated in place: no index holds it.
+  // A row for each key that is in use. It has all that the usual operation must know, and is updated in place: no index
+  // has it.
   `create table ${s}.semaphores (
   -- The digest of the name.
   key bytea primary key,
@@ -35,7 +36,7 @@ export const grants = (s: string): ReadonlyArray<string> => [
   held bigint not null default 0,
   holders bigint not null default 0,
   waiting bigint not null default 0,
-  -- The token of the last holder: whoever has a larger one waits.
+  -- The token of the last holder: contenders with a larger one wait.
   border bigint not null default 0,
   -- The smallest limit of the holders, and how many of them asked with it.
   smallest bigint,
@@ -45,8 +46,8 @@ export const grants = (s: string): ReadonlyArray<string> => [
   used timestamptz not null default clock_timestamp()
 ) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.1)`,
 
-  // A row of each holder and each waiter. Extending a lease and granting a place change no indexed column. Half of a page is free, so
-  // that one transaction can extend all leases of a page in place.
+  // A row for each holder and each waiter. Extending a lease and granting a place change no indexed column. Half of a
+  // page is free, so that one transaction can extend all leases of a page in place.
   `create table ${s}.contenders (
   semaphore bigint not null,
   -- The digest of the name.
@@ -57,7 +58,7 @@ export const grants = (s: string): ReadonlyArray<string> => [
   expires timestamptz not null,
   -- Whether it had to wait. This stays as it is when it is granted.
   queued boolean not null,
-  -- When it joined the line. Unknown of what migration 1 kept, as is the owner.
+  -- When it joined the line. For holds from migration 1, this is unknown, as is the owner.
   since timestamptz,
   -- The channel of the process that asked last, if that listens.
   listener text,
@@ -68,8 +69,8 @@ export const grants = (s: string): ReadonlyArray<string> => [
 ) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000)`,
   `create index contenders_in_line on ${s}.contenders (semaphore, token) where queued`,
 
-  // Which channels hear of revocations, and of what is granted on a key. A crash of the server may empty it: whoever listens comes back
-  // then.
+  // The channels that hear of revocations, and of grants of a key. A crash of the server may empty this table, because
+  // each process that listens says so again and again.
   `create unlogged table ${s}.listeners (
   -- The short name of the key, or nothing for the revocations of all keys.
   topic text not null,
@@ -78,10 +79,10 @@ export const grants = (s: string): ReadonlyArray<string> => [
   primary key (topic, channel)
 )`,
 
-  // The sums are counted by the first operation on the key, because the earliest expiry has passed.
+  // The first operation on a key counts its sums, because the earliest expiry has passed.
   `insert into ${s}.semaphores (key, name, border, earliest)
 select h.key, min(h.key_name), max(h.token), '-infinity' from ${s}.holds h where h.expires > clock_timestamp() group by h.key`,
-  // The limit that a holder asked with was not kept.
+  // Migration 1 did not keep the limit that a holder asked with.
   `insert into ${s}.contenders (semaphore, holder, token, permits, "limit", expires, queued, name)
 select s.id, h.holder, h.token, h.permits, 9223372036854775807, h.expires, false, h.holder_name
 from ${s}.holds h join ${s}.semaphores s using (key) where h.expires > clock_timestamp()`,

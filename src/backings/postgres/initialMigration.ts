@@ -1,14 +1,15 @@
 /**
- * Migration 1, as it was published: holds and places are rows of two tables, operations are one function each, and waiters are told
- * to ask again. `grantsMigration.ts` replaces all of it but the sequence of tokens.
+ * Migration 1, as it was published: holds and places are rows of two tables, each operation is a function, and waiters
+ * are notified to ask again. `grantsMigration.ts` replaces all of it, except for the sequence of tokens.
  */
 
-/** What each function begins with. */
+/** Each function begins with this. */
 const header = `language plpgsql security definer set search_path = pg_catalog, pg_temp`
 
 /**
- * For the schema `s`, an identifier. The channel is named like the schema; `channel` is a literal, as `tokens` and `tickets`
- * are, the names of the sequences. `body` stands around the body of each function.
+ * Returns the statements for the schema `s`, a quoted identifier. `channel` is the name of the schema, and `tokens` and
+ * `tickets` are the names of the sequences, all of them as literals. `body` is the dollar quote around the body of each
+ * function.
  */
 export const initial = ({ body, channel, s, tickets, tokens }: {
   readonly s: string
@@ -20,7 +21,7 @@ export const initial = ({ body, channel, s, tickets, tokens }: {
   `create sequence ${s}.tokens`,
   `create sequence ${s}.tickets`,
 
-  // No index holds expires: extending a lease is a heap-only update.
+  // No index has the column expires, so extending a lease is a heap-only update.
   `create table ${s}.holds (
   key bytea not null,
   holder bytea not null,
@@ -46,17 +47,17 @@ export const initial = ({ body, channel, s, tickets, tokens }: {
   `create index places_in_order on ${s}.places (key, ticket)`,
   `create index places_by_limit on ${s}.places (key, "limit")`,
 
-  // The name of a key or a holder in notifications and indexes.
+  // Returns what stands for the name of a key or a holder in notifications and indexes.
   `create function ${s}.digest(name text) returns bytea
 language sql immutable parallel safe
 return sha256(convert_to(name, 'UTF8'))`,
 
-  // The number of the key's advisory lock. Two keys that share one wait for each other now and then, and no more.
+  // Returns the number of the key's advisory lock. Two keys that share one only wait for each other now and then.
   `create function ${s}.lock_of(key bytea) returns bigint
 language sql immutable parallel safe
 return ('x' || encode(substr(key, 1, 8), 'hex'))::bit(64)::bigint`,
 
-  // B9: has the key to itself until the commit, or shares it with those who look. Answers the time.
+  // B9: locks the key until the commit. Looks share the lock. Answers the time.
   `create function ${s}.enter(key bytea, shared boolean default false) returns timestamptz ${header} as ${body}
 begin
   if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
@@ -71,10 +72,10 @@ begin
   return clock_timestamp();
 end ${body}`,
 
-  // B4, C2: notifies those who can go now. The payload is the key's name, a colon, and the holders' names.
+  // B4, C2: notifies the waiters that can acquire now. The payload is the key's name, a colon, and the holders' names.
   `create function ${s}.wake(k bytea, t timestamptz) returns void ${header} as ${body}
 declare
-  -- Of no waiter is the limit larger: behind one that is beyond it nobody can go.
+  -- No waiter has a larger limit: behind one that does not fit into it, nobody can acquire.
   largest bigint := (select max(p."limit") from ${s}.places p where p.key = k);
   demand bigint;
   own bigint;
@@ -103,7 +104,8 @@ begin
   end if;
 end ${body}`,
 
-  // B1, B2, B3. Answers acquired and the token, or waiting, the position and the milliseconds until the next look, or refused.
+  // B1, B2, B3. Answers acquired and the token, or waiting, the position and the milliseconds until the next look, or
+  // refused.
   `create function ${s}.try_acquire(
   p_key text, p_holder text, p_ttl bigint, p_limit bigint, p_permits bigint, p_queue boolean,
   out answer text, out number bigint, out retry_after bigint
@@ -202,14 +204,14 @@ begin
   return least(coalesce(own, 0), p_permits);
 end ${body}`,
 
-  // B5, for several holds at once, each by its token unless that is 0. Answers the number of each that is still there, from 1, and its
-  // token.
+  // B5, for several holds at once, each by its token unless that is 0. Answers the index, from 1, and the token of each
+  // that still exists.
   `create function ${s}.refresh(p_keys text[], p_holders text[], p_ttls bigint[], p_tokens bigint[])
 returns table (index bigint, token bigint) ${header} as ${body}
 declare
   t timestamptz;
 begin
-  -- In one order everywhere, or two of these could wait for each other.
+  -- All lock in the same order, or two of these could wait for each other.
   perform ${s}.enter(x.key) from (
     select distinct on (${s}.lock_of(${s}.digest(name))) ${s}.digest(name) as key
     from unnest(p_keys) as name order by ${s}.lock_of(${s}.digest(name))
@@ -224,7 +226,7 @@ begin
     where a.token in (0, x.token) and x.expires > t;
 end ${body}`,
 
-  // B10: looks wait for what is being committed, or a hold that is just being extended would seem to have expired.
+  // B10: a look waits for commits under way, or a hold that is just being extended would seem to have expired.
   `create function ${s}.get_count(p_key text) returns bigint ${header} as ${body}
 declare
   k constant bytea := ${s}.digest(p_key);
@@ -254,8 +256,8 @@ begin
   return (select max(m.id) from ${s}.migrations m);
 end ${body}`,
 
-  // C5: removes what has expired a while ago. Nobody counts it any more; it only takes room. It waits for no operation,
-  // because it has no key to itself: what another has locked is left for the next time.
+  // C5: removes what expired a while ago, which counts for nothing and only takes room. It locks no key, and leaves
+  // rows that others have locked for the next time: so it waits for no operation.
   `create function ${s}.sweep(p_age interval) returns void ${header} as ${body}
 begin
   delete from ${s}.holds x where x.ctid = any (array(

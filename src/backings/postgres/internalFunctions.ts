@@ -1,9 +1,9 @@
 /**
- * What the functions of `functions.ts` have in common. Only they call these, so they run with the search path, the rights and the settings
- * of those.
+ * The functions that those of `functions.ts` share. Nobody else calls them, so they run with the search path, the
+ * rights and the settings of their callers.
  */
 
-/** For the schema `s`, an identifier. `body` stands around the body of each function. */
+/** Returns the statements for the schema `s`, an identifier. `body` is the dollar quote around each function's body. */
 export const internalFunctions = (s: string, body: string): ReadonlyArray<string> => {
   const internal = "language plpgsql"
   return [
@@ -15,7 +15,7 @@ begin
   end if;
 end ${body}`,
 
-    // The smallest limit of the holders, with one more who asked with a limit.
+    // Updates the smallest limit of the holders, for one more that asked with a limit.
     //
     // In and out: the semaphore, locked. In: the limit.
     `create function ${s}.count_limit(inout s ${s}.semaphores, "limit" bigint) ${internal} as ${body}
@@ -28,8 +28,8 @@ begin
   end if;
 end ${body}`,
 
-    // B4, C2: moves the border as far as it goes. Notifies those it passes: the payload is the key's short name, a colon, and tokens.
-    // Those who watch the key are notified without tokens.
+    // B4, C2: moves the border over all waiters that now fit, and notifies them. The payload is the key's short name, a
+    // colon, and tokens. Watchers of the key are notified without tokens.
     //
     // In and out: the semaphore, locked.
     `create function ${s}.advance(inout s ${s}.semaphores) ${internal} as ${body}
@@ -56,7 +56,7 @@ begin
       tokens := tokens || waiter.token;
     end if;
   end loop;
-  -- Where the queue of notifications is full, a commit that notifies fails. Waiters look by themselves, too.
+  -- If the queue of notifications is full, a commit that notifies fails. Waiters also look by themselves.
   if s.border > border and pg_notification_queue_usage() < 0.9 then
     -- A payload has less than 8000 bytes.
     perform pg_notify(g.channel, key_name || ':' || string_agg(g.token::text, ','))
@@ -66,8 +66,9 @@ begin
   end if;
 end ${body}`,
 
-    // B13: notifies all who listen. A payload has less than 8000 bytes, so names go in parts: each has the digest of the whole and the
-    // number of those that follow. PostgreSQL delivers the parts in order, but of equal ones in one transaction only the first.
+    // B13: notifies all listeners of a revocation. A payload has less than 8000 bytes, so the names are sent in parts:
+    // each has the digest of the whole and the number of parts that follow. PostgreSQL delivers the parts in order, but
+    // equal ones in one transaction only once.
     //
     // In: the key and the holder.
     `create function ${s}.notify_revoked(p_key text, p_holder text) returns void ${internal} as ${body}
@@ -85,7 +86,7 @@ begin
   end loop;
 end ${body}`,
 
-    // The sums of the semaphore without a contender that is gone.
+    // Takes a contender that is gone out of the sums of the semaphore.
     //
     // In and out: the semaphore, locked. In: the row that was deleted.
     `create function ${s}.leave(inout s ${s}.semaphores, gone ${s}.contenders) ${internal} as ${body}
@@ -99,7 +100,7 @@ begin
   if gone."limit" = s.smallest then s.smallest_holders := s.smallest_holders - 1; end if;
   if s.smallest_holders = 0 then
     s.smallest := null;
-    -- Only if holders asked with different limits.
+    -- There can be holders left only if they asked with different limits.
     if s.holders > 0 then
       select c."limit", count(*) into s.smallest, s.smallest_holders from contenders c
         where c.semaphore = s.id and c.token <= s.border group by c."limit" order by c."limit" limit 1;
@@ -107,7 +108,7 @@ begin
   end if;
 end ${body}`,
 
-    // B6: removes what has expired, counts the sums anew, and grants. A clock that goes back revives nothing.
+    // B6: removes what has expired, counts the sums anew, and grants. So a clock that goes back revives nothing.
     //
     // In and out: the semaphore, locked. In: the time.
     `create function ${s}.expire(inout s ${s}.semaphores, t timestamptz) ${internal} as ${body}
@@ -124,9 +125,9 @@ begin
   s := advance(s);
 end ${body}`,
 
-    // B3: where a waiter stands, and when it must look.
+    // B3: finds the position of a waiter, and when it must look.
     //
-    // In: the semaphore, the row of the waiter, its ttl in milliseconds, the time, and its position, if that is known.
+    // In: the semaphore, the row of the waiter, its ttl in milliseconds, the time, and its position if that is known.
     // Out: how many waiters are ahead, counted up to a thousand, and the milliseconds until the next look.
     `create function ${s}.place(
   s ${s}.semaphores, own ${s}.contenders, ttl bigint, t timestamptz, inout "position" bigint, out retry_after bigint
@@ -143,10 +144,11 @@ begin
   end if;
   if "position" = 0 then until := least(until, t + interval '1 second'); end if;
   if "position" + own.permits <= own."limit" then
-    -- Near the head, any expiry may free the way.
+    -- Near the head of the line, any expiry may free the way.
     until := least(until, s.earliest);
   else
-    -- Whoever stands directly ahead looks too, and any look grants to all, unless it is gone.
+    -- Farther back, it is enough to look if the waiter directly ahead is gone: otherwise that one looks, and any look
+    -- grants to all.
     until := least(until, (
       select c.expires from contenders c
       where c.semaphore = s.id and c.queued and c.token > s.border and c.token < own.token order by c.token desc limit 1
@@ -155,9 +157,10 @@ begin
   retry_after := greatest(1, ceil(extract(epoch from until - t) * 1000));
 end ${body}`,
 
-    // B10: what is being committed may extend a lease that seems to have expired. So those who look wait for it, if some lease may have.
+    // B10: a commit under way may extend a lease that seems to have expired. So a look waits for it, if some lease may
+    // have expired.
     //
-    // In: the key. Out: the time at which they look.
+    // In: the key. Out: the time of the look.
     `create function ${s}.look(p_key text) returns timestamptz ${internal} as ${body}
 declare
   t constant timestamptz := clock_timestamp();

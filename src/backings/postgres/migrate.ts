@@ -1,8 +1,10 @@
 /**
- * Brings the schema up to date, or finds that it is not. Apart from a transaction of the caller's, as operations are.
+ * Brings the schema up to date, or checks that it is. Like operations, this happens apart from a transaction of the
+ * caller.
  *
- * The migrator of `effect/sql` looks for its table on the search path, needs a right to it even if nothing is missing, does not create
- * the schema, waits for its lock without a limit, and joins a transaction that is open.
+ * The migrator of `effect/sql` would not do: it looks for its table on the search path, needs a right to it even if
+ * nothing is missing, does not create the schema, waits for its lock without a limit, and joins a transaction that is
+ * open.
  */
 import type { PgClient } from "@effect/sql-pg"
 import { Cause, Effect, Schedule } from "effect"
@@ -13,7 +15,7 @@ import { serverError } from "./errors.ts"
 import * as Migrations from "./migrations.ts"
 import { apart } from "./transactions.ts"
 
-/** One lock for all who migrate, in whatever schema. */
+/** The lock that every migration takes, of whatever schema. */
 export const migrationLock = 7_320_413_956n
 
 /** How long a migration waits for a lock, and a look at the schema for a connection and an answer. */
@@ -37,10 +39,10 @@ const isDeadlock = (error: unknown) => codeOf(error) === "40P01"
 /** lock_not_available */
 const isLocked = (error: unknown) => codeOf(error) === "55P03"
 
-/** PostgreSQL cuts longer names off, and then two are one; and it refuses to notify a channel of that name. */
+/** PostgreSQL cuts longer names off, so that two may become one, and it refuses to notify a channel of such a name. */
 const longestName = 63
 
-/** Whether it has no lone surrogates. */
+/** Returns whether a text has no lone surrogates. */
 const isUnicode = (text: string) => Buffer.from(text).toString() === text
 
 /** Refuses a name that PostgreSQL would not keep as it is. */
@@ -50,7 +52,7 @@ export const checkName = (name: unknown): Effect.Effect<void> =>
     ? Effect.void
     : refuse("schema", name, `a non-empty string of at most ${longestName} bytes in UTF-8, without NUL`)
 
-/** The version of the schema, or undefined if there is none. Only EXECUTE on its functions is needed. */
+/** Returns the version of the schema, or undefined if there is none. This needs only EXECUTE on its functions. */
 const version = Effect.fnUntraced(function*(client: PgClient.PgClient, name: string) {
   const rows = yield* client.unsafe<{ readonly version: number | null }>(
     `select ${Migrations.quote(name)}.version() as version`
@@ -69,8 +71,8 @@ const version = Effect.fnUntraced(function*(client: PgClient.PgClient, name: str
 const newestOf = (name: string) => Migrations.migrations(name).at(-1)!.id
 
 /**
- * Applies what is missing. Any number of processes may do so at once. What is there is not created again: that needs rights
- * which the owner of a schema may lack.
+ * Applies the migrations that are missing. Any number of processes may do so at once. It does not even try to create
+ * what is there, because that needs rights which the owner of a schema may lack.
  */
 export const migrate = Effect.fnUntraced(function*(client: PgClient.PgClient, name: string) {
   const found = yield* version(client, name)
@@ -100,7 +102,7 @@ export const migrate = Effect.fnUntraced(function*(client: PgClient.PgClient, na
     }
   })).pipe(
     apart(client),
-    // Functions of an earlier version lock tables in other orders.
+    // Functions of an earlier version lock tables in another order, so there may be deadlocks.
     Effect.retry({ while: isDeadlock, schedule: Schedule.jittered(Schedule.spaced("100 millis")), times: 10 }),
     Effect.mapError((error) =>
       failed(
@@ -112,7 +114,9 @@ export const migrate = Effect.fnUntraced(function*(client: PgClient.PgClient, na
   )
 })
 
-/** Fails unless the schema is the one that this version of the package was written for, and sessions are as it needs them. */
+/**
+ * Fails unless the schema has the version that this package needs, and sessions have the isolation level that it needs.
+ */
 export const verify = Effect.fnUntraced(function*(client: PgClient.PgClient, name: string) {
   const newest = newestOf(name)
   const found = yield* version(client, name)

@@ -12,30 +12,30 @@ import { initial } from "./initialMigration.ts"
 export interface Migration {
   readonly id: number
   readonly name: string
-  /** To be run one by one, in one transaction. */
+  /** Run them one by one, in one transaction. */
   readonly statements: ReadonlyArray<string>
 }
 
-/** A name as an identifier. */
+/** Quotes a name as an identifier. */
 export const quote = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`
 
-/** A text as a literal, whatever `standard_conforming_strings` says. */
+/** Quotes a text as a literal, whatever `standard_conforming_strings` says. */
 export const literal = (text: string): string => {
   const quoted = `'${text.replaceAll("'", "''").replaceAll("\\", "\\\\")}'`
   return text.includes("\\") ? `E${quoted}` : quoted
 }
 
-/** A dollar quote that does not occur in a name. */
+/** Returns a dollar quote that does not occur in a name. */
 const dollarQuote = (name: string): string => {
   let tag = "semaphore"
   while (name.includes(`$${tag}$`)) tag += "_"
   return `$${tag}$`
 }
 
-/** The columns of the table `migrations`, which tells what has been applied. */
+/** The columns of the table `migrations`, which records what has been applied. */
 export const columns = "(id integer primary key, name text not null, applied timestamptz not null default now())"
 
-/** All migrations, oldest first, for a schema of this name. */
+/** Returns all migrations for a schema of this name, oldest first. */
 export const migrations = (schema: string): ReadonlyArray<Migration> => {
   const s = quote(schema)
   return [

@@ -2,8 +2,8 @@
 import { createHash } from "node:crypto"
 
 /**
- * A text that a database of any encoding can hold, and different for different strings: JSON in ASCII. There is no NUL in it
- * and no lone surrogate.
+ * Encodes a string as JSON in ASCII, which a database of any encoding can hold: it has no NUL and no lone surrogate.
+ * Different strings stay different.
  */
 export const encode = (text: string): string =>
   JSON.stringify(text).replace(
@@ -13,5 +13,5 @@ export const encode = (text: string): string =>
 
 export const decode = (text: string): string => JSON.parse(text)
 
-/** The name in notifications, which are short: half of the digest by which the row is found. */
+/** Returns the name in notifications, which must be short: half of the digest by which the row is found. */
 export const shortName = (text: string): string => createHash("sha256").update(encode(text)).digest("hex").slice(0, 32)

@@ -1,11 +1,11 @@
 /**
- * Hears which waiters are granted and what is revoked: one LISTEN connection per layer, opened when somebody first wants to hear
- * something, and one channel for all keys.
+ * Receives notifications of grants and revocations, by one LISTEN connection per layer and one channel for all keys.
+ * The first listener opens the connection.
  *
- * The channel stands when a greeting has been heard that operations' client has sent: behind a pooler a LISTEN can succeed and
- * hear nothing. While somebody listens this is checked now and then, because a connection can die without a word. A greeting also says
- * what to notify the channel of, besides the grants of its own waiters. What is notified while it is down is lost, so whoever waits
- * is notified whenever it stands again.
+ * The channel *stands* once it has received a greeting that the operations' client has sent: behind a pooler, a LISTEN
+ * can succeed and receive nothing. While somebody listens, this is checked every `checkInterval`, because a connection
+ * can die without a word. A greeting also says of what to notify the channel, besides the grants of its own waiters.
+ * Notifications are lost while the channel does not stand, so all waiters are notified whenever it stands again.
  */
 import type { PgClient } from "@effect/sql-pg"
 import { Effect, Queue, Schedule, Scope, Stream } from "effect"
@@ -15,22 +15,25 @@ import { inBackground } from "./background.ts"
 import { shortName } from "./names.ts"
 
 export interface Notifications {
-  /** Emits `undefined` when the channel stands, and the tokens of this process that are granted of a key. */
+  /**
+   * Emits `undefined` when the channel begins to stand, and the tokens of this process's waiters of a key as they are
+   * granted.
+   */
   readonly granted: (key: string) => Stream.Stream<void | FencingToken>
-  /** Emits what is revoked of any key, by any process. */
+  /** Emits what any process revokes, of any key. */
   readonly revoked: Stream.Stream<Revocation>
-  /** Emits when something is granted or revoked of a key, in any process. */
+  /** Emits when a place of a key is granted, or something of it revoked, in any process. */
   readonly changed: (key: string) => Stream.Stream<void>
   readonly stands: () => boolean
 }
 
-/** A notification that is not heard within this time is not coming. */
+/** A notification that has not arrived within this time will not come. */
 const longestDelay = "2 seconds"
 
-/** How often the channel is checked: a greeting counts for three times as long. */
+/** How often the channel is checked. A greeting counts for three times as long. */
 const checkInterval = "10 seconds"
 
-/** What listens, by the short name of its key. */
+/** The listeners, by the short name of their key. */
 type Listeners<A> = Map<string, Set<(event: A) => void>>
 
 const notify = <A>(listeners: Listeners<A>, name: string, event: A): void =>
@@ -50,7 +53,7 @@ const add = <A>(
       })
   )
 
-/** The one name under which those who listen for revocations are kept. */
+/** The name under which all listeners for revocations are kept. */
 const allKeys = ""
 
 export const make = Effect.fnUntraced(function*(
@@ -65,9 +68,9 @@ export const make = Effect.fnUntraced(function*(
   const changes: Listeners<void> = new Map()
   let stands = false
 
-  /** Hears the notifications of one connection. */
+  /** Returns what handles the notifications of one connection. */
   const makeHear = () => {
-    /** What has come so far of revocations whose names are long. */
+    /** The parts that have come so far of revocations with long names, by their digests. */
     const parts = new Map<string, string>()
     return (payload: string) => {
       const [, digest, left, part] = /^revoked:(\w+):(\d+):(.*)$/s.exec(payload) ?? []
@@ -85,7 +88,7 @@ export const make = Effect.fnUntraced(function*(
     }
   }
 
-  /** Ends when the connection does, or is not heard any more; fails if the channel has never stood. */
+  /** Ends when the connection ends, or receives nothing any more. Fails if the channel never stood. */
   const listenOnce = Effect.gen(function*() {
     const messages = yield* client.listen(channel)
     const hear = makeHear()
@@ -106,7 +109,7 @@ export const make = Effect.fnUntraced(function*(
         yield* Effect.sleep(checkInterval)
         if (grants.size + revocations.size + changes.size === 0) continue
         greeting = crypto.randomUUID()
-        // If it can't be sent, that says nothing about this connection.
+        // A greeting that can't be sent says nothing about this connection.
         const sent = yield* Effect.exit(greet(greeting, Array.from(changes.keys())))
         if (sent._tag === "Failure") continue
         yield* Effect.sleep(longestDelay)
@@ -116,7 +119,7 @@ export const make = Effect.fnUntraced(function*(
     yield* Effect.ignoreCause(Effect.raceFirst(hearing, checking))
   })
 
-  /** In a scope of its own, whose end is not waited for: a dead connection does not answer. */
+  /** Listens in a scope of its own. Nobody waits for its end, because a dead connection does not answer. */
   const listenApart = Effect.gen(function*() {
     const own = yield* Scope.make()
     yield* Effect.onExit(Scope.provide(listenOnce, own), (exit) =>
@@ -126,7 +129,7 @@ export const make = Effect.fnUntraced(function*(
       }))
   })
 
-  // The pause keeps a connection that always falls again from keeping us busy.
+  // Without the pause, a connection that always breaks at once would keep the process busy.
   const keepListening = Effect.ignoreCause(
     Effect.forever(Effect.andThen(Effect.retry(listenApart, retrySchedule), Effect.sleep("100 millis")))
   )
@@ -149,7 +152,7 @@ export const make = Effect.fnUntraced(function*(
           const name = shortName(key)
           yield* add(changes, name, () => Queue.offerUnsafe(queue, undefined))
           yield* start
-          // The greeting of the connection may have gone already.
+          // The connection's greeting may have been sent already, without this name.
           yield* inBackground(Effect.ignoreCause(greet(crypto.randomUUID(), [name])))
         }),
         { bufferSize: 1, strategy: "sliding" }

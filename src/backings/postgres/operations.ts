@@ -1,4 +1,4 @@
-/** Sends operations to PostgreSQL: what is pending in this process goes in one statement, and so in one commit. */
+/** Sends operations to PostgreSQL: those that are pending in this process share one statement, and so one commit. */
 import type { PgClient } from "@effect/sql-pg"
 import { Cause, Context, Duration, Effect, Option } from "effect"
 import type { FencingToken } from "../../core/Backing.ts"
@@ -34,22 +34,23 @@ export interface Answer {
   readonly micros: bigint
 }
 
-/** They take the server some milliseconds, during which it keeps their keys locked. */
+/** This many take the server some milliseconds, during which it keeps their keys locked. */
 const mostPerBatch = 200
 
-/** Statements that wait for locked keys, at once: the pool has other work, too. */
+/** The most statements that wait for locked keys at once: the pool has other work, too. */
 const mostWaiting = 3
 
-/** Whole milliseconds; more than a century is for ever. */
+/** Returns whole milliseconds. More than a century is for ever. */
 const millis = (ttl: Duration.Duration) => BigInt(Math.min(Math.ceil(Duration.toMillis(ttl)), 4e12))
 
-/** Microseconds; more than a century is for ever. */
+/** Returns microseconds. More than a century is for ever. */
 export const micros = (duration: Duration.Duration): number =>
   Math.min(Math.ceil(Duration.toMillis(duration) * 1000), 4e15)
 
 /**
- * SQLSTATEs of data and of constraints: one operation can cause them, and the transaction had no effect. Any other failure is of all: a
- * connection that broke may have lost the reply of a commit, and a time-out would be waited for again and again.
+ * SQLSTATEs of data and of constraints: one operation can cause them, and the transaction had no effect. Any other
+ * failure is that of all: a connection that broke may have lost the reply of a commit, and repetitions of a time-out
+ * would wait again and again.
  */
 const ofData = /^(22|23)[0-9A-Z]{3}$/
 
@@ -65,19 +66,20 @@ export const make = Effect.fnUntraced(function*(
   owner: string,
   serverTime: ServerTime.ServerTime
 ) {
-  // Apart from a transaction of the caller's, once for all statements.
+  // All statements run apart from a transaction of the caller.
   const context = Context.omit(client.transactionService)(
     inBackground(yield* Effect.context<never>())
   ) as Context.Context<never>
   const encodedOwner = encode(owner)
 
-  // A number binds as int4, int8 or float8, by its value, and an array by its elements': bind what is of one type always.
+  // The value of a number decides whether it binds as int4, int8 or float8, and so does that of an array's elements: so
+  // bind what is always of the same type.
   const statement = `select answer, number, "position", retry_after, smaller_limit, micros from ${schema}.operate(
     $1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text, $10::text,
     $11::boolean
   )`
 
-  /** In the order of their keys, which is the same everywhere: so no two statements wait for each other in a circle. */
+  /** Sends operations in the order of their keys, the same in all processes: so statements can't deadlock. */
   const run = (unordered: ReadonlyArray<Operation>, wait: boolean): Effect.Effect<ReadonlyArray<Answer>, Error> => {
     const entries = unordered.map((operation, index) => ({ operation, index, key: encode(operation.key) }))
     if (entries.length > 1) entries.sort((a, b) => a.key < b.key ? -1 : a.key > b.key ? 1 : 0)
@@ -115,12 +117,12 @@ export const make = Effect.fnUntraced(function*(
     })
 
   const batches = makeBatches(false)
-  /** Renewals are many at once: nothing else stands behind them. */
+  /** Refreshes are many at once, so they have their own batches: acquires and releases do not queue behind them. */
   const refreshes = makeBatches(false)
-  /** Of keys that somebody else has locked, each by itself: so no key waits for another. */
+  /** For keys that somebody else has locked, each by itself, so that no key waits for another. */
   const waiting = makeBatches(true)
 
-  /** The keys that are waited for, and by how many. */
+  /** The locked keys that are waited for, and how many submissions wait for each. */
   const waiters = new Map<string, number>()
 
   const submitWaiting = (key: string, operations: ReadonlyArray<Operation>) =>
@@ -136,7 +138,7 @@ export const make = Effect.fnUntraced(function*(
       )
     })
 
-  /** Answers are never `busy`. */
+  /** Does operations, in order. No answer is `busy`. */
   const submit = (operations: ReadonlyArray<Operation>, attempt = 1): Effect.Effect<ReadonlyArray<Answer>, Error> =>
     Effect.suspend(() => {
       const [first] = operations
@@ -161,7 +163,8 @@ export const make = Effect.fnUntraced(function*(
       if (indices === undefined) ofKeys.set(key, [index])
       else indices.push(index)
     }
-    // Another process's batch has locked them, for some milliseconds. More than a few keys are cheaper together.
+    // Another process's batch has locked them, for some milliseconds. Many keys are cheaper together than each by
+    // itself.
     if (attempt < 3 && ofKeys.size + waiters.size > mostWaiting) {
       return Effect.andThen(pause, submit(operations, attempt + 1))
     }
@@ -182,7 +185,7 @@ export const make = Effect.fnUntraced(function*(
   return { submit: (operations: ReadonlyArray<Operation>) => submit(operations) }
 })
 
-/** Ten milliseconds, whatever the caller's clock is. */
+/** Waits ten milliseconds, whatever the caller's clock is. */
 const pause = Effect.callback<void>((resume) => {
   const timer = setTimeout(() => resume(Effect.void), 10)
   return Effect.sync(() => clearTimeout(timer))

@@ -2,8 +2,8 @@ import type { PgClient } from "@effect/sql-pg"
 import { Context, Effect } from "effect"
 
 /**
- * Runs an effect apart from a transaction of the caller's: that might be rolled back, and what is done inside would be unseen
- * and locked until it ends.
+ * Runs an effect apart from a transaction of the caller. In that transaction, what is done might be rolled back, and
+ * until the end it would be invisible to others, and locked.
  */
 export const apart = (client: PgClient.PgClient) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.updateContext(

@@ -3,7 +3,7 @@
  *
  * **When to use**
  *
- * Use it for the common single instance. What a failover to a replica can lose is told in the README.
+ * Use it for the common single instance. The README says what a failover to a replica can lose.
  *
  * **Gotchas**
  *
@@ -41,26 +41,28 @@ export interface RedisBackingOptions {
   /** What all keys and channels start with, `"semaphore:"` by default. The client's own `keyPrefix` comes before it. */
   readonly keyPrefix?: string | undefined
   /**
-   * Whether waiters are notified, `true` by default; this takes one more connection. Otherwise they poll. With a Cluster it
-   * needs Redis 7, for sharded pub/sub.
+   * Whether waiters are notified of grants, and holders of revocations, by one more connection: `true` by default.
+   * Otherwise waiters poll, and a holder learns of a revocation when it refreshes. With a Cluster, notifications need
+   * Redis 7, for sharded pub/sub.
    */
   readonly pushBasedAcquireEnabled?: boolean | undefined
   /**
-   * When to repeat a subscription that the server refused: every second by default. When it ends, waiters poll. A lost
-   * connection is restored in any case.
+   * When to repeat a subscription that the server refused: every second by default. Once the schedule ends, waiters
+   * poll. A lost connection is restored in any case.
    */
   readonly pushStreamRetrySchedule?: Schedule.Schedule<unknown> | undefined
   /**
-   * How long nobody acquires after the server has come back empty, because old holders may still work: the longest `ttl` in use. Give
-   * it to all processes. Off by default; not for a Cluster. The first start counts as a restart.
+   * How long nobody acquires after the server has come back empty, because old holders may still be at work. Set it to
+   * the longest `ttl` in use, in all processes. Off by default; not for a Cluster. The first start counts as a restart,
+   * too.
    */
   readonly restartGrace?: Duration.Input | undefined
-  /** What operators see of this process in `inspect`: its host name and process id by default. */
+  /** The name by which `inspect` lists this process: its host name and process id by default. */
   readonly owner?: string | undefined
 }
 
 /**
- * Keeps semaphores in the Redis of `redis`. The client stays yours: it is neither configured nor closed.
+ * Keeps semaphores in the Redis of `redis`. The client stays yours: the layer neither configures nor closes it.
  *
  * **Example** (One server)
  *
@@ -92,7 +94,7 @@ export const layer = (
 ): Layer.Layer<DistributedSemaphoreBacking> => Layer.effect(DistributedSemaphoreBacking, make(redis, options))
 
 /**
- * Like `layer`, with options that are read from the configuration.
+ * Like `layer`, but reads its options from the configuration.
  *
  * @category layers
  * @since 0.1.0
@@ -110,7 +112,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
   const owner = resolveOwner(options.owner)
   const grace = graceOf(options.restartGrace, redis)
   const keyPrefix = options.keyPrefix ?? "semaphore:"
-  /** The client's own comes before keys, but not before channels. */
+  /** The client puts its own prefix before keys, but not before channels and patterns. */
   const fullPrefix = Subscriber.keyPrefixOf(redis) + keyPrefix
   const keyOf = (key: string) => Names.keyOf(keyPrefix, key)
   const cluster = Subscriber.isCluster(redis) ? redis : undefined
@@ -148,10 +150,15 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       return Effect.sync(abandon)
     })
 
-  /** By node. All that need the time wait for the same reply, so that none overtakes another. */
+  /**
+   * The requests for the time, by node. All acquires that need it wait for the same reply, so that none overtakes
+   * another.
+   */
   const questions = new Map<string, { readonly reply: Promise<void>; readonly until: number }>()
 
-  /** Asks for the time by an acquire that is late already. So the server also knows the script when all go on. */
+  /**
+   * Asks for the time by an acquire that is late already. So the server also knows the script when the others go on.
+   */
   const askTime = (key: string, within: Duration.Duration) =>
     Effect.tryPromise({
       try: () => {
@@ -233,13 +240,13 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
   const inspect = <A>(operation: string, key: string, most: number, answer: (reply: InspectReply) => A) =>
     call<InspectReply, A>(operation, key, { script: Scripts.inspect, keys: [keyOf(key)], args: [most] }, answer)
 
-  /** What comes after the operation, as a message that may be missed does. */
+  /** Publishes a revocation after the release. Nobody waits for this, because a message may be missed anyway. */
   const announce = (key: string, holderId: string) => {
     const args = [publish, Replies.revocationMessage(key, holderId)]
     send({ script: Scripts.publish, keys: [Names.revocationsOf(keyPrefix)], args }, ignore, ignore)
   }
 
-  /** Has a key's watchers notified of all that happens to it, from a second from now at the latest, if it comes into being. */
+  /** Has a key's watchers notified of all its changes, for a new key from a second after its creation at the latest. */
   const watch = (key: string) =>
     Stream.tick("1 second").pipe(
       Stream.mapEffect(() =>
@@ -251,7 +258,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     )
 
   return DistributedSemaphoreBacking.of({
-    // An attempt begins when it runs.
+    // The attempt begins when the effect runs.
     tryAcquire: (key, holderId, ttl, limit, permits, options) =>
       Effect.suspend(() => tryAcquire(key, holderId, ttl, limit, permits, options)),
 
@@ -303,17 +310,17 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
   })
 })
 
-/** In microseconds. */
+/** Returns the grace in microseconds. */
 const graceOf = (input: Duration.Input | undefined, redis: Redis | Cluster): number | undefined => {
   if (input === undefined) return undefined
   const grace = positiveDuration("restartGrace", input)
   return Subscriber.isCluster(redis) ? refuse("restartGrace", grace, "absent with a Cluster") : micros(grace)
 }
 
-/** More than some quadrillions count as so many: the sums of a semaphore must stay in their range of scores. */
+/** Greater numbers count as this many, so that the sums of a semaphore stay in their range of scores. */
 const mostPermits = 2 ** 52 - 1
 
-/** A watcher that is gone is notified for so long. */
+/** How long a watcher that is gone is still notified. */
 const watchMicros = 5_000_000
 
 const ignore = () => {}

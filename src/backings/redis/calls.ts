@@ -1,4 +1,4 @@
-/** Calls of scripts, through the user's client. */
+/** Calls scripts through the user's client. */
 import type { Cluster, Redis } from "ioredis"
 import type { Script } from "./scripts.ts"
 
@@ -9,10 +9,11 @@ export interface Call {
 }
 
 /**
- * Sends a call; returns how to abandon it, which takes nothing back that was sent.
+ * Sends a call. Returns a function that abandons it, without taking back what was sent.
  *
- * A server that does not have the script (any more) gets its text, unless the call was abandoned. That is not left to ioredis: its own
- * scripts send the text even when nobody waits any longer, and it could land after a later release.
+ * A server that does not have the script (any more) gets its text, unless the call was abandoned. This is not left to
+ * ioredis: its own scripts send the text even when nobody waits any longer, and it could take effect after a later
+ * release.
  */
 export type Send = <Reply>(
   call: Call,
@@ -36,13 +37,16 @@ export const make = (redis: Redis | Cluster): Send => {
   }
 }
 
-/** More would keep the server waiting for this process, and then this process for the server: with 64, both are idle half of the time. */
+/**
+ * With larger writes, the server waits for this process, and then this process for the server: with 64, each is idle
+ * half of the time.
+ */
 const mostPerWrite = 16
 
 /**
- * What is sent in one turn of the event loop goes to each server in few writes: a system call costs as much as all else about a
- * command. The client's sockets hold back what it writes until the turn ends, or until it is enough for a write. So the client treats
- * each command as ever: it keeps their order, and repeats what a Cluster redirects.
+ * Sends the commands of one turn of the event loop to each server in few writes, because a system call costs as much as
+ * all else about a command. The client's sockets hold back what it writes until the turn ends, or until there is enough
+ * for a write. The client handles each command as usual: it keeps their order, and repeats what a Cluster redirects.
  */
 const fewWritesPerTurn = (redis: Redis | Cluster): () => void => {
   let held: Array<Redis["stream"]> | undefined

@@ -1,17 +1,17 @@
-/** The keys that have contenders. */
+/** Lists the keys that have contenders. */
 import { Effect, Option, Stream } from "effect"
 import type { Cluster, Redis } from "ioredis"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
 import { patternOf, semaphoreOf } from "./names.ts"
 import { isCluster } from "./subscriber.ts"
 
-/** So much of a server's table is looked at by one command. */
+/** How many of a server's keys one command looks at. */
 const perPage = 1000
 
-/** Each once, of those that are in use, from all servers that have keys. */
+/** Emits each key that is in use once, from all servers that have keys. */
 export const make = (
   redis: Redis | Cluster,
-  /** With that of the client. */
+  /** Includes the client's own prefix. */
   keyPrefix: string,
   isUsed: (key: string) => Effect.Effect<boolean, SemaphoreBackingError>
 ): Stream.Stream<string, SemaphoreBackingError> => {
@@ -31,7 +31,7 @@ export const make = (
       }))
 
   return Stream.unwrap(Effect.map(
-    // A Cluster's client knows the nodes once it has answered something.
+    // A Cluster's client knows its nodes once it has an answer to a command.
     ask(() => redis.time()),
     () => {
       const seen = new Set<string>()

@@ -1,15 +1,17 @@
-/** What the scripts have in common; `scripts.ts` says how a semaphore is kept. */
+/** What the scripts have in common. `scripts.ts` says how a semaphore is stored. */
 
-/** What every script starts with: the time, and one look that finds what has expired, and all numbers. */
+/**
+ * Every script starts with this: the time, and a look that finds all that has expired and all numbers, by one command.
+ */
 export const look = `
 local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 
--- Where the ranges of scores begin and end, and the latest expiry.
+-- Divides the ranges of scores. All times and tokens stay below it.
 local SHIFT = 2 ^ 52
 
--- A number in full: Lua and Redis would write large ones in scientific notation.
+-- Writes a number in full: Lua and Redis would write large ones in scientific notation.
 local texts = {}
 local function int(number)
   local text = texts[number] or string.format('%.0f', number)
@@ -22,9 +24,9 @@ local function lookAt(key)
 end
 `
 
-/** What a script goes on with unless its case is the simplest. */
+/** A script goes on with this, unless its case is the simplest. */
 export const prelude = `
--- The semaphore at hand.
+-- The semaphore that is open.
 local KEY, expired, border, last, held, waiting, holders, limits, counted, watched, grace
 
 local function parse(entry)
@@ -47,12 +49,12 @@ local function everybody()
   return call('ZRANGEBYSCORE', KEY, int(SHIFT), '+inf')
 end
 
--- What has a score.
+-- Returns the entry that has a score.
 local function at(score)
   return call('ZRANGEBYSCORE', KEY, int(score), int(score))[1]
 end
 
--- Turns to a semaphore.
+-- Opens a semaphore, given what lookAt found: reads the numbers, or counts the line if they are not valid.
 local function open(key, found)
   local numbers = {}
   KEY, expired, holders, limits = key, {}, 0, {}
@@ -81,7 +83,7 @@ end
 `
 
 /**
- * What the scripts that change something have in common.
+ * The scripts that change something go on with this, too.
  *
  * ARGV[1]: the command to notify with, PUBLISH or SPUBLISH. ARGV[2]: the process that asks, as in the entries.
  */
@@ -106,7 +108,7 @@ local function smallestLimit(limit)
   return limit
 end
 
--- B6: all that a contender has, in one step. Without 'held' the numbers are not valid until they are saved.
+-- Removes all entries of a contender in one step, and 'held' with them: the numbers are not valid until they are saved.
 local function remove(contender)
   if holds(contender) then
     held = held - contender.permits
@@ -130,7 +132,7 @@ local function admit(contender)
   countHolder(contender.limit, 1)
 end
 
--- Remembers whom to notify.
+-- Remembers a message for publish.
 local function notify(listener, text)
   local channel = KEY .. ':' .. listener
   if not messages[channel] then
@@ -140,12 +142,12 @@ local function notify(listener, text)
   table.insert(messages[channel], text)
 end
 
--- Whether nobody is granted anything, because the server came back empty.
+-- Returns whether nobody is granted anything yet, because the server came back empty.
 local function rests()
   return grace and grace > now
 end
 
--- B2: moves the border.
+-- Moves the border over all waiters that now fit (B2), and remembers to notify them.
 local function grant()
   while waiting > 0 and not rests() and held < smallestLimit(math.huge) do
     local entry = call('ZRANGEBYSCORE', KEY, '(' .. int(SHIFT + border), '+inf', 'LIMIT', 0, 1)[1]
@@ -158,10 +160,10 @@ local function grant()
   end
 end
 
--- Turns to a semaphore. B6: from here on, what has expired is gone, and what it leaves is granted.
+-- Opens a semaphore, removes what has expired, and grants what that leaves (B6).
 local function enter(key, found)
   open(key, found)
-  -- The numbers of one who found nobody are not worth to be saved.
+  -- For a lone contender the numbers are not worth saving.
   changed = not counted and holders + waiting > 1
   for _, token in ipairs(expired) do remove(parse(at(SHIFT + token))) end
   changed = changed or waiting > 0 and grace and not rests()
@@ -171,7 +173,7 @@ local function enter(key, found)
   if watched < now then call('ZREM', KEY, 'watched') end
 end
 
--- Writes the numbers, and more.
+-- Writes the numbers, together with the given entries.
 local function save(...)
   local entries = { int(border), 'border', int(last), 'last', int(held), 'held', int(waiting), 'waiting', ... }
   for limit, count in pairs(limits) do
@@ -195,7 +197,8 @@ local function entryOf(contender)
   return contender.name .. ':' .. int(contender.permits) .. ':' .. int(contender.limit) .. ':' .. contender.process
 end
 
--- Changes the entry of a contender, which another process may have taken over. Nothing is lost if the first ZREM or the first ZADD is refused; then none is.
+-- Writes the entry of a contender anew, if its permits, limit or process have changed. If the user may not use ZREM or
+-- ZADD, its first use here is refused, and nothing is lost by then.
 local function amend(contender)
   local entry = entryOf(contender)
   if entry == contender.entry then return end
@@ -206,7 +209,7 @@ local function amend(contender)
   contender.entry = entry
 end
 
--- Keeps the key until the last contender expires, if one does at the given time.
+-- Makes the key expire with its last contender. One of them expires at the given time, which may not be stored yet.
 local function keepKey(expiry)
   if holders + waiting > 1 then
     expiry = math.max(expiry, -call('ZRANGEBYSCORE', KEY, '(' .. int(-SHIFT), '(0', 'WITHSCORES', 'LIMIT', 0, 1)[2])
@@ -218,12 +221,12 @@ local function expiryIn(ttl)
   return math.min(now + ttl, SHIFT - 1)
 end
 
--- Of the contenders with lower or higher scores, the nearest.
+-- Returns the entry with the highest score below the given one, but not below the least, and its score.
 local function nearest(score, least)
   return call('ZREVRANGEBYSCORE', KEY, '(' .. int(score), int(least), 'WITHSCORES', 'LIMIT', 0, 1)
 end
 
--- B3. The reply about a contender: 'acquired', token, limit; or 'waiting', token, limit, position, retryAfter (µs).
+-- Returns the reply about a contender (B3): 'acquired', token, limit, or 'waiting', token, limit, position, µs to wait.
 local function answer(contender, ttl)
   local smallest = int(smallestLimit(contender.limit))
   if holds(contender) then return { 'acquired', contender.name, smallest } end
@@ -232,15 +235,16 @@ local function answer(contender, ttl)
   local wait = position == 0 and math.min(ttl / 3, 1000000) or ttl / 3
   local expiry
   if position + contender.permits <= contender.limit then
-    -- Near the head, any expiry may free the way.
+    -- Near the head of the line, any expiry may free the way.
     expiry = nearest(0, -SHIFT)[2]
   else
-    -- Whoever stands directly ahead looks too, and any look grants to all, unless it is gone.
+    -- Farther back, it is enough to look if the waiter directly ahead is gone: otherwise that one looks, and any look
+    -- grants to all.
     local ahead = nearest(place, SHIFT)[1]
     expiry = ahead and call('ZSCORE', KEY, 'x:' .. string.match(ahead, '^%d+'))
   end
   if expiry then wait = math.min(wait, -expiry - now) end
-  -- Nobody releases when the grace is over: so everybody looks.
+  -- The end of the grace notifies nobody, so all waiters look then.
   if rests() then wait = math.min(wait, grace - now) end
   return { 'waiting', contender.name, smallest, int(position), int(math.max(1000, wait)) }
 end

@@ -3,8 +3,8 @@
 const plain = /^[\w:./ -]*$/
 
 /**
- * Makes any string safe inside a hash tag, and distinct as UTF-8: braces would end the tag, a lone surrogate would become
- * the same replacement character as any other.
+ * Makes any string safe inside a hash tag, and distinct as UTF-8: braces would end the tag, and all lone surrogates
+ * would become the same replacement character.
  */
 export const escape = (text: string): string =>
   // Most names have nothing to escape, and each refresh needs them.
@@ -15,34 +15,37 @@ export const escape = (text: string): string =>
 export const unescape = (text: string): string =>
   text.replace(/%([0-9a-f]+);/g, (_, hex) => String.fromCodePoint(Number.parseInt(hex, 16)))
 
-/** The Redis key of a semaphore. */
+/** Returns the Redis key of a semaphore. */
 export const keyOf = (keyPrefix: string, key: string): string => `${keyPrefix}{${escape(key)}}`
 
-/** The key of a Redis key; `undefined` if that is of something else. */
+/** Returns the semaphore of a Redis key, or `undefined` if it belongs to something else. */
 export const semaphoreOf = (keyPrefix: string, redisKey: string): string | undefined => {
   const key = unescape(redisKey.slice(keyPrefix.length + 1, -1))
   return redisKey === keyOf(keyPrefix, key) ? key : undefined
 }
 
-/** Matches all Redis keys of a prefix. */
+/** Returns a pattern that matches all Redis keys with a prefix. */
 export const patternOf = (keyPrefix: string): string => `${keyPrefix.replace(/[\\*?[\]^-]/g, "\\$&")}{*}`
 
-/** Short, because Redis keeps entries of up to 64 bytes more compactly. Two that are the same hear what does not concern them. */
+/**
+ * Returns a random name. It is short, because Redis stores entries of up to 64 bytes more compactly. Two equal names do
+ * no harm.
+ */
 export const newListener = (): string => crypto.getRandomValues(new Uint32Array(1))[0]!.toString(36)
 
-/** Where a server says since when it has its data. It is no semaphore's key. */
+/** Returns the key that says since when the server has its data. It is no semaphore's, because it has no braces. */
 export const restartOf = (keyPrefix: string): string => `${keyPrefix}restart`
 
-/** What a listener can't be called. */
+/** No listener has these names, because they are too long. */
 const watchers = "watchers"
 const revocations = "revocations"
 
-/** Where a listener hears of its waiters: below the Redis key, and so in the same slot of a Cluster. */
+/** Returns the channel where a listener hears of its waiters. It has the hash tag, and so the slot, of the key. */
 export const channelOf = (keyPrefix: string, key: string, listener: string): string =>
   `${keyOf(keyPrefix, key)}:${listener}`
 
-/** Where those who watch a key hear of all that happens to it. */
+/** Returns the channel where watchers of a key hear of all its changes. */
 export const watchersOf = (keyPrefix: string, key: string): string => channelOf(keyPrefix, key, watchers)
 
-/** Where all processes hear of what was revoked. It is no key's channel: those end with a listener. */
+/** Returns the channel where all processes hear of revocations. All other channels have a key in braces. */
 export const revocationsOf = (keyPrefix: string): string => `${keyPrefix}${revocations}`

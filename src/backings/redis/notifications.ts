@@ -1,19 +1,19 @@
 /**
- * Hears what is published: one subscriber connection per layer, opened when the first listens, and each channel shared by all who
- * listen there.
+ * Receives what is published, by one subscriber connection per layer. The first listener opens it. All listeners of a
+ * channel share one subscription.
  *
- * A channel *stands* while the server has confirmed its subscription. What is published while it does not is lost, so whoever
- * listens is notified whenever it stands again.
+ * A channel *stands* from the server's confirmation of the subscription until the connection is lost. Messages are lost
+ * while it does not stand, so each listener is notified whenever it stands again.
  */
 import { Effect, Latch, Queue, RcMap, Scope, Stream } from "effect"
 import type { Schedule } from "effect"
 import type { Subscriber } from "./subscriber.ts"
 
 export interface Notifications {
-  /** Emits what is read from the messages of a channel, and from `undefined` when the channel stands. */
+  /** Emits what `read` finds in each message of a channel. `undefined` is read when the channel begins to stand. */
   readonly listen: <A>(channel: string, read: (message: string | undefined) => Iterable<A>) => Stream.Stream<A>
   readonly stands: (channel: string) => boolean
-  /** Whether nobody listens. */
+  /** Returns whether nobody listens to any channel. */
   readonly isIdle: () => boolean
 }
 

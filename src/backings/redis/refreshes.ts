@@ -8,18 +8,18 @@ export interface Call {
   readonly semaphore: string
   readonly keys: Array<string>
   readonly args: Array<string | number>
-  /** Which of the requests, in the order of the replies. */
+  /** The indices of its requests, in the order of the replies. */
   readonly indices: Array<number>
 }
 
-/** They take the server a few milliseconds, during which it does nothing else. */
+/** This many take the server a few milliseconds, during which it does nothing else. */
 const mostPerCall = 200
 
-/** More than a century is for ever, and still exact in Lua. */
+/** Returns microseconds, at most 2^52: more than a century is for ever, and still exact in Lua. */
 export const micros = (duration: Duration.Duration): number =>
   Math.min(Math.ceil(Duration.toMillis(duration) * 1000), 2 ** 52)
 
-/** What shares a call must be of one slot. */
+/** Puts the requests into as few calls as possible. All semaphores of a call are in one slot. */
 export const callsOf = (
   requests: ReadonlyArray<RefreshRequest>,
   keyOf: (semaphore: string) => string,

@@ -1,4 +1,4 @@
-/** What the scripts reply, and what it means. All is text, after the server's time in microseconds. */
+/** What the scripts reply, and what it means. A reply is text, and begins with the server's time in microseconds. */
 import { DateTime, Duration } from "effect"
 import type { Acquired, Revocation, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
@@ -26,7 +26,7 @@ export type InspectReply = readonly [
   line: ReadonlyArray<ContenderState>
 ]
 
-/** A waiter is told when to refresh only if the channel stood when it asked, and stands: otherwise it may miss its grant. */
+/** `retryAfter` is given only if the channel stood at the request and still stands: otherwise a grant may be missed. */
 export const answerOf = (reply: ContenderReply, asked: number, stands: boolean): Answer => {
   const [answer, number = "", smallest, position, retryAfter] = reply
   const limit = Number(smallest) < asked ? Number(smallest) : undefined
@@ -67,7 +67,7 @@ const contenderOf = ([id, permits, number, micros, process]: ContenderState) => 
 
 const tokenOf = (text: string) => FencingToken(BigInt(text))
 
-/** The tokens of a message. The channel standing is news, too. */
+/** Returns the tokens in a message, or `undefined` as the only event when the channel begins to stand. */
 export const grantsOf = (message: string | undefined): ReadonlyArray<void | FencingToken> =>
   message === undefined ? [undefined] : (message.match(/\d+/g) ?? []).map(tokenOf)
 

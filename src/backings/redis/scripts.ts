@@ -1,8 +1,8 @@
 /**
  * The Lua scripts: one operation of the contract each, atomic on the server.
  *
- * A semaphore is one key, a sorted set. Its entries are found by name, or by score. Scores are whole numbers, each kind of entry in a
- * range of its own:
+ * A semaphore is one key, a sorted set. Its entries are found by name, or by score. Scores are whole numbers, and each
+ * kind of entry has a range of its own:
  *
  * | name                                    | score               |                                                             |
  * | --------------------------------------- | ------------------- | ----------------------------------------------------------- |
@@ -10,40 +10,43 @@
  * | `x:<token>`                             | -expiry             | the contender that expires last comes first                 |
  * | `held`, `waiting`                       | 0 … 2^52            | permits of all holds, and how many wait                     |
  * | `<limit>`                               | 0 … 2^52            | how many holders asked with that limit                      |
- * | `border`, `last`                        | 0 … 2^52            | highest token that holds, or held; last token that was issued |
- * | `watched`                               | 0 … 2^52            | until when somebody wants to hear of all that happens         |
- * | `grace`                                 | 0 … 2^52            | until when nobody is granted anything, after a restart        |
+ * | `border`, `last`                        | 0 … 2^52            | highest token that holds or held; last token issued         |
+ * | `watched`                               | 0 … 2^52            | until when somebody watches all changes                     |
+ * | `grace`                                 | 0 … 2^52            | until when nobody is granted anything, after a restart      |
  * | `<token>:<permits>:<limit>:<process>`   | 2^52 + token        | the line: holders first, then waiters                       |
  *
- * `border` without `held` says that the numbers are not valid: whoever needs them counts the line. So a holder who finds nobody, and
- * whom nobody disturbs, writes no numbers: its acquire is one ZADD, its release one ZREM.
+ * `border` without `held` means that the numbers are not valid: a script that needs them counts the line. So a holder
+ * that finds nobody, and stays alone, writes no numbers: its acquire is one ZADD, its release one ZREM.
  *
- * A contender is a holder if its token is not above the border. A process, "<listener>:<owner>", is the one that asked last. Its
- * channel is "<key>:<listener>", a message the tokens that one step granted there; without a listener it polls. Times are microseconds of the server's
- * clock. They and the tokens stay below 2^52, until the year 2112, and so all scores are exact. The key expires when the last
- * contender does; until then it keeps `last`. All answers are strings, so that client options on reply types change nothing; each
- * begins with the server's time.
+ * A contender holds if its token is not above the border. The process, "<listener>:<owner>", is the one that asked
+ * last. Its channel is "<key>:<listener>"; a message there lists the tokens that one step granted. A process without a
+ * listener polls.
+ *
+ * Times are microseconds of the server's clock. They and the tokens stay below 2^52 until the year 2112, so all scores
+ * are exact. The key expires with its last contender; until then it keeps `last`. All answers are strings, so that
+ * client options on reply types change nothing. Each begins with the server's time.
  *
  * What can come between, and what then happens:
  *
- * - *Another script*: never. What two requests can do to each other is a matter of their order.
- * - *A request comes late, or twice.* A release or refresh with a token finds another number, or nobody. A tryAcquire that is
- *   repeated finds its own hold or place; one that was given up says until when it may take effect (B12).
+ * - *Another script* never comes between: only the order of requests matters.
+ * - *A request comes late, or twice.* A release or refresh with a token finds another token, or nobody. A tryAcquire
+ *   that is repeated finds its own hold or place; one that was given up says until when it may take effect (B12).
  * - *A reply is lost*: the request is repeated, as above.
  * - *A message is lost, or refused*: the waiter's next refresh says that it holds. Notifying comes last, and may fail.
- * - *The server refuses the script's first write*, because it is a replica, or can't persist, or another type of value is in the way:
- *   nothing has changed. It refuses no later one for that.
- * - *The server stops a script halfway*, because its user may not use a command (Redis checks when the script calls it). What enters
- *   does so by one ZADD, which writes the numbers too. What leaves does so by one ZREM, which removes `held` with it. If nobody is
- *   left, that is all. Otherwise there is a `border` without `held`: until a script has saved all numbers, the next one counts anew, and
- *   grants. If it may not use PEXPIREAT, a request fails before anything has changed, except that a new
- *   contender has entered, of whom the caller does not know: like a lost reply.
- * - *The server is full* (`maxmemory` with `noeviction`). It refuses commands that may need memory, but only as the first write of
- *   a script. So the first write is PEXPIREAT or ZREM, which need none, wherever the contender exists already: it is refreshed,
- *   extended, granted and released. For a new one it is ZADD, which is refused before anything has changed.
+ * - *The server refuses the script's first write*, because it is a replica, or can't persist, or another type of value
+ *   is in the way: nothing has changed. It refuses no later write for these reasons.
+ * - *The server stops a script halfway*, because its user may not use a command (Redis checks this when the script
+ *   calls it). A contender enters by one ZADD, which also writes the numbers. It leaves by one ZREM, which also removes
+ *   `held`. If nobody is left, that is all. Otherwise `border` is there without `held`: each script counts the line,
+ *   and grants, until one has saved all numbers. Without PEXPIREAT, a request fails before anything has changed, except
+ *   that a new contender has entered: to the caller, that is like a lost reply.
+ * - *The server is full* (`maxmemory` with `noeviction`). It refuses commands that may need memory, but only as the
+ *   first write of a script. For a contender that exists already, the first write is PEXPIREAT or ZREM, which need
+ *   none: so it can be refreshed, extended, granted and released. For a new one it is ZADD, which is refused before
+ *   anything has changed.
  * - *The key is removed* by somebody else: all holds and places are gone, as their next refresh says.
- * - *The server comes back empty*: with a grace, a key that it does not know is granted to nobody until the old holds are over; whoever
- *   asks first notices, because the time since when it has its data is gone too.
+ * - *The server comes back empty*: with a grace, nobody is granted a key that the server does not know until the old
+ *   holds are over. The first request notices it, because the time since which the server has its data is gone, too.
  */
 import { createHash } from "node:crypto"
 import { look, mutation, prelude } from "./lua.ts"
@@ -58,12 +61,12 @@ const script = (lua: string): Script => ({ lua, sha: createHash("sha1").update(l
 /**
  * B1, B2, B3, B12.
  *
- * KEYS: the semaphore, and with a grace, where it stands since when the server has its data. ARGV[3]: the latest time at which it may
- * take effect, or empty; with 0 it only tells the time. ARGV[4]: identifier. ARGV[5]: ttl in µs. ARGV[6]: limit. ARGV[7]: permits.
- * ARGV[8]: 1 to queue. ARGV[9]: the grace in µs.
+ * KEYS: the semaphore, and with a grace, the key that says since when the server has its data. ARGV[3]: the latest time
+ * at which the request may take effect, or empty; with 0 it only asks for the time. ARGV[4]: identifier. ARGV[5]: ttl
+ * in µs. ARGV[6]: limit. ARGV[7]: permits. ARGV[8]: 1 to queue. ARGV[9]: the grace in µs.
  *
- * Answers the time, and `acquired, token, limit`, or `waiting, token, limit, position, retryAfter` (µs), or `refused`, or `late`. The
- * limit is the smallest that it or a holder asked with; it is absent if nobody else holds.
+ * Answers the time, and `acquired, token, limit`, or `waiting, token, limit, position, retryAfter` (µs), or `refused`,
+ * or `late`. The limit is the smallest that it or a holder asked with; it is absent if nobody else holds.
  */
 export const tryAcquire = script(
   look + `
@@ -72,7 +75,7 @@ local queue = ARGV[8] == '1'
 if latest and now > latest then return { int(now), { 'late' } } end
 local found = lookAt(KEYS[1])
 
--- The server may have come back empty, so that old holders of a key that it does not know may still work.
+-- The server may have come back empty: old holders of a key that it does not know may still be at work.
 if KEYS[2] and #found == 0 then
   local since = tonumber(call('GET', KEYS[2]))
   if not since then
@@ -94,7 +97,7 @@ if (#found == 0 or #found == 2 and found[1] == 'last') and permits <= limit then
 end
 ` + mutation + `
 
--- Whether a request fits behind everybody but its own earlier one.
+-- Returns whether the request fits behind everybody else, without what its contender has now.
 local function fits(own)
   if rests() then return false end
   if not own then return waiting == 0 and held + permits <= smallestLimit(limit) end
@@ -160,7 +163,7 @@ export const release = script(
 local id, permits, token = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local found = lookAt(KEYS[1])
 
--- Nobody else has asked since a holder found nobody.
+-- A holder found nobody, and nobody else has asked since.
 if #found == 4 and found[1] == 'border' then
   local entries = call('ZRANGEBYSCORE', KEYS[1], int(SHIFT), '+inf', 'LIMIT', 0, 2)
   local name, held = string.match(entries[1] or '', '^(%d+):(%d+):')
@@ -194,8 +197,8 @@ return { int(now), int(freed) }
 /**
  * B5: refreshes the holds and places of several semaphores.
  *
- * KEYS: the semaphores. ARGV from 3 on, for each semaphore: how many requests, and for each of these: identifier, ttl in µs, token of
- * the acquisition or empty.
+ * KEYS: the semaphores. ARGV from 3 on, for each semaphore: how many requests, and for each of these: identifier, ttl
+ * in µs, token of the acquisition or empty.
  *
  * Answers the time, and for each request, in order, what `tryAcquire` answers, or `none`.
  */
@@ -256,8 +259,8 @@ return { int(now), int(held) }
 /**
  * B10. KEYS: the semaphore. ARGV[1]: how many holders, and how many waiters, to list at most.
  *
- * Answers the time, how many hold, how many wait, and two lists in the order of the line, the first holders and the first waiters:
- * `identifier, permits, token, µs left, process` of each.
+ * Answers the time, how many hold, how many wait, and two lists in the order of the line, the first holders and the
+ * first waiters: `identifier, permits, token, µs left, process` of each.
  */
 export const inspect = script(
   look + prelude + `
@@ -287,7 +290,7 @@ return { int(now), int(holders), int(waiting), list(int(SHIFT), line), list('(' 
 )
 
 /**
- * Lets the channel "<key>:watchers" hear of all that happens for a while. A key that is not there stays so.
+ * Has all changes of a semaphore published in the channel "<key>:watchers" for a while. Creates no key.
  *
  * KEYS: the semaphore. ARGV[1]: for how long, in µs. Answers the time.
  */
@@ -299,7 +302,8 @@ return { int(now) }
 )
 
 /**
- * B13. KEYS: the channel, of which a Cluster asks the node of its slot. ARGV[1]: PUBLISH or SPUBLISH. ARGV[2]: the message.
+ * B13. KEYS: the channel, by whose slot a Cluster's client finds the node. ARGV[1]: PUBLISH or SPUBLISH. ARGV[2]: the
+ * message.
  *
  * Answers the time.
  */

@@ -1,7 +1,7 @@
-/** Where a Cluster keeps a key: the scripts of one semaphore run on one node, and those of a slot may share a call. */
+/** Where a Cluster keeps a key. A semaphore's scripts run on one node, and semaphores of one slot may share a call. */
 import type { Cluster } from "ioredis"
 
-/** The hash slot of a key, as the specification of Redis Cluster defines it: CRC16 (XMODEM) of the hash tag, modulo 16,384. */
+/** Returns the hash slot of a key, as Redis Cluster specifies it: CRC16 (XMODEM) of the hash tag, modulo 16,384. */
 export const slotOf = (key: string): number => {
   const open = key.indexOf("{")
   const close = open < 0 ? -1 : key.indexOf("}", open)
@@ -14,5 +14,5 @@ export const slotOf = (key: string): number => {
   return crc % 16_384
 }
 
-/** The node that a Cluster's client asks about a slot; empty if it does not know yet. */
+/** Returns the node that a Cluster's client asks about a slot, or an empty text if it does not know yet. */
 export const nodeOf = (cluster: Cluster, slot: number): string => cluster.slots[slot]?.[0] ?? ""

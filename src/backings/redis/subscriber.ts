@@ -7,13 +7,13 @@ export interface Subscriber {
   readonly subscribe: (channel: string) => Promise<unknown>
   readonly unsubscribe: (channel: string) => Promise<unknown>
   readonly onMessage: (listener: (channel: string, message: string) => void) => void
-  /** Called when subscriptions may have been lost. They are not restored, except by `subscribe`. */
+  /** Calls the listener when subscriptions may have been lost. Only `subscribe` restores them. */
   readonly onDisconnect: (listener: () => void) => void
 }
 
 const ignore = () => {}
 
-/** Opens a connection with the options of the client, except those that would make it give up or restore twice. */
+/** Opens a connection with the options of the client, except those that would make it give up, or subscribe twice. */
 export const open = (client: Redis | Cluster): Effect.Effect<Subscriber, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
@@ -26,13 +26,13 @@ export const open = (client: Redis | Cluster): Effect.Effect<Subscriber, never, 
     }
   )
 
-/** What the client itself puts before all keys, but not before channels. */
+/** Returns what the client itself puts before all keys, but not before channels. */
 export const keyPrefixOf = (client: Redis | Cluster): string =>
   client.options.keyPrefix || (isCluster(client) ? client.options.redisOptions?.keyPrefix : undefined) || ""
 
 export const isCluster = (client: Redis | Cluster): client is Cluster => client.isCluster
 
-/** Milliseconds until the next attempt; there always is one. */
+/** Returns the milliseconds until the next attempt. It never gives up. */
 const reconnectDelay = (times: number) => Math.min(times * 50, 1000)
 
 const ofServer = (client: Redis) => {
@@ -57,7 +57,7 @@ const ofServer = (client: Redis) => {
 /** Sharded pub/sub: a message goes to the nodes of its slot only. */
 const ofCluster = (client: Cluster) => {
   const options = {
-    // Given for the nodes, these two would be applied to channels and to the answers of CLUSTER SLOTS.
+    // If the client sets these two for its nodes, they would change channels, and the answers of CLUSTER SLOTS.
     redisOptions: { keyPrefix: "", stringNumbers: false },
     keyPrefix: "",
     shardedSubscribers: true,
@@ -65,7 +65,8 @@ const ofCluster = (client: Cluster) => {
     clusterRetryStrategy: reconnectDelay
   } satisfies ClusterOptions
   const connection = client.duplicate([], options)
-  // What is subscribed before the nodes are known is subscribed again when they are, which looks like a reconnect.
+  // Before the nodes are known, nothing is subscribed: it would be subscribed again later, which looks like a
+  // reconnect.
   const ready = new Promise<void>((resolve) => connection.once("ready", resolve))
   const subscriber: Subscriber = {
     subscribe: (channel) => ready.then(() => connection.ssubscribe(channel)),

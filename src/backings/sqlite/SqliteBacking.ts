@@ -3,11 +3,13 @@
  *
  * **When to use**
  *
- * Use it where all processes run on one machine, and no server is wanted: cron jobs, command lines, CI runners, desktop apps.
+ * Use it where all processes run on one machine and no server is wanted: cron jobs, command lines, CI runners, desktop
+ * apps.
  *
  * **Gotchas**
  *
- * It needs Node 22.13 or later. The file must be on a disk of the machine: a network file system does not share what WAL mode needs.
+ * It needs Node 22.13 or later. The file must be on a disk of the machine: over a network file system, machines do not
+ * share the memory that WAL mode needs.
  *
  * @since 0.1.0
  */
@@ -25,13 +27,16 @@ import { thisMachine } from "./machine.ts"
  */
 export interface SqliteBackingOptions {
   /**
-   * The path of the file, which is created if need be, in a folder that exists. SQLite keeps two more files beside it while it is in
-   * use, and the processes that wait a folder, to wake each other.
+   * The path of the file. The file is created if it is missing; its folder must exist. While the file is in use, SQLite
+   * keeps two more files beside it, and processes that wait keep a folder there, to wake each other.
    */
   readonly filename: string
-  /** Whether waiters are woken when they are granted, `true` by default. Otherwise they poll. */
+  /**
+   * Whether waiters are notified of grants, and holders of revocations: `true` by default. Otherwise waiters poll, and
+   * a holder learns of a revocation when it refreshes.
+   */
   readonly pushBasedAcquireEnabled?: boolean | undefined
-  /** What operators see of this process in `inspect`: its host name and process id by default. */
+  /** The name by which `inspect` lists this process: its host name and process id by default. */
   readonly owner?: string | undefined
 }
 
@@ -40,8 +45,9 @@ export interface SqliteBackingOptions {
  *
  * **Details**
  *
- * Building the layer fails if the file can't be opened or is something else, if it is on a network file system, and on a Node without
- * `node:sqlite`. Whatever is asked for together shares a transaction; a file that is busy is asked again, without blocking the process.
+ * Building the layer fails if the file can't be opened or is something else, if it is on a network file system, and on
+ * a Node without `node:sqlite`. Operations that are asked for together share a transaction. While the file is busy they
+ * are tried again, without blocking the process.
  *
  * **Example** (One job at a time on this machine)
  *
@@ -72,7 +78,7 @@ export const layer = (
   Layer.effect(DistributedSemaphoreBacking, Backing.make(options, thisMachine()))
 
 /**
- * Like `layer`, with options that are read from the configuration.
+ * Like `layer`, but reads its options from the configuration.
  *
  * @category layers
  * @since 0.1.0

@@ -22,7 +22,7 @@ import { wakeAll, Wakes, writesTo } from "./wakes.ts"
 
 const sweepMillis = 3000
 
-/** So long may another process be busy with the file while the layer is built. */
+/** How long another process may be busy with the file while the layer is built. */
 const openMillis = 5000
 
 interface Write<A> {
@@ -95,7 +95,7 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
   let heard = 0
   /** The number of the last revocation that it has looked at. */
   let heardRevocation = 0
-  /** Somebody has granted a waiter of this process, or of one that shares its file, or has revoked something. */
+  /** Runs when this process is woken, by a grant or a revocation: maybe one for a process that shares its file. */
   const hear = () => {
     const { name } = wakes!.listener
     try {
@@ -117,7 +117,7 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
     }
   }
 
-  /** Removes what has expired of keys that nobody asks for any more, and old revocations; notices a file that was replaced. */
+  /** Removes what has expired of keys that nobody uses any more, and old revocations. Notices a replaced file. */
   const sweep = () => {
     try {
       const old = store.read(({ connection, now }) => ({
@@ -253,15 +253,15 @@ const loadSqlite: Effect.Effect<Sqlite, SemaphoreBackingError> = Effect.catch(
   () => failure("open", new Error(`SqliteBacking needs Node 22.13 or later, this is ${process.version}`))
 )
 
-/** SQLite knows other names than paths. */
+/** Returns the full path. Refuses other names that SQLite knows, such as ":memory:". */
 const pathOf = (filename: unknown): string => {
   const isPath = typeof filename === "string" && filename !== "" && filename !== ":memory:" &&
     !filename.startsWith("file:") && !filename.includes("\0")
-  if (!isPath) refuse("filename", filename, "the path of a file: what is in memory no other process shares")
+  if (!isPath) refuse("filename", filename, "the path of a file, because other processes can't share what is in memory")
   return Path.resolve(filename as string)
 }
 
-/** More than a century is for ever, and still exact. */
+/** Returns microseconds. More than a century is for ever, and still exact. */
 const micros = (duration: Duration.Duration): number => Math.min(Math.ceil(Duration.toMillis(duration) * 1000), 2 ** 52)
 
 const numberOf = (token: FencingToken | undefined): number | undefined =>

@@ -1,19 +1,20 @@
 /**
- * Smart batching for a store that answers while it is called, or is busy: whatever is pending shares one step.
+ * Smart batching for a store that answers synchronously, or is busy: all pending operations share one step.
  *
- * The first that are asked for in a turn of the event loop are done at once. What follows in the same turn, and what is asked for
- * while the store is busy, goes together in the next attempt. What was interrupted before that is not done.
+ * The first operations that are asked for in a turn of the event loop are done at once. Those that follow in the same
+ * turn, and those that are asked for while the store is busy, share the next attempt. One that is interrupted before
+ * that is not done.
  */
 import { Effect } from "effect"
 import type { Exit } from "effect"
 
-/** A step of more blocks the process, and others, for too long. */
+/** The most operations in a step: more would block the process, and others, for too long. */
 export const most = 128
 
-/** So many are done at once: a caller alone does one thing after another, and gains nothing by waiting for others. */
+/** How many operations of a turn are done at once. A lone caller asks one by one, and gains nothing by waiting. */
 const mostAtOnce = 4
 
-/** The store is busy for less than that, as a rule: so often it is asked again at once. */
+/** How often a busy store is tried again in the next turn. As a rule, it is not busy for longer than that. */
 const impatientAttempts = 3
 
 const longestPauseMillis = 10
@@ -24,8 +25,8 @@ interface Entry<Operation, A, E> {
 }
 
 /**
- * Runs operations, of which each has a size, by a function that performs many at once, and answers in order, or with `undefined` if
- * the store is busy. It must not throw.
+ * Returns a function that runs one operation, in a step with others. `perform` does a step, and answers in order, or
+ * with `undefined` if the store is busy. It must not throw.
  */
 export const make = <Operation extends { readonly size: number }, A, E>(
   perform: (operations: ReadonlyArray<Operation>) => ReadonlyArray<Exit.Exit<A, E>> | undefined
@@ -48,7 +49,7 @@ export const make = <Operation extends { readonly size: number }, A, E>(
     return entries
   }
 
-  /** In a turn of its own. */
+  /** Runs in a turn of its own. */
   const attempt = () => {
     isToCome = false
     doneAtOnce = 0
@@ -72,7 +73,10 @@ export const make = <Operation extends { readonly size: number }, A, E>(
     setImmediate(attempt)
   }
 
-  /** The longer the store is busy, the longer are the pauses. They do not keep the process alive, and differ between processes. */
+  /**
+   * Tries again. The longer the store is busy, the longer are the pauses. They are random, so that processes do not try
+   * at the same time, and they do not keep the process alive.
+   */
   const again = () => {
     if (++attempts <= impatientAttempts) return attemptNextTurn()
     isToCome = true

@@ -1,8 +1,9 @@
 /**
- * The store's clock: the monotonic clock of the machine, which all its processes share. So leases survive a wall clock that jumps.
+ * The store's clock: the monotonic clock of the machine, which all its processes share. So a wall clock that jumps
+ * harms no lease.
  *
- * The file keeps how far the store's time is ahead of it. After a reboot the store's time goes on from the wall clock, or, if that is
- * behind, from the last time that the file has seen: it never goes back.
+ * The file keeps how far the store's time is ahead of that clock. After a reboot, the store's time goes on from the
+ * wall clock, or, if that is behind, from the last time that the file has seen: it never goes back.
  */
 import type { Machine } from "./machine.ts"
 
@@ -15,12 +16,12 @@ export interface ClockRow {
   readonly last: number
 }
 
-/** Numbers run ahead of the time if several are issued in a microsecond. */
+/** How far numbers may be ahead of the time, because several may be issued in a microsecond. */
 const tolerance = 1_000_000
 
 export class Clock {
   readonly machine: Machine
-  /** Whether this process has seen the time of its own machine in the file. The machine can't restart while it lives. */
+  /** Whether this process has seen its own machine's time in the file. While it lives, the machine can't restart. */
   private isOurs = false
   private refusal: Error | undefined
 
@@ -28,14 +29,14 @@ export class Clock {
     this.machine = machine
   }
 
-  /** Of a new file: the store's time is the wall clock's. */
+  /** The row of a new file: the store's time begins as the wall clock's. */
   get first(): ClockRow {
     const { boot, monotonic, wall } = this.machine
     const now = wall()
     return { boot, start: now - monotonic(), last: now }
   }
 
-  /** The store's time, and where it starts: elsewhere than the row says if the machine has restarted. */
+  /** Returns the store's time and its start, which is not the row's if the machine has restarted. */
   read({ boot, last, start }: ClockRow): { readonly now: number; readonly start: number } {
     if (this.refusal !== undefined) throw this.refusal
     const { machine } = this
@@ -45,11 +46,13 @@ export class Clock {
       this.isOurs = true
       return { now: Math.max(now, last), start }
     }
-    // Only a machine that does not name its starts is noticed to have restarted by a clock that is behind.
+    // A clock that is behind is another machine's, except where the machine has no name for its start: there it may
+    // have restarted.
     if (this.isOurs || boot === machine.boot && boot !== "") throw this.refusal = new Error(foreign)
     const begin = Math.max(last, machine.wall())
     return { now: begin, start: begin - machine.monotonic() }
   }
 }
 
-const foreign = "Another machine, or a process with another monotonic clock, uses the file too, which it can't bear"
+const foreign =
+  "Another machine, or a process with another monotonic clock, uses the file, too: their times can't be compared"

@@ -10,7 +10,7 @@ import * as Schema from "./schema.ts"
 
 export type Sqlite = typeof import("node:sqlite")
 
-/** To look at a path takes a tenth of what a transaction takes. */
+/** How often the path is checked, at most: a check takes a tenth of the time of a transaction. */
 const checkMillis = 10
 
 export class Connection {
@@ -40,8 +40,8 @@ export class Connection {
   }
 
   /**
-   * Throws if the path leads to another file, or to none, as of the last milliseconds. Nothing here may open the file but SQLite:
-   * whoever closes it loses the locks of the whole process, as POSIX wants it.
+   * Throws if the path leads to another file, or to none, as of the last milliseconds. It does not open the file. Only
+   * SQLite may: by the rules of POSIX, closing a file drops all locks that the process has on it.
    */
   check(): void {
     const now = performance.now()
@@ -62,7 +62,7 @@ export class Connection {
     this.prepare(name).run(...inputs)
   }
 
-  /** Runs something in a transaction, by default one that has the file to itself. Throws if another process is busy with it. */
+  /** Runs a transaction, by default one that has the file to itself. Throws if another process is busy with it. */
   transaction<A>(body: () => A, begin: "begin" | "beginRead" = "begin"): A {
     this.run(begin)
     try {
@@ -102,7 +102,7 @@ export class Connection {
     const isEmpty = () => this.database.prepare("select 1 from sqlite_schema limit 1").get() === undefined
     if (!isOurs() && !isEmpty()) throw new Error("The file is a database of something else")
     if (this.pragma("journal_mode = wal") !== "wal") throw new Error("The file system does not allow WAL mode")
-    // A crash of the machine may lose the last transactions. Nobody who held survives it, and numbers go on from the time.
+    // A crash of the machine may lose the last transactions. No holder survives it, and numbers go on from the time.
     this.database.exec("pragma synchronous = normal")
     if (!isOurs()) {
       this.transaction(() => {
@@ -119,7 +119,7 @@ export class Connection {
   }
 }
 
-/** SQLite's answer while another process writes, or opens or closes the file. */
+/** Returns whether this is SQLite's error while another process writes, or opens or closes the file. */
 export const isBusy = (error: unknown): boolean =>
   error instanceof Error && "errcode" in error && (Number(error.errcode) & 0xff) === 5
 

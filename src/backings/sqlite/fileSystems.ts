@@ -1,4 +1,4 @@
-/** File systems that several machines may share, by the type that Linux gives them. SQLite's WAL mode does not work on these. */
+/** File systems that several machines may share, by their type in Linux. SQLite's WAL mode does not work on these. */
 export const networkFileSystems: ReadonlyMap<number, string> = new Map([
   [0x6969, "NFS"],
   [0x517b, "SMB"],

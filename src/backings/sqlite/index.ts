@@ -1,5 +1,5 @@
 /**
- * Semaphores in a SQLite file, for the processes of one machine. Without any server.
+ * Semaphores in a SQLite file, for the processes of one machine, without any server.
  *
  * @since 0.1.0
  */

@@ -1,4 +1,4 @@
-/** What looks see, without changing anything (B10): one state of the file, in which some may have expired. */
+/** Looks change nothing (B10). Each sees one state of the file, in which contenders may have expired. */
 import { DateTime, Duration } from "effect"
 import type { SemaphoreState } from "../../core/Backing.ts"
 import { FencingToken, mostListed } from "../../core/Backing.ts"
@@ -24,7 +24,7 @@ interface Listed {
 
 const empty: Row = { held: 0, waiting: 0, limits: "" }
 
-/** The sums, and what of them has expired. */
+/** Returns the sums, and what of them has expired. */
 const sums = ({ connection, now }: Reader, key: string) => ({
   row: connection.get<Row>("semaphore", key) ?? empty,
   expired: connection.get<Expired>("expiredOf", key, now)!
@@ -54,6 +54,6 @@ export const inspect = (reader: Reader, key: string): SemaphoreState => {
   }
 }
 
-/** The keys after one, all encoded. */
+/** Returns the keys after `last`. All are encoded. */
 export const keysAfter = ({ connection, now }: Reader, last: string, most: number): ReadonlyArray<string> =>
   connection.all<{ readonly key: string }>("keysAfter", last, now, most).map(({ key }) => key)

@@ -1,14 +1,14 @@
-/** What a file of semaphores depends on: a clock that all processes of the machine share, and a file system of its own. */
+/** What a file of semaphores depends on: a clock that all processes share, and a file system of the machine's own. */
 import * as Fs from "node:fs"
 
 /** Times are microseconds. */
 export interface Machine {
-  /** Since the machine started, the same for all its processes. */
+  /** Returns the time since the machine started, the same for all its processes. */
   readonly monotonic: () => number
   readonly wall: () => number
-  /** Names the time since the machine started; empty where nothing does. */
+  /** Names this start of the machine. Empty where there is no such name. */
   readonly boot: string
-  /** The type of the file system that a path is on. */
+  /** Returns the type of the file system that a path is on. */
   readonly fileSystem: (path: string) => number
 }
 

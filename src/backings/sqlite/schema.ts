@@ -1,23 +1,25 @@
 /**
  * The tables, and every statement.
  *
- * - `clock`: one row, see `clock.ts`. `last` is also the last number that was issued, as a token or as the number of a grant: both
- *   rise over the whole file, and go on from the time, so that none is issued twice even if all rows are lost.
- * - `semaphores`: one row for each key with contenders: the permits held, the number of waiters, and the limits that the holders
- *   asked with and how many each, as "<limit>:<holders> …".
- * - `contenders`: one row each, holders and waiters. `granted` is 0 for a waiter, else a number that rises with each grant.
- *   `listener` (see `wakes.ts`) is that of the process in which it waits or was granted, null if that needs no wake-up. `since` is the
- *   wall clock's time when it joined the line, `owner` the process that asked last, for operators.
+ * - `clock`: one row, see `clock.ts`. `last` is also the last number that was issued: as a token, or for a grant or a
+ *   revocation. The numbers rise over the whole file, and are not below the time: so none is issued twice, even if all
+ *   rows are lost.
+ * - `semaphores`: one row for each key with contenders: the permits held, the number of waiters, and the limits that
+ *   the holders asked with, each with the number of these holders, as "<limit>:<holders> …".
+ * - `contenders`: one row for each holder and each waiter. `granted` is 0 for a waiter, otherwise a number that rises
+ *   with each grant. `listener` (see `wakes.ts`) is that of the process in which it waits or was granted, or null if
+ *   that needs no wake-up. For operators, `since` is the wall clock's time when it joined the line, and `owner` is the
+ *   process that asked last.
  * - `revocations`: what was revoked in the last seconds, by the number of the revocation.
  *
- * Keys and identifiers are JSON: SQLite's text can't hold every string of JavaScript. Times are microseconds of the store's
- * clock; they and the numbers stay below 2^53.
+ * Keys and identifiers are JSON, because SQLite's text can't hold every string of JavaScript. Times are microseconds of
+ * the store's clock. They and the numbers stay below 2^53.
  */
 
-/** "edlk", in the file's header: that the file is ours. */
+/** "edlk" in the file's header says that the file is ours. */
 export const applicationId = 0x65646c6b
 
-/** The version of the tables, in the file's header, too. */
+/** The version of the tables, which is also in the file's header. */
 export const version = 2
 
 export const create = `
@@ -76,7 +78,7 @@ export const statements = {
   /** Input: key. The first in line. */
   first: `select id, token, permits, allowed, expiry, granted, listener from contenders indexed by line
     where key = ? and granted = 0 order by token limit 1`,
-  /** Input: key, token, token. How many waiters have a number from the first to below the second. */
+  /** Input: key, token, token. How many waiters have a token from the first to below the second. */
   countLine:
     "select count(*) as count from contenders indexed by line where key = ? and granted = 0 and token >= ? and token < ?",
   /** Input: key, token. When the place directly ahead expires. */
@@ -84,7 +86,7 @@ export const statements = {
     where key = ? and granted = 0 and token < ? order by token desc limit 1`,
   /** Input: key. When the first contender expires. */
   firstExpiry: "select min(expiry) as expiry from contenders indexed by expiries where key = ?",
-  /** Input: key, time. Who has expired. */
+  /** Input: key, time. The contenders that have expired. */
   expired: `select id, token, permits, allowed, expiry, granted, listener from contenders indexed by expiries
     where key = ? and expiry <= ?`,
   /** Input: key, id. The permits of everybody else, and their smallest limit. */
@@ -93,20 +95,20 @@ export const statements = {
 
   /** Input: time. Keys with contenders that have expired. */
   expiredKeys: "select distinct key from contenders indexed by expiries where expiry <= ? limit 100",
-  /** Input: listener, granted. What was granted to a listener after a grant. */
+  /** Input: listener, granted. What was granted to a listener after the grant with this number. */
   grantsOf: `select key, token, granted from contenders indexed by grants
     where listener = ? and granted > ? and granted > 0 order by granted`,
 
   /** Input: number, key, id. B13. */
   revoke: "insert into revocations (number, key, id) values (?, ?, ?)",
-  /** Input: number. What was revoked after a revocation. */
+  /** Input: number. What was revoked after the revocation with this number. */
   revocationsAfter: "select number, key, id from revocations where number > ? order by number",
   /** Input: time. */
   forgetRevocations: "delete from revocations where number < ?",
   /** Input: time. */
   hasOldRevocations: "select 1 from revocations where number < ? limit 1",
 
-  /** Input: key, time. The permits of the holders who have expired, and how many have. B10. */
+  /** Input: key, time. The permits of the holders that have expired, and how many holders and waiters have. B10. */
   expiredOf:
     `select coalesce(sum(permits) filter (where granted > 0), 0) as held, count(*) filter (where granted > 0) as holders,
     count(*) filter (where granted = 0) as waiters
@@ -117,7 +119,7 @@ export const statements = {
   /** Input: key, time, limit. B10. */
   waiters: `select id, token, permits, expiry, owner, since from contenders indexed by line
     where key = ? and granted = 0 and expiry > ? order by token limit ?`,
-  /** Input: key, time, limit. The keys after one that have contenders. */
+  /** Input: key, time, limit. The keys after this one that have contenders. */
   keysAfter: `select key from semaphores where key > ?
     and exists (select 1 from contenders indexed by expiries where contenders.key = semaphores.key and expiry > ?)
     order by key limit ?`

@@ -1,7 +1,7 @@
 /**
  * One semaphore within one transaction: the contract, as `MemoryBacking` has it, over rows.
  *
- * Nothing here depends on how many hold or wait, except for one that asks for another number than it has (B1).
+ * No cost depends on how many hold or wait, except when a contender asks for another number than it has (B1).
  */
 import type { Transaction } from "./transaction.ts"
 
@@ -47,10 +47,10 @@ export class Semaphore {
   private waiting = 0
   private limits = new Map<number, number>()
   private changed = false
-  /** A number up to which the line has been counted, and how many waiters have a smaller one. */
+  /** A token up to which the line has been counted, and how many waiters have a smaller one. */
   private counted = { token: 0, position: 0 }
 
-  /** B6: what has expired is gone, and what it leaves is granted. */
+  /** Reads the semaphore, removes what has expired, and grants what that leaves (B6). */
   constructor(transaction: Transaction, key: string) {
     this.transaction = transaction
     this.key = key
@@ -82,7 +82,7 @@ export class Semaphore {
     this.waiting++
     const waiter = this.insert({ ...contender, granted: 0, listener: transaction.listener })
     if (own === undefined) return waiter
-    // What it has left may be granted to others, and to itself.
+    // What it has given up may be granted to others, and to itself.
     this.grant(token)
     return this.find(id)
   }
@@ -109,19 +109,20 @@ export class Semaphore {
     return own && this.extend(own, ttl, own.allowed)
   }
 
-  /** B2: the limit that counts for a contender. */
+  /** Returns the limit that counts for a contender (B2). */
   limitFor({ allowed }: Contender): number {
     return Math.min(this.smallestLimit(), allowed)
   }
 
-  /** B3: how many wait ahead, and the microseconds until it should refresh if it hears nothing. */
+  /** Returns how many wait ahead, and the microseconds until a waiter should refresh if it hears nothing (B3). */
   place(
     { allowed, permits, token }: Contender,
     ttl: number
   ): { readonly position: number; readonly retryAfter: number } {
     const { transaction } = this
     const position = this.position(token)
-    // Near the head, any expiry may free the way. Whoever stands directly ahead of the others looks too, unless it is gone.
+    // Near the head of the line, any expiry may free the way. Farther back, it is enough to look if the waiter directly
+    // ahead is gone: otherwise that one looks, and any look grants to all.
     const expiry = position + permits <= allowed
       ? transaction.get<Expiry>("firstExpiry", this.key)!.expiry
       : transaction.get<Expiry>("expiryAhead", this.key, token)?.expiry ?? Number.POSITIVE_INFINITY
@@ -157,7 +158,7 @@ export class Semaphore {
     return contender
   }
 
-  /** A hold or a place may be taken over by another process, and may be asked for with a smaller limit. */
+  /** Extends a hold or a place. Another process may take it over, and may ask with a smaller limit. */
   private extend(own: Contender, ttl: number, limit: number): Contender {
     const { transaction } = this
     const expiry = transaction.now + ttl
@@ -171,7 +172,7 @@ export class Semaphore {
     return { ...own, expiry, allowed, listener }
   }
 
-  /** Whether a request fits behind everyone, but its own earlier one (B2). */
+  /** Returns whether a request fits behind everybody else, without what its contender has now (B2). */
   private fits(permits: number, limit: number, own?: Contender): boolean {
     if (own === undefined) return this.waiting === 0 && this.held + permits <= Math.min(this.smallestLimit(), limit)
     const others = this.transaction.get<{ permits: number; allowed: number | null }>("others", this.key, own.id)!
@@ -202,7 +203,7 @@ export class Semaphore {
     return Math.min(...this.limits.keys())
   }
 
-  /** Moves the border between holders and waiters. Notifies those it passes, except the one that asks just now. */
+  /** Moves the border between holders and waiters. Notifies the waiters that it passes, except for the asker. */
   private grant(asker?: number): void {
     const { key, transaction } = this
     while (this.waiting > 0 && this.held < this.smallestLimit()) {

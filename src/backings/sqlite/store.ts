@@ -1,4 +1,4 @@
-/** The file, as one process sees it: opened, and opened anew after trouble. */
+/** The file as one process uses it. It is opened anew after trouble. */
 import { Clock } from "./clock.ts"
 import type { ClockRow } from "./clock.ts"
 import type { Sqlite } from "./connection.ts"
@@ -24,7 +24,7 @@ export class Store {
   private hasFailed = false
   private isClosed = false
 
-  /** `openedAnew` is called when the file works again after trouble: something may have been missed. */
+  /** Calls `openedAnew` when the file works again after trouble: something may have been missed. */
   constructor(sqlite: Sqlite, filename: string, machine: Machine, owner: string, openedAnew: () => void) {
     this.sqlite = sqlite
     this.filename = filename
@@ -34,7 +34,7 @@ export class Store {
     this.openedAnew = openedAnew
   }
 
-  /** Runs a transaction that has the file to itself; `undefined` if another process has. */
+  /** Runs a transaction that has the file to itself. Returns `undefined` if another process has it. */
   write<A>(
     listener: Listener | undefined,
     body: (transaction: Transaction) => A
@@ -49,7 +49,7 @@ export class Store {
     )
   }
 
-  /** Reads one committed state, the last; `undefined` if another process is opening or closing the file. */
+  /** Reads the last committed state. Returns `undefined` if another process is opening or closing the file. */
   read<A>(body: (reader: Reader) => A): A | undefined {
     return this.use((connection) =>
       connection.transaction(() => {
@@ -65,7 +65,7 @@ export class Store {
     this.connection = undefined
   }
 
-  /** After any failure the file is opened anew: it may be another one, or work again. */
+  /** Uses the connection. After any failure, the file is opened anew: it may be another one, or work again. */
   private use<A>(body: (connection: Connection) => A): A | undefined {
     try {
       this.connection?.check()

@@ -1,11 +1,11 @@
-/** What happens to the file in one step: the operations of a batch, their numbers, and whom they have granted. */
+/** One transaction on the file: the operations of a batch, the numbers that they issue, and the grants. */
 import type { SQLInputValue } from "node:sqlite"
 import type { Clock, ClockRow } from "./clock.ts"
 import type { Connection } from "./connection.ts"
 import type { StatementName } from "./schema.ts"
 import { Semaphore } from "./semaphore.ts"
 
-/** The listener of a process: its name, and whether it can hear. */
+/** The listener of a process: its name, and whether it can be woken now. */
 export interface Listener {
   readonly name: string
   readonly hears: boolean
@@ -17,7 +17,7 @@ export interface Granted {
   readonly token: number
 }
 
-/** Who does not look within this time hears of it at the next refresh. */
+/** How long a revocation is kept. A holder that does not look within this time learns of it at its next refresh. */
 const revocationMicros = 10_000_000
 
 export const oldestRevocation = (now: number): number => now - revocationMicros
@@ -27,13 +27,13 @@ export class Transaction {
   readonly now: number
   readonly owner: string
   readonly wall: () => number
-  /** Who looks for the grants of this process; null if its waiters poll. */
+  /** The name of this process as a listener; null if its waiters poll. */
   readonly listener: string | null
-  /** Whether it would hear of one. */
+  /** Whether this process can be woken now. */
   readonly hears: boolean
-  /** Those of this process who were granted. */
+  /** The waiters of this process that were granted. */
   readonly granted: Array<Granted> = []
-  /** The other processes in which somebody was granted. */
+  /** The listeners of other processes whose waiters were granted. */
   readonly listeners = new Set<string>()
   /** Whether something was revoked. */
   revokes = false
@@ -69,7 +69,7 @@ export class Transaction {
     this.connection.run(name, ...inputs)
   }
 
-  /** A semaphore, without what has expired. */
+  /** Returns a semaphore, without what has expired. */
   semaphore(key: string): Semaphore {
     let semaphore = this.semaphores.get(key)
     if (semaphore === undefined) {
@@ -79,12 +79,15 @@ export class Transaction {
     return semaphore
   }
 
-  /** The next number: larger than all before it, and not below the time. */
+  /** Issues the next number: larger than all before it, and not below the time. */
   issue(): number {
     return this.last = Math.max(this.last + 1, this.now)
   }
 
-  /** Remembers whom to tell of a grant. Returns the listener that must look for it in the file. */
+  /**
+   * Remembers to notify a waiter of its grant. Returns the listener of another process, which must look for it in the
+   * file.
+   */
   notify(key: string, token: number, listener: string | null): string | null {
     if (listener === null) return null
     if (listener !== this.listener) {
@@ -95,18 +98,18 @@ export class Transaction {
     return null
   }
 
-  /** Lets all processes hear of it. */
+  /** Records a revocation, for all processes to see. */
   revoke(key: string, id: string): void {
     this.revokes = true
     this.run("revoke", this.issue(), key, id)
   }
 
-  /** Forgets what all processes have had the time to hear of. */
+  /** Forgets revocations that all processes have had the time to see. */
   forgetRevocations(): void {
     this.run("forgetRevocations", oldestRevocation(this.now))
   }
 
-  /** Writes what is left to write. */
+  /** Writes the sums, and the last time or number. */
   end(): void {
     for (const semaphore of this.semaphores.values()) semaphore.save()
     if (this.changed) this.run("advance", Math.max(this.last, this.now))

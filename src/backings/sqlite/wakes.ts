@@ -1,9 +1,9 @@
 /**
- * Wakes other processes in which somebody was granted. SQLite can't, so it is done by files beside the database that are watched.
+ * Wakes other processes whose waiters were granted. SQLite can't do this, so processes watch files beside the database.
  *
- * A process that waits has a name and watches a file, which it may share with others: there are few of these, and none is ever
- * removed. Whoever grants writes the name to the waiter's row, and then touches the file of that name. Who wakes reads once whom of
- * its waiters it means.
+ * A process that waits has a name, and watches a file. It may share this file with others: there are few, and none is
+ * ever removed. A process that grants writes the waiter's listener, which is that name, to its row, and then touches
+ * the file. The process that wakes reads once which of its waiters are meant.
  */
 import { Effect, Queue, Stream } from "effect"
 import * as Fs from "node:fs"
@@ -27,7 +27,7 @@ export class Wakes {
   private readonly watch: Watch
   private isToLook = false
 
-  /** `look` is called when the process was woken. */
+  /** Calls `look` when the process was woken. */
   constructor(filename: string, look: () => void) {
     this.filename = filename
     const file = Math.floor(Math.random() * files)
@@ -49,7 +49,7 @@ export class Wakes {
     return { name: this.name, hears: this.watch.stands }
   }
 
-  /** B7. The first who listens opens the watcher. */
+  /** B7. The first listener opens the watch. */
   listen(key: string): Stream.Stream<void | FencingToken> {
     return Stream.callback<void | FencingToken>((queue) =>
       Effect.acquireRelease(
@@ -92,7 +92,7 @@ export class Wakes {
     for (const notify of this.revocationListeners) notify(revocation)
   }
 
-  /** Something may have been missed: all look. */
+  /** Makes all waiters look, because something may have been missed. */
   tellAll(): void {
     for (const ofKey of this.listeners.values()) for (const notify of ofKey) notify()
   }
@@ -110,7 +110,7 @@ export class Wakes {
     return Path.join(this.folder, String(file))
   }
 
-  /** Several touches may be one look. */
+  /** Looks once for several touches. */
   private hear(): void {
     if (this.isToLook) return
     this.isToLook = true
@@ -129,7 +129,7 @@ export const wakeAll = (filename: string): void => {
   } catch {}
 }
 
-/** Emits whenever any process has written to the file. SQLite writes to its log first. */
+/** Emits whenever any process has written to the file: SQLite writes to its log first, so this watches the log. */
 export const writesTo = (filename: string): Stream.Stream<void> =>
   Stream.callback<void>((queue) =>
     Effect.acquireRelease(
@@ -142,10 +142,10 @@ export const writesTo = (filename: string): Stream.Stream<void> =>
       (watch) => Effect.sync(() => watch.close())
     ), { bufferSize: 1, strategy: "sliding" })
 
-/** Whatever links lead to the file, all mean the same folder. */
+/** Returns the folder, which is the same whatever links lead to the file. */
 const folderOf = (filename: string): string => `${Fs.realpathSync(filename)}-wake`
 
-/** A process that can't be woken looks by itself before long. */
+/** Touches a file. If this fails, its processes are not woken, and look by themselves before long. */
 const touch = (path: () => string): void => {
   try {
     const file = Fs.openSync(path(), "r+")

@@ -1,10 +1,10 @@
-/** Watches a file, and one that takes its place. */
+/** Watches a file, and any file that takes its place. */
 import * as Fs from "node:fs"
 
 export interface Watched {
-  /** The path of a file that is there; it may be created just now. Throws if it is not. */
+  /** Returns the path of a file that exists, and may create it. Throws if there is none. */
   readonly path: () => string
-  /** It is watched from now on: something may have been missed before. */
+  /** Called when the watch begins: something may have been missed before. */
   readonly stands: () => void
   readonly changed: () => void
 }
@@ -31,7 +31,7 @@ export class Watch {
     this.watch()
   }
 
-  /** For good. */
+  /** Closes the watch for good. */
   close(): void {
     this.isOpen = true
     this.fall()
@@ -40,7 +40,7 @@ export class Watch {
 
   private watch(): void {
     try {
-      // One that is removed or replaced is watched no longer.
+      // The watcher of a file that was removed or replaced hears nothing any more.
       this.watcher = Fs.watch(
         this.watched.path(),
         { persistent: false },
