@@ -82,7 +82,7 @@ export const backings = [
 
   broken(
     "B5: renews a place, and says that it is one",
-    "knows no place that is refreshed",
+    "answers false for a place that is refreshed",
     (memory) => ({
       refresh: (...args) => Effect.map(memory.refresh(...args), (answer) => isAcquired(answer) && answer)
     })
@@ -90,7 +90,7 @@ export const backings = [
 
   broken(
     "B5: does not change the number of permits that a waiter wants",
-    "sets the number of a waiter on refresh",
+    "sets the number of permits of a waiter on refresh",
     (memory) => ({
       refresh: (key, id, ttl, limit, permits, options) =>
         Effect.flatMap(
@@ -123,7 +123,7 @@ export const backings = [
 
   wrong(
     "B5: with an old token, extends no newer hold",
-    "looks at no token when it extends a hold",
+    "ignores the token when it extends a hold",
     class extends Plain {
       override refresh(id: string, expiry: bigint, token?: bigint) {
         const answered = super.refresh(id, expiry, token)
@@ -135,7 +135,7 @@ export const backings = [
 
   wrong(
     "B5: with an old token, renews no newer place",
-    "looks at no token when it renews a place",
+    "ignores the token when it renews a place",
     class extends Plain {
       override refresh(id: string, expiry: bigint, token?: bigint) {
         const answered = super.refresh(id, expiry, token)
@@ -152,7 +152,7 @@ export const backings = [
 
   broken(
     "B5: refreshAll answers in order, as by single refreshes of any keys",
-    "answers first those that it knows",
+    "answers first for the holders that it knows",
     (memory) => ({
       refreshAll: (requests) =>
         Effect.map(
