@@ -63,7 +63,7 @@ it("the pages show files of examples/ as they are", () => {
 
 it("all examples compile", () => {
   const config = Path.join(folder, "tsconfig.json")
-  // Without paths: the package resolves to what was built.
+  // Without `paths`, the package resolves to what was built.
   Fs.writeFileSync(
     config,
     JSON.stringify({

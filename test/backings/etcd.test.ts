@@ -266,7 +266,7 @@ describe("when the layer closes", () => {
       yield* until(Effect.map(leases(observer), (all) => all.length <= 16))
       expect(yield* leases(observer)).toHaveLength(16)
       yield* Scope.close(scope, Exit.void)
-      // Long before their minute is over.
+      // They are revoked long before their minute is over.
       yield* until(Effect.map(leases(observer), (all) => all.length === 0))
       expect(yield* keys(observer)).toEqual([])
     }))

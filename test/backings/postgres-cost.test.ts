@@ -168,7 +168,7 @@ describe("the cost", () => {
         expect(operate).toBeLessThanOrEqual(3 * 20)
         expect(holders.filter((keepAlive) => keepAlive.pollUnsafe() !== undefined)).toEqual([])
         expect(yield* semaphore.currentCount).toBe(1000)
-        // The server's processes report their counts once a second, and only when they are used: all of the pool are.
+        // The server's processes report counts once a second, and only when they are used: so all ten are used.
         yield* Effect.sleep("1500 millis")
         yield* Effect.all(Array.from({ length: 10 }, () => semaphore.currentCount), { concurrency: "unbounded" })
         const [updates] = yield* observer<{ all: bigint; hot: bigint }>`

@@ -92,7 +92,7 @@ describe("the schema", () => {
           const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.void))
           yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1))
           yield* Scope.close(holder, Exit.void)
-          // By notification: the first in line would look after a second.
+          // By a notification: without one, the first in line would look after a second.
           yield* Effect.timeout(Fiber.join(waiter), "900 millis")
         }).pipe(Effect.provide(context))
       }

@@ -123,7 +123,7 @@ describe("options", () => {
         yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1))
         yield* Effect.sleep("100 millis")
         yield* Scope.close(holder, Exit.void)
-        // By notification: the first in line would look after a second.
+        // By a notification: without one, the first in line would look after a second.
         yield* Effect.timeout(Fiber.join(waiter), "700 millis")
       }).pipe(Effect.provide(context))
     }))

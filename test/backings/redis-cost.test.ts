@@ -146,7 +146,7 @@ describe("the cost", () => {
         )
         const scripts = commands.filter((name) => name === "evalsha")
         expect(scripts.length).toBeGreaterThanOrEqual(2 * 400)
-        // A few more until the channels stand.
+        // A few more come until the channels stand.
         expect(scripts.length).toBeLessThanOrEqual(2 * 400 + 20)
         expect(commands.length - scripts.length).toBeLessThanOrEqual(20)
       })
@@ -170,7 +170,7 @@ describe("the cost", () => {
 
           const { commands } = yield* commandsDuring(url, Effect.sleep("12 seconds"))
           expect(commands.length).toBeLessThanOrEqual(2 * 12)
-          // All have been refreshed.
+          // All have been refreshed since they joined.
           const { holders, line } = yield* semaphore.inspect
           expect(line).toHaveLength(1000)
           for (const { remaining } of [...holders, ...line]) expect(Duration.toSeconds(remaining)).toBeGreaterThan(17)

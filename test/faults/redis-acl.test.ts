@@ -55,7 +55,7 @@ describe("the user that the README describes", () => {
       yield* Effect.gen(function*() {
         const { context } = yield* build(urlOfUser)
         const semaphore = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "1 minute" }), context)
-        // By looking alone, each hand-off would take longer than a second.
+        // By looks alone, each hand-off would take longer than a second.
         yield* Effect.timeout(contend(semaphore, 20), "5 seconds")
         yield* Effect.exit(semaphore.withPermits(1)(semaphore.tryTake(1)))
         expect(yield* semaphore.inspect).toMatchObject({ holders: [], line: [] })
@@ -63,7 +63,7 @@ describe("the user that the README describes", () => {
       expect(yield* refusals(admin)).toEqual([])
     }))
 
-  it.live("is refused nothing that operators do, if it may also SCAN", () =>
+  it.live("is refused no operation of operators, if it may also SCAN", () =>
     Effect.gen(function*() {
       const { admin, urlOfUser } = yield* limited
       yield* change(admin, "+scan")

@@ -30,7 +30,7 @@ export interface UserPlan {
   /** Whose identifier it uses: its own, or that of another user of its process, or of a process that has died. */
   readonly sharesWith: string | undefined
   readonly external: boolean
-  /** Whether a `take` is ended by its keepAlive fiber. */
+  /** Whether the end of its keepAlive fiber ends a `take`. */
   readonly joins: boolean
   /** Whether it interrupts its keepAlive fiber. */
   readonly stopsKeepAlive: boolean
@@ -240,7 +240,7 @@ const drawTroubles = ({ base, horizon, keys, processes, random }: Context): Read
       case "shard":
       case "revoke":
         return { ...common, kind, key: random.pick(keys) }
-      // The core does not notice a suspension below its tolerance: nor may the end of all troubles cut one so short.
+      // The core notices no suspension below its tolerance. So none is that short, even if the end of troubles cuts it.
       case "suspend":
         return {
           ...common,

@@ -28,7 +28,7 @@ export class Random {
     return least + this.next() * (most - least)
   }
 
-  /** Returns a number that is small as often as it is large. */
+  /** Returns a number. Small orders of magnitude are as likely as large ones. */
   logBetween(least: number, most: number): number {
     return least * (most / least) ** this.next()
   }

@@ -1,4 +1,4 @@
-/** Removes from a failing run what it fails without: users, troubles, fates of requests, and traits of users. */
+/** Removes from a failing run what it still fails without: users, troubles, fates of requests, and traits of users. */
 import type { Core } from "./core.ts"
 import * as Globals from "./globals.ts"
 import type { Plan, UserPlan } from "./plan.ts"

@@ -19,7 +19,7 @@ export interface Result {
   readonly violation: Violation | undefined
   readonly events: number
   readonly coverage: Coverage
-  /** The requests that fared badly, by name. */
+  /** The names of the requests that fared badly. */
   readonly fates: ReadonlyArray<string>
   readonly story: ReadonlyArray<string>
 }

@@ -45,7 +45,7 @@ export class World {
     return this.at(this.now + millis, process, run)
   }
 
-  /** When the next event happens; `undefined` if nothing happens any more. */
+  /** Returns when the next event happens, or `undefined` if nothing happens any more. */
   nextTime(): number | undefined {
     while (this.heap[0]?.cancelled) pop(this.heap)
     return this.heap[0]?.time
