@@ -23,7 +23,7 @@ it("the page of each store shows the committed results", () => {
   }
 })
 
-it("the plots that the README shows are there", () => {
+it("the plots that the README shows exist", () => {
   const plots = Array.from(section(measured).matchAll(/\]\(\.\/(.*?\.svg)\)/g), ([, path]) => path!)
   expect(plots.length).toBeGreaterThanOrEqual(3)
   for (const plot of plots) expect(file(plot)).toContain("<svg")
@@ -81,7 +81,7 @@ it("a row is steady when its ratios are, and never after one round", () => {
   )
 })
 
-it("what failed, was cut off, is not offered or was not measured is in the README and on the page", () => {
+it("the README and the page say what failed, was cut off, is not offered, or was not measured", () => {
   const { subjects: [ours] } = rowResults([{ rate: 10 }], [])
   const cases = [
     [{ rounds: [{ type: "failed", reason: "it fell over" }] }, "failed", "failed: it fell over"],

@@ -42,7 +42,7 @@ beforeAll(() => {
   execFileSync("npm", ["run", "build"], { cwd: root, stdio: "pipe" })
 })
 
-it("finds the examples of the README and of the sources", () => {
+it("the examples of the README, of the sources and of examples/ are found", () => {
   expect(blocks.filter(({ name }) => name.startsWith("README.md")).length).toBeGreaterThanOrEqual(6)
   expect(blocks.filter(({ name }) => name.startsWith("src")).length).toBeGreaterThanOrEqual(3)
   expect(examples.map(({ name }) => Path.basename(name, ".ts"))).toEqual(
@@ -50,7 +50,7 @@ it("finds the examples of the README and of the sources", () => {
   )
 })
 
-it("shows files of examples/ as they are", () => {
+it("the pages show files of examples/ as they are", () => {
   const shown = pages.flatMap((page) =>
     Array.from(
       Fs.readFileSync(page, "utf8").matchAll(/^```ts title="([^"]*)"\n(.*?)^```$/gms),
@@ -61,9 +61,9 @@ it("shows files of examples/ as they are", () => {
   for (const { code, file } of shown) expect(code).toBe(Fs.readFileSync(Path.join(root, file!), "utf8"))
 })
 
-it("compiles them all", () => {
+it("all examples compile", () => {
   const config = Path.join(folder, "tsconfig.json")
-  // Without paths: the package resolves to what was built.
+  // Without `paths`, the package resolves to what was built.
   Fs.writeFileSync(
     config,
     JSON.stringify({
@@ -79,7 +79,7 @@ it("compiles them all", () => {
   }
 })
 
-/** What they must print, where their point is what they print. */
+/** What examples must print, if that is their point. */
 const printed: Record<string, ReadonlyArray<string>> = {
   "examples/crash-recovery.ts": ["ended by SIGKILL", "meanwhile: false", "resumed where the first run was killed"],
   "examples/hand-off.ts": ["the second process goes on", "permits held at the end: 0"],
@@ -99,7 +99,7 @@ const printed: Record<string, ReadonlyArray<string>> = {
   ]
 }
 
-it.each([...blocks, ...examples])("runs $name", async ({ file, name }) => {
+it.each([...blocks, ...examples])("$name runs", async ({ file, name }) => {
   const { stdout } = await promisify(execFile)(process.execPath, [file], {
     cwd: root,
     env: {

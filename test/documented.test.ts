@@ -52,7 +52,7 @@ describe.each([
     it.live(name, () => Effect.provide(body, layer))
 
   test(
-    "make: the semaphore has its key and its limit; limit is 1 by default",
+    "make: the semaphore has its key and its limit, which is 1 by default",
     Effect.gen(function*() {
       const key = freshKey()
       expect(yield* DistributedSemaphore.make(key, config)).toMatchObject({ key, limit: 5 })
@@ -61,7 +61,7 @@ describe.each([
   )
 
   test(
-    "withPermits: acquire, run, release",
+    "withPermits acquires, runs the effect, and releases",
     Effect.gen(function*() {
       const sem = yield* semaphore
       const inside = yield* sem.currentCount.pipe(sem.withPermits(2))
@@ -70,7 +70,7 @@ describe.each([
   )
 
   test(
-    "withPermitsIfAvailable: some result, or none",
+    "withPermitsIfAvailable returns some result, or none",
     Effect.gen(function*() {
       const sem = yield* semaphore
       expect(yield* Effect.succeed("done").pipe(sem.withPermitsIfAvailable(1))).toEqual(Option.some("done"))
@@ -80,7 +80,7 @@ describe.each([
   )
 
   test(
-    "take and tryTake: permits until the scope closes, and the keepalive fiber",
+    "take and tryTake hold until the scope closes, and return the keepalive fiber",
     Effect.gen(function*() {
       const sem = yield* semaphore
       yield* Effect.scoped(Effect.gen(function*() {
@@ -96,7 +96,7 @@ describe.each([
   )
 
   test(
-    "waiting: whoever waits gets the permits when they are released",
+    "a waiter acquires when the permits are released",
     Effect.gen(function*() {
       const sem = yield* semaphore
       const scope = yield* Scope.make()
@@ -110,7 +110,7 @@ describe.each([
   )
 
   test(
-    "crash recovery: resuming a stored identifier with acquiredExternally, then acquiring anew",
+    "crash recovery: acquiredExternally resumes the hold of a stored identifier, and fails if there is none",
     Effect.gen(function*() {
       const key = freshKey()
       const identifier = crypto.randomUUID()

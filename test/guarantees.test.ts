@@ -1,4 +1,4 @@
-/** Whoever meets the letter of a promise, anywhere in the repository, finds in docs/guarantees.md what it means. */
+/** docs/guarantees.md says what each letter of a promise means that the repository mentions. */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { expect, it } from "vitest"

@@ -12,14 +12,14 @@ const filesIn = (folder: string, extension: RegExp): ReadonlyArray<string> =>
     return entry.isDirectory() ? filesIn(path, extension) : extension.test(entry.name) ? [path] : []
   })
 
-/** The text of a page without its code, which has neither links nor headings. */
+/** Returns the text of a page without its code, which has neither links nor headings. */
 const textOf = (page: string) =>
   Fs.readFileSync(page, "utf8").replaceAll(/^( *)```.*?^\1```$/gms, "").replaceAll(
     /`[^`\n]*`/g,
     (code) => code.replaceAll(/[[\]()#]/g, "")
   )
 
-/** As GitHub makes them: the second heading of the same text ends with -1. */
+/** Returns anchors as GitHub makes them: that of the second heading with the same text ends with -1. */
 const anchorsOf = (page: string): ReadonlySet<string> => {
   const anchors = new Set<string>()
   for (const [, heading] of textOf(page).matchAll(/^#{1,6} (.*)$/gm)) {

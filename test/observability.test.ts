@@ -1,4 +1,4 @@
-/** What a monitoring system sees of semaphores: the text that Prometheus scrapes, what a collector gets, and the dashboard that draws it. */
+/** What a monitoring system sees: the text that Prometheus scrapes, what a collector gets, and the dashboard. */
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, Layer, Random, References, Schedule } from "effect"
 import { FetchHttpClient, HttpRouter } from "effect/http"
@@ -14,7 +14,7 @@ import { until } from "./utils/until.ts"
 const docs = Path.resolve(import.meta.dirname, "..", "docs")
 const prefix = "distributed_semaphore_"
 
-/** What a GET of /metrics answers. */
+/** Serves /metrics. Returns an effect that gets its text. */
 const scrape = Effect.map(
   Effect.acquireRelease(
     Effect.sync(() => HttpRouter.toWebHandler(PrometheusMetrics.layerHttp(), { disableLogger: true })),
@@ -23,7 +23,7 @@ const scrape = Effect.map(
   ({ handler }) => Effect.promise(async () => (await handler(new Request("http://localhost/metrics"))).text())
 )
 
-/** The sum of a metric's series of a key. */
+/** Returns the sum of a metric's series for a key. */
 const sumOf = (text: string, key: string) => (name: string) => {
   const lines = text.split("\n").filter((line) => line.startsWith(`${prefix}${name}{`) && line.includes(`key="${key}"`))
   expect(lines.length).toBeGreaterThan(0)
@@ -34,7 +34,7 @@ let keys = 0
 const make = (limit: number) =>
   DistributedSemaphore.make(`observed-${keys++}`, { limit, ttl: "5 seconds", metricsByKey: true })
 
-/** Works, waits, gives up, is refused and is revoked. */
+/** Asks for permits, and, by chance, works, gives up, is refused, or is revoked. */
 const compete = (semaphore: DistributedSemaphore.DistributedSemaphore) =>
   Effect.gen(function*() {
     const permits = yield* Random.nextIntBetween(1, 4)
@@ -53,7 +53,7 @@ const compete = (semaphore: DistributedSemaphore.DistributedSemaphore) =>
   }).pipe(Effect.ignore)
 
 describe("Prometheus", () => {
-  it.live("finds at every scrape of a contended semaphore: acquired = released + lost + held, and who waits", () =>
+  it.live("finds acquired = released + lost + held, and waiters, at every scrape of a contended semaphore", () =>
     Effect.gen(function*() {
       const get = yield* scrape
       const semaphore = yield* make(5)
@@ -85,7 +85,7 @@ describe("Prometheus", () => {
       expect(sum("acquire_seconds_count")).toBeGreaterThan(200)
     }).pipe(Effect.provide(MemoryBacking.layer), Effect.provideService(References.MinimumLogLevel, "Error")))
 
-  it.live("finds who holds and who waits, exactly", () =>
+  it.live("finds the exact numbers of held permits and of waiters", () =>
     Effect.gen(function*() {
       const get = yield* scrape
       const semaphore = yield* make(5)
@@ -148,7 +148,7 @@ describe("the documentation", () => {
     }
   }).pipe(Effect.provide(MemoryBacking.layer))
 
-  it.live("has a dashboard that queries what is exported, and draws all of it", () =>
+  it.live("has a dashboard that queries exported metrics only, and draws all of them", () =>
     Effect.gen(function*() {
       const { metrics, series } = yield* exported
       const text = read("grafana-dashboard.json")
@@ -158,7 +158,7 @@ describe("the documentation", () => {
       for (const name of metrics) expect(drawn.filter((expr) => expr.includes(name!))).not.toEqual([])
     }))
 
-  it.live("says of every metric what it means, and names no other", () =>
+  it.live("says what every metric means, and names no other", () =>
     Effect.gen(function*() {
       const { metrics, series } = yield* exported
       const page = read("operating.md")

@@ -35,7 +35,7 @@ it("every action is pinned to a major version", () => {
   expect(actions.filter((action) => !/^[\w-]+\/[\w-]+@v\d+$/.test(action))).toEqual([])
 })
 
-it("a workflow may only read, and only the job that publishes may prove who it is", () => {
+it("a workflow may only read, and only the job that publishes may prove its identity", () => {
   expect([ci.permissions, release.permissions]).toEqual([{ contents: "read" }, { contents: "read" }])
   const more = Object.entries({ ...ci.jobs, ...release.jobs }).filter(([, job]) => job.permissions !== undefined)
   expect(more).toMatchObject([["publish", { permissions: { contents: "read", "id-token": "write" } }]])

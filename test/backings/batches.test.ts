@@ -1,10 +1,10 @@
-/** Smart batching, without a store. */
+/** Smart batching, tested without a store. */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Exit, Fiber } from "effect"
 import * as Batches from "../../src/backings/internal/batches.ts"
 import { until } from "../utils/until.ts"
 
-/** Batches whose requests end when the test says so. */
+/** Makes batches whose requests end when the test says so. */
 const controlled = (
   options: {
     readonly mayBeOfOne?: boolean
@@ -44,7 +44,7 @@ const controlled = (
 }
 
 describe("batches", () => {
-  it.live("what arrives together goes at once, what arrives meanwhile goes in the next ones, and each gets its answers", () =>
+  it.live("operations that come together are sent at once, later ones in the next batches, and each gets its own answers", () =>
     Effect.gen(function*() {
       const { sentAre, submit, succeed } = controlled()
       const first = [yield* submit(1), yield* submit(2)]
@@ -59,7 +59,7 @@ describe("batches", () => {
       expect(yield* Effect.forEach(second, Fiber.join)).toEqual([["3"], ["4", "5", "6"], ["7"]])
     }))
 
-  it.live("what is given up before it is sent is not sent", () =>
+  it.live("an operation that is given up before it is sent is never sent", () =>
     Effect.gen(function*() {
       const { sentAre, submit, succeed } = controlled()
       yield* submit(1)
@@ -73,7 +73,7 @@ describe("batches", () => {
       expect(yield* Fiber.join(kept)).toEqual(["3"])
     }))
 
-  it.live("a request is interrupted when nobody waits for it any more, and an interruption ends with the request", () =>
+  it.live("a request is interrupted once no caller waits for it, and the interruption of a caller ends with its request", () =>
     Effect.gen(function*() {
       const { interrupted, sentAre, submit, succeed } = controlled()
       const fibers = [yield* submit(1), yield* submit(2)]
@@ -90,7 +90,7 @@ describe("batches", () => {
       expect(yield* Fiber.join(next)).toEqual(["3"])
     }))
 
-  it.live("a request that is not answered does not keep the next one for ever", () =>
+  it.live("a request that is not answered does not hold up the next one for ever", () =>
     Effect.gen(function*() {
       const { sentAre, submit, succeed } = controlled()
       yield* submit(1)
@@ -101,7 +101,7 @@ describe("batches", () => {
       expect(yield* Fiber.join(next)).toEqual(["2"])
     }))
 
-  it.live("those with subjects: one about each subject is under way, however long, and all together are bounded", () =>
+  it.live("with subjects, one request about each is under way, however long it takes, and their total number is bounded", () =>
     Effect.gen(function*() {
       const subjectOf = (operation: number) => String(operation % 10)
       const { sent, sentAre, submit, succeed } = controlled({ mostUnderWay: 2, subjectOf })
@@ -111,7 +111,7 @@ describe("batches", () => {
       yield* sentAre([1, 11], [2])
       const next = yield* submit(21)
       yield* submit(31)
-      // Longer than a batch without a subject would keep others.
+      // A batch without a subject would not hold up others for so long.
       yield* Effect.sleep("400 millis")
       expect(sent).toHaveLength(2)
       yield* succeed(1)
@@ -125,7 +125,7 @@ describe("batches", () => {
       expect(yield* Fiber.join(next)).toEqual(["21"])
     }))
 
-  it.live("one that nobody waits for any more keeps no other, even if its interruption takes long", () =>
+  it.live("a request that nobody waits for any more holds up no other, even if its interruption takes long", () =>
     Effect.gen(function*() {
       const isInterrupted = yield* Deferred.make<void>()
       const { sentAre, submit } = controlled({ subjectOf: String, onInterrupt: Deferred.await(isInterrupted) })
@@ -139,7 +139,7 @@ describe("batches", () => {
       yield* Fiber.join(interruption)
     }))
 
-  it.live("what nobody waits for any more is not repeated after the batch that it shared has failed", () =>
+  it.live("an operation that nobody waits for any more is not repeated after its batch has failed", () =>
     Effect.gen(function*() {
       const { sent, sentAre, submit, succeed } = controlled({ mayBeOfOne: true })
       const first = yield* submit(1)
@@ -158,7 +158,7 @@ describe("batches", () => {
       expect(sent).toHaveLength(3)
     }))
 
-  it.live("a failure that may be of one operation is of that one alone, and any other is of all", () =>
+  it.live("a failure that one operation may have caused fails that one alone; any other fails the whole batch", () =>
     Effect.gen(function*() {
       for (const mayBeOfOne of [true, false]) {
         const { sent, submit } = controlled({ mayBeOfOne })

@@ -6,7 +6,7 @@ import { DistributedSemaphore } from "../../src/index.ts"
 import { connect, metrics, server } from "../utils/etcd.ts"
 import { until } from "../utils/until.ts"
 
-/** A server of its own, and the backing in as many processes as are asked for. */
+/** Starts a server, and builds the backing in so many processes. */
 const counted = (processes = 1) =>
   Effect.gen(function*() {
     const { url } = yield* server
@@ -29,13 +29,13 @@ const counted = (processes = 1) =>
       proposals,
       txns: messages((metric) => metric.includes("\"Txn\"")),
       keepAlives: messages((metric) => metric.includes("\"LeaseKeepAlive\"")),
-      /** Of all kinds, and each message of a stream. */
+      /** Counts requests of all kinds, and each message of a stream. */
       requests: messages(() => true),
       watchers: Effect.map(metrics(url), (all) => all.etcd_debugging_mvcc_watcher_total!)
     }
   })
 
-/** By how much a count has grown while an effect ran. */
+/** Returns by how much a count grows while an effect runs. */
 const growth = <A, E, R, E2, R2>(count: Effect.Effect<number, E, R>, effect: Effect.Effect<A, E2, R2>) =>
   Effect.gen(function*() {
     const before = yield* count
@@ -45,7 +45,7 @@ const growth = <A, E, R, E2, R2>(count: Effect.Effect<number, E, R>, effect: Eff
 
 const cycles = 100
 
-/** Acquires as many permits as there are, one by one and all at once, until a scope closes. */
+/** Acquires a permit of each semaphore, many at the same time, until the scope closes. */
 const holds = (semaphores: ReadonlyArray<DistributedSemaphore.DistributedSemaphore>, scope: Scope.Scope) =>
   Effect.forEach(semaphores, (semaphore) => Scope.provide(semaphore.take(1), scope), {
     concurrency: 50,
@@ -53,7 +53,7 @@ const holds = (semaphores: ReadonlyArray<DistributedSemaphore.DistributedSemapho
   })
 
 describe("in the steady state", () => {
-  it.live("an uncontended cycle is two raft writes and three messages", () =>
+  it.live("an uncontended cycle costs two raft writes and three messages", () =>
     Effect.gen(function*() {
       const { context, proposals, requests } = yield* counted()
       const mutex = yield* Effect.provide(DistributedSemaphore.make("key"), context)
@@ -84,7 +84,7 @@ describe("in the steady state", () => {
       expect(written).toBeLessThan(cycles * 64 / 2)
     }))
 
-  it.live("a cycle beside other holders, without queue or with, is two raft writes", () =>
+  it.live("a cycle beside other holders, without queue or with, costs two raft writes", () =>
     Effect.gen(function*() {
       const { contexts: [first, second], proposals, txns } = yield* counted(2)
       const make = DistributedSemaphore.make("key", { limit: 5, ttl: "1 minute" })
@@ -101,7 +101,7 @@ describe("in the steady state", () => {
     }))
 
   it.live.each([1, 2])(
-    "tryTake(%d) of 2 writes nothing when it can't succeed beside others",
+    "a tryTake of %d of 2 permits that is refused writes nothing",
     (permits) =>
       Effect.gen(function*() {
         const { contexts: [first, second], proposals } = yield* counted(2)
@@ -126,10 +126,10 @@ describe("in the steady state", () => {
     }))
 })
 
-describe("a thousand that are idle", () => {
+describe("a thousand idle", () => {
   const intervals = 3
 
-  /** Those that are refreshed together come to share their leases, by and by: then nothing is written any more. */
+  /** Contenders that are refreshed together share their leases by and by: then nothing is written any more. */
   const idle = Effect.fnUntraced(function*({ proposals, requests }: Effect.Success<ReturnType<typeof counted>>) {
     const seen: Array<readonly [written: number, asked: number]> = []
     yield* until(
@@ -146,11 +146,11 @@ describe("a thousand that are idle", () => {
     )
   })
 
-  // As often as by a ttl of 3 seconds, of which an overloaded machine would lose some.
+  // Refreshes are as frequent as with a ttl of 3 seconds, but an overloaded machine loses no lease.
   const options = { ttl: "30 seconds", refreshInterval: "1 second", limit: 1000 } as const
 
   it.live(
-    "holds of one key write nothing, and take 20 messages a refreshInterval at most",
+    "holds of one key write nothing, and cost at most 20 messages per refreshInterval",
     () =>
       Effect.gen(function*() {
         const counts = yield* counted()
@@ -164,19 +164,23 @@ describe("a thousand that are idle", () => {
     150_000
   )
 
-  it.live("holds of a thousand keys, too", () =>
-    Effect.gen(function*() {
-      const counts = yield* counted()
-      const scope = yield* Effect.scope
-      const semaphores = yield* Effect.forEach(
-        Array.from({ length: 1000 }),
-        (_, index) => Effect.provide(DistributedSemaphore.make(`key ${index}`, options), counts.context)
-      )
-      yield* holds(semaphores, scope)
-      yield* idle(counts)
-    }), 150_000)
+  it.live(
+    "holds of a thousand keys write nothing, and cost at most 20 messages per refreshInterval",
+    () =>
+      Effect.gen(function*() {
+        const counts = yield* counted()
+        const scope = yield* Effect.scope
+        const semaphores = yield* Effect.forEach(
+          Array.from({ length: 1000 }),
+          (_, index) => Effect.provide(DistributedSemaphore.make(`key ${index}`, options), counts.context)
+        )
+        yield* holds(semaphores, scope)
+        yield* idle(counts)
+      }),
+    150_000
+  )
 
-  it.live("waiters, too", () =>
+  it.live("waiters write nothing, and cost at most 20 messages a second", () =>
     Effect.gen(function*() {
       const counts = yield* counted()
       const mutex = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "9 seconds" }), counts.context)
@@ -191,7 +195,7 @@ describe("a thousand that are idle", () => {
 })
 
 describe("acquisitions of one key", () => {
-  it.live("take as many raft writes and requests beside a thousand holders as beside ten", () =>
+  it.live("cost as many raft writes and requests beside a thousand holders as beside ten", () =>
     Effect.gen(function*() {
       const counts = yield* counted()
       const scope = yield* Effect.scope
@@ -208,7 +212,7 @@ describe("acquisitions of one key", () => {
       expect(yield* cost).toEqual([2, 2])
       yield* holds(Array.from({ length: 990 }, () => semaphore), scope)
       const [txns, proposals] = yield* cost
-      // The first that finds so many looks at all of them, for all.
+      // The first acquisition beside so many looks at all of them, on behalf of the others.
       expect(txns).toBeLessThan(2.1)
       expect(proposals).toBe(2)
     }))
@@ -216,12 +220,12 @@ describe("acquisitions of one key", () => {
 
 describe("a hand-off", () => {
   it.live(
-    "is one raft write and one request, with 10 waiters as with 1000; all share one watch",
+    "costs one raft write and one request, with 10 waiters as with 1000; all share one watch",
     () =>
       Effect.gen(function*() {
         for (const size of [10, 100, 1000]) {
           const counts = yield* counted()
-          // However slow this machine is: nobody renews its place meanwhile.
+          // The ttl is so long that no place is renewed meanwhile, however slow the machine is.
           const mutex = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "10 minutes" }), counts.context)
           const holder = yield* Scope.make()
           yield* Scope.provide(mutex.take(1), holder)
@@ -231,7 +235,7 @@ describe("a hand-off", () => {
           )
           yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === size), "30 seconds")
           yield* until(Effect.map(counts.watchers, (count) => count >= 1))
-          // Those that asked before the watch stood look once, and may move to other leases.
+          // Waiters that asked before the watch stood look once, and may move to other leases.
           yield* until(Effect.map(growth(counts.proposals, Effect.sleep("500 millis")), (written) => written === 0))
 
           const [requestsBefore, proposalsBefore] = [yield* counts.requests, yield* counts.proposals]
@@ -241,35 +245,42 @@ describe("a hand-off", () => {
           const requests = ((yield* counts.requests) - requestsBefore) / size
           const proposals = ((yield* counts.proposals) - proposalsBefore) / size
           console.log(`${size} waiters: ${requests} messages and ${proposals} raft writes per hand-off, ${duration}`)
-          // The first release is the holder's. The first in line looks once a second, and may then move to a lease of its own.
+          // One release is the holder's. The first in line looks once a second, and may then move to its own lease.
           expect(proposals).toBeLessThanOrEqual(1 + (2 + Duration.toSeconds(duration)) / size)
           expect(requests).toBeLessThan(1.5)
-          // The other is for revocations of all keys.
+          // One is for the key, the other for the revocations of all keys.
           expect(yield* counts.watchers).toBeLessThanOrEqual(2)
         }
       }),
     180_000
   )
 
-  it.live("is two raft writes with the place before it, where all come again at once", () =>
-    Effect.gen(function*() {
-      const counts = yield* counted()
-      const make = DistributedSemaphore.make("key", { limit: 3, ttl: "10 seconds" })
-      const semaphore = yield* Effect.provide(make, counts.context)
-      const handOffs = 50
-      const worker = Effect.repeat(semaphore.withPermits(1)(Effect.sleep("5 millis")), { times: handOffs - 1 })
-      const workers = 20
-      const [txnsBefore, proposalsBefore] = [yield* counts.txns, yield* counts.proposals]
-      const [duration] = yield* Effect.timed(
-        Effect.timeout(Effect.all(Array.from({ length: workers }, () => worker), { concurrency: workers }), "2 minutes")
-      )
-      const all = workers * handOffs
-      const txns = ((yield* counts.txns) - txnsBefore) / all
-      const proposals = ((yield* counts.proposals) - proposalsBefore) / all
-      console.log(
-        `${workers} workers, 3 permits: ${txns} requests and ${proposals} raft writes per hand-off, ${duration}`
-      )
-      expect(txns).toBeLessThan(2.5)
-      expect(proposals).toBeLessThan(2.1)
-    }), 150_000)
+  it.live(
+    "costs two raft writes, with the joining of the line, if all workers ask again at once",
+    () =>
+      Effect.gen(function*() {
+        const counts = yield* counted()
+        const make = DistributedSemaphore.make("key", { limit: 3, ttl: "10 seconds" })
+        const semaphore = yield* Effect.provide(make, counts.context)
+        const handOffs = 50
+        const worker = Effect.repeat(semaphore.withPermits(1)(Effect.sleep("5 millis")), { times: handOffs - 1 })
+        const workers = 20
+        const [txnsBefore, proposalsBefore] = [yield* counts.txns, yield* counts.proposals]
+        const [duration] = yield* Effect.timed(
+          Effect.timeout(
+            Effect.all(Array.from({ length: workers }, () => worker), { concurrency: workers }),
+            "2 minutes"
+          )
+        )
+        const all = workers * handOffs
+        const txns = ((yield* counts.txns) - txnsBefore) / all
+        const proposals = ((yield* counts.proposals) - proposalsBefore) / all
+        console.log(
+          `${workers} workers, 3 permits: ${txns} requests and ${proposals} raft writes per hand-off, ${duration}`
+        )
+        expect(txns).toBeLessThan(2.5)
+        expect(proposals).toBeLessThan(2.1)
+      }),
+    150_000
+  )
 })

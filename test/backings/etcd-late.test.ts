@@ -9,7 +9,7 @@ describe("an acquire that is interrupted", () => {
   it.live("and takes effect after the release finds its lease gone", () =>
     Effect.gen(function*() {
       const { one, state } = yield* setting
-      // Leaves a lease that is used again.
+      // Leaves a lease for reuse.
       yield* one.tries("first", 1, 1)
       yield* one.releases("first", 1)
       const [sent, isOnItsWay] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
@@ -24,13 +24,13 @@ describe("an acquire that is interrupted", () => {
       expect(yield* state).toEqual({ holders: [], line: [] })
     }))
 
-  it.live("beside others on its lease keeps them, but not their lease, alive", () =>
+  it.live("and shares its lease does not keep that lease alive: the others move to another one", () =>
     Effect.gen(function*() {
       const { key, one, state } = yield* setting
       const [sent, isOnItsWay] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
       const wait = Effect.andThen(Deferred.succeed(isOnItsWay, undefined), Deferred.await(sent))
       const seen = before(one.client, joins("a"), wait)
-      // At the same time, so that they share a lease.
+      // Both ask at the same time, so they share a lease.
       const acquiring = yield* Effect.forkScoped(one.queues("a", 1, 3), { startImmediately: true })
       yield* one.queues("first", 1, 3)
       yield* Deferred.await(isOnItsWay)
@@ -41,13 +41,13 @@ describe("an acquire that is interrupted", () => {
       expect(yield* one.refreshes("first")).toMatchObject(acquired)
       expect((yield* leasesOf(one.client, key)).get("first")).not.toBe(lease)
       expect(yield* state).toEqual({ holders: ["first 1"], line: [] })
-      // What was given up is the last that keeps the lease.
+      // Now only the acquire that was given up uses the lease: nobody renews it.
       yield* until(Effect.map(leases(one.client), (all) => !all.includes(lease!)))
       yield* findsNoLease(one.client, seen[0]!)
       yield* Deferred.succeed(sent, undefined)
     }))
 
-  it.live("beside others on its lease gives back at once what arrives late", () =>
+  it.live("and shares its lease is released as soon as it takes effect late", () =>
     Effect.gen(function*() {
       const { one, state } = yield* setting
       const [sent, isOnItsWay] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
@@ -74,7 +74,7 @@ describe("an acquire that is interrupted", () => {
     }))
 })
 
-describe("an acquire that is repeated, and refused", () => {
+describe("an acquire that the client repeats, and that is refused", () => {
   it.live("finds its lease gone when it takes effect late", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
@@ -87,7 +87,7 @@ describe("an acquire that is repeated, and refused", () => {
     }))
 })
 
-describe("an acquire that is repeated, and succeeds", () => {
+describe("an acquire that the client repeats, and that succeeds", () => {
   it.live("finds its lease gone when it takes effect again after the release", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
@@ -100,7 +100,7 @@ describe("an acquire that is repeated, and succeeds", () => {
 })
 
 describe("a refresh that finds nothing after an acquire that failed", () => {
-  it.live("leaves it no lease for when it takes effect late", () =>
+  it.live("leaves no lease on which the acquire could take effect late", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       const seen = delay(one.client, joins("a"))
@@ -111,8 +111,8 @@ describe("a refresh that finds nothing after an acquire that failed", () => {
     }))
 })
 
-describe("one that acquires again after a release that failed", () => {
-  it.live("holds, when that release takes effect late", () =>
+describe("a contender that acquires again after a release that failed", () => {
+  it.live("keeps its hold when that release takes effect late", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       const first = yield* one.tries("a", 1, 1)
@@ -123,7 +123,7 @@ describe("one that acquires again after a release that failed", () => {
       expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
     }))
 
-  it.live("holds, when the lease of what was released is revoked late", () =>
+  it.live("keeps its hold when the lease of its first hold is revoked late", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       repeat(one.client, joins("a"), Effect.void)
@@ -144,7 +144,7 @@ describe("one that acquires again after a release that failed", () => {
 })
 
 describe("a refresh", () => {
-  it.live("that moves the hold late does not bring back what was released meanwhile", () =>
+  it.live("that moves the hold to another lease late does not bring back a hold that was released meanwhile", () =>
     Effect.gen(function*() {
       const { key, one, other } = yield* setting
       yield* one.tries("a", 1, 1)
@@ -156,7 +156,7 @@ describe("a refresh", () => {
       expect((yield* keys(one.client)).filter((name) => name.includes(key))).toEqual([])
     }))
 
-  it.live("from another process that takes long leaves the hold no less time than it was given meanwhile", () =>
+  it.live("from another process that takes long does not shorten a hold that was refreshed meanwhile", () =>
     Effect.gen(function*() {
       const { key, one, other } = yield* setting
       yield* one.tries("a", 1, 1)
@@ -166,7 +166,7 @@ describe("a refresh", () => {
       expect(Duration.toSeconds(hold!.remaining)).toBeGreaterThan(57)
     }))
 
-  it.live("from another process resurrects nothing that is released first", () =>
+  it.live("from another process resurrects no hold that is released first", () =>
     Effect.gen(function*() {
       const { key, one, other } = yield* setting
       yield* one.tries("a", 1, 1)
@@ -178,7 +178,7 @@ describe("a refresh", () => {
 })
 
 describe("a release", () => {
-  it.live("whose answer is lost leaves a lease that is used again", () =>
+  it.live("whose answer is lost leaves its lease for reuse", () =>
     Effect.gen(function*() {
       const { key, one } = yield* setting
       yield* one.tries("a", 1, 1)
@@ -191,13 +191,13 @@ describe("a release", () => {
       }
       yield* Effect.flip(one.releases("a", 1))
       expect(yield* one.releases("a", 1)).toBe(0)
-      // Otherwise it would be shared by those who join at the same time.
+      // Contenders that join within a short time share a lease anyway. These two do not.
       yield* Effect.sleep("300 millis")
       yield* one.tries("b", 1, 1)
       expect((yield* leasesOf(one.client, key)).get("b")).toBe(lease)
     }))
 
-  it.live("that takes effect again later frees nothing that was acquired since", () =>
+  it.live("that takes effect again later frees no hold that was acquired since", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* one.tries("a", 1, 1)
@@ -208,7 +208,7 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
     }))
 
-  it.live("of a place that takes effect again later leaves the next place of that name alone", () =>
+  it.live("of a place that takes effect again later does not end the next place of that identifier", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* other.tries("holder", 1, 1)
@@ -220,7 +220,7 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 1"] })
     }))
 
-  it.live("of a place that was granted on the way frees its permits", () =>
+  it.live("of a place that is granted before the release takes effect frees its permits", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* other.tries("holder", 3, 3)
@@ -231,7 +231,7 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: ["b 1"], line: [] })
     }))
 
-  it.live("of a part of a place that was granted on the way frees that part only", () =>
+  it.live("of some permits of a place that is granted before the release takes effect frees only those", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* other.tries("holder", 3, 4)
@@ -242,7 +242,7 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: ["a 3"], line: ["b 2"] })
     }))
 
-  it.live("of a part that is repeated, when it was carried out, frees that part once", () =>
+  it.live("of some permits that is repeated after it took effect frees them once", () =>
     Effect.gen(function*() {
       const { one, state } = yield* setting
       yield* one.tries("a", 3, 3)
@@ -253,7 +253,7 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: [], line: [] })
     }))
 
-  it.live("that is repeated, when it was carried out, frees nothing that another process acquired since", () =>
+  it.live("that is repeated after it took effect frees no hold that another process acquired since", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* one.tries("a", 2, 3)
@@ -262,7 +262,7 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: ["a 2"], line: [] })
     }))
 
-  it.live("of a place that is repeated, when it was carried out, leaves that of another process alone", () =>
+  it.live("of a place that is repeated after it took effect does not end the new place of another process", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* other.tries("holder", 3, 3)
@@ -272,7 +272,7 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: ["holder 3"], line: ["a 1"] })
     }))
 
-  it.live("that is repeated, and was refused at first because of what another process did, is carried out", () =>
+  it.live("that etcd refuses at first, because another process has refreshed the hold, frees it when it is repeated", () =>
     Effect.gen(function*() {
       const { key, one, other, state } = yield* setting
       yield* one.tries("a", 2, 3)
@@ -282,7 +282,7 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: [], line: [] })
     }))
 
-  it.live("that is repeated, and was refused at first because another gave up a part, frees the rest", () =>
+  it.live("that etcd refuses at first, because another process has released some permits, frees the rest", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* one.tries("a", 3, 3)
@@ -292,7 +292,7 @@ describe("a release", () => {
       expect(yield* state).toEqual({ holders: [], line: [] })
     }))
 
-  it.live("of a part, before which another process gave up a part, frees what is left", () =>
+  it.live("frees the permits that are left when another process releases some just before it", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* one.tries("a", 3, 3)

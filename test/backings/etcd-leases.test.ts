@@ -1,4 +1,4 @@
-/** etcd: who shares a lease, renewals that a deposed leader answers, and leases that end too early. */
+/** etcd: contenders that share a lease, renewals that a deposed leader answers, and leases that end too early. */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
 import { inject } from "vitest"
@@ -11,7 +11,7 @@ import { connect, leases as allLeases } from "../utils/etcd.ts"
 import { acquired, before, freshKey, joins, leasesOf, minute, setting, withLeaseThatEnds } from "../utils/etcdRaces.ts"
 import { until } from "../utils/until.ts"
 
-/** Answers renewals in these terms, one after the other; then there is no such lease. Requests are answered in a term, too. */
+/** Answers requests in `term`, and renewals in each of `terms`. After the last of them, the lease is gone. */
 const answering = (term: string, ...terms: ReadonlyArray<bigint>) => {
   const left = [...terms]
   const store = {
@@ -26,7 +26,7 @@ const answering = (term: string, ...terms: ReadonlyArray<bigint>) => {
   return { left, store: store as unknown as Store }
 }
 
-describe("a request on a lease that is in use again", () => {
+describe("a request on a lease that is used again", () => {
   const useAgain = (store: Store) => {
     const leases = new Leases(store)
     const put = leases.put(10, ["a"], () => ({}), () => "landed")
@@ -36,14 +36,14 @@ describe("a request on a lease that is in use again", () => {
     )
   }
 
-  it.live("counts if it was renewed in the same term", () =>
+  it.live("counts if the lease was renewed in the same term of the leader", () =>
     Effect.gen(function*() {
       const { left, store } = answering("1", 1n, 1n)
       expect(yield* useAgain(store)).toBe("landed")
       expect(left).toEqual([1n])
     }))
 
-  it.live("is renewed once more if that was in an earlier term", () =>
+  it.live("leads to another renewal if the last one was in an earlier term", () =>
     Effect.gen(function*() {
       const { left, store } = answering("5", 5n, 4n, 4n, 5n, 5n)
       expect(yield* useAgain(store)).toBe("landed")
@@ -58,7 +58,7 @@ describe("a request on a lease that is in use again", () => {
 })
 
 describe("contenders that joined at the same time", () => {
-  it.live("share a lease while they are refreshed one by one at the same time, although one of them is not answered", () =>
+  it.live("share a lease while they are refreshed one by one at the same time, although one refresh is not answered", () =>
     Effect.gen(function*() {
       const { one } = yield* setting
       const slow = freshKey().padEnd(1000, "x")
@@ -99,7 +99,7 @@ describe("contenders that joined at the same time", () => {
       const [a, b, c] = yield* leases
       expect([b, c]).toEqual([a, first[0]])
       expect(a).not.toBe(c)
-      // Each lasts as long as it was refreshed for.
+      // Each hold lasts as long as it was refreshed for.
       yield* Effect.sleep("1.2 seconds")
       yield* refresh("a", "b")
       expect(yield* leases).toEqual([a, b, c])
@@ -110,7 +110,7 @@ describe("contenders that joined at the same time", () => {
 })
 
 describe("a lease that ends between a put and its answer", () => {
-  it.live("is no hold: the contender joins anew, on another", () =>
+  it.live("leaves no hold: the contender joins anew, on another lease", () =>
     Effect.gen(function*() {
       const { key, one, state } = yield* setting
       const ended = yield* withLeaseThatEnds(one)
@@ -119,7 +119,7 @@ describe("a lease that ends between a put and its answer", () => {
       expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
     }))
 
-  it.live("takes nothing with it that was somewhere else before", () =>
+  it.live("takes no contender with it that was on another lease before", () =>
     Effect.gen(function*() {
       const { key, one, other, state } = yield* setting
       const ids = ["a", "b"]
@@ -136,7 +136,7 @@ describe("a lease that ends between a put and its answer", () => {
     }))
 })
 
-describe("a lease from an earlier use, of whose time much is over", () => {
+describe("a lease from an earlier use, much of whose time is over", () => {
   it.live("is renewed before anything is put on it", () =>
     Effect.gen(function*() {
       const { one, state, key } = yield* setting
@@ -155,8 +155,8 @@ describe("a lease from an earlier use, of whose time much is over", () => {
     }))
 })
 
-describe("a lease that somebody revokes", () => {
-  it.live("is gone for each of those on it, at their next refresh", () =>
+describe("a lease that somebody revokes, or empties, by hand", () => {
+  it.live("if it is revoked, ends each hold on it at the next refresh", () =>
     Effect.gen(function*() {
       const { key, one, state } = yield* setting
       yield* Effect.forEach(["a", "b"], (id) => one.queues(id, 1, 2), { concurrency: 2 })
@@ -170,7 +170,7 @@ describe("a lease that somebody revokes", () => {
       expect(yield* one.queues("a", 1, 2)).toMatchObject(acquired)
     }))
 
-  it.live("of keys that are deleted by hand, is used again", () =>
+  it.live("if its keys are deleted, keeps nobody from acquiring anew", () =>
     Effect.gen(function*() {
       const { key, one } = yield* setting
       yield* one.queues("a", 1, 2)
@@ -183,7 +183,7 @@ describe("a lease that somebody revokes", () => {
 })
 
 describe("a lease whose grant is not answered", () => {
-  it.live("is waited for by nobody who asks later, and revoked when it comes after all", () =>
+  it.live("holds up no later contender, and is revoked when it is granted after all", () =>
     Effect.gen(function*() {
       const { one, state } = yield* setting
       const grant = one.client.leaseClient.leaseGrant.bind(one.client.leaseClient)
@@ -208,7 +208,7 @@ describe("a lease whose grant is not answered", () => {
 })
 
 describe("a stream of renewals that is not answered", () => {
-  it.live("is ended by the first who gives up, so that others try another", () =>
+  it.live("is ended by the first caller that gives up, so that others try another one", () =>
     Effect.gen(function*() {
       let [opened, ended] = [0, 0]
       const stream = () => ({

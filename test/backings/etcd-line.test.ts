@@ -8,7 +8,7 @@ import { connect, server } from "../utils/etcd.ts"
 import { acquired, before, joins, leasesOf, minute, setting } from "../utils/etcdRaces.ts"
 import { until } from "../utils/until.ts"
 
-describe("one that is about to acquire without queue", () => {
+describe("a contender that is about to acquire without queue", () => {
   it.live("does not exceed the limit when another acquires first", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
@@ -18,7 +18,7 @@ describe("one that is about to acquire without queue", () => {
       expect(yield* state).toEqual({ holders: ["b 2"], line: [] })
     }))
 
-  it.live("does not overtake one that joins the line first", () =>
+  it.live("does not overtake a waiter that joins the line first", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* other.tries("holder", 1, 3)
@@ -27,7 +27,7 @@ describe("one that is about to acquire without queue", () => {
       expect(yield* state).toEqual({ holders: ["holder 1"], line: ["b 3"] })
     }))
 
-  it.live("acquires all the same when others only leave", () =>
+  it.live("acquires at the first attempt when others only leave", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* other.tries("holder", 1, 3)
@@ -39,7 +39,7 @@ describe("one that is about to acquire without queue", () => {
     }))
 })
 
-describe("one that is about to join the line", () => {
+describe("a contender that is about to join the line", () => {
   it.live("holds at once when the way becomes free first", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
@@ -50,7 +50,7 @@ describe("one that is about to join the line", () => {
       expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
     }))
 
-  it.live("has the place that another process takes for it first", () =>
+  it.live("has the place that another process takes under its identifier first", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* other.tries("holder", 1, 1)
@@ -59,7 +59,7 @@ describe("one that is about to join the line", () => {
       expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 1", "b 1"] })
     }))
 
-  it.live("has the hold that another process, with a larger limit, acquires for it first", () =>
+  it.live("waits as its smaller limit says, although another process acquires under its identifier first", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* other.tries("holder", 1, 2)
@@ -68,7 +68,7 @@ describe("one that is about to join the line", () => {
       expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 2"] })
     }))
 
-  it.live("joins anew when its hold ends before it has given that up for another number", () =>
+  it.live("joins the line, although the hold that it gives up for another number of permits ends first", () =>
     Effect.gen(function*() {
       const { key, one, other, state } = yield* setting
       yield* one.tries("a", 1, 3)
@@ -80,7 +80,7 @@ describe("one that is about to join the line", () => {
     }))
 
   it.live.each([130, 17])(
-    "waits behind %d holders, and holds when as many as are needed have left",
+    "waits behind %d holders, and holds when enough of them have left",
     (limit) =>
       Effect.gen(function*() {
         const { one, other, state } = yield* setting
@@ -96,8 +96,8 @@ describe("one that is about to join the line", () => {
   )
 })
 
-describe("a refused request for another number", () => {
-  it.live.each([3, 4])("namely %d of 4, does not prolong the hold", (permits) =>
+describe("a refused request for another number of permits", () => {
+  it.live.each([3, 4])("(%d of 4) does not extend the hold", (permits) =>
     Effect.gen(function*() {
       const { key, one, other, state } = yield* setting
       yield* one.tries("a", 2, 4)
@@ -127,15 +127,15 @@ describe("a refused request for another number", () => {
     }))
 })
 
-describe("one with a smaller limit", () => {
-  it.live("takes no hold away from those that were granted before it came, in any process", () =>
+describe("a request with a smaller limit", () => {
+  it.live("takes no hold away from earlier holders, as all processes see it", () =>
     Effect.gen(function*() {
       const { key, one, other, state } = yield* setting
       yield* one.tries("a", 2, 4)
       yield* one.tries("b", 2, 4)
       expect(yield* other.tries("a", 2, 2)).toMatchObject(acquired)
       expect(yield* state).toEqual({ holders: ["a 2", "b 2"], line: [] })
-      // It is written where those are who hold, and goes on when that is written again.
+      // The value of `a` says up to whom all held then. It still does when a release writes it again.
       yield* one.releases("a", 1)
       expect(yield* other.backing.refresh(key, "b", minute, 4, 2)).toMatchObject(acquired)
       expect(yield* other.tries("c", 1, 4)).toBe(false)
@@ -143,8 +143,8 @@ describe("one with a smaller limit", () => {
     }))
 })
 
-describe("names within a semaphore that somebody else has put there", () => {
-  it.live("are in nobody's way", () =>
+describe("foreign keys of etcd among those of a semaphore", () => {
+  it.live("hinder nobody", () =>
     Effect.gen(function*() {
       const { key, one, other, state } = yield* setting
       const heard = yield* one.listens
@@ -165,7 +165,7 @@ describe("names within a semaphore that somebody else has put there", () => {
 })
 
 describe("the largest limit that there is", () => {
-  it.live("is understood, and as many permits", () =>
+  it.live("works, and so do as many permits", () =>
     Effect.gen(function*() {
       const { one, state } = yield* setting
       const all = Number.MAX_SAFE_INTEGER
@@ -174,7 +174,7 @@ describe("the largest limit that there is", () => {
     }))
 })
 
-describe("a line of more bytes than the client takes in one answer", () => {
+describe("a line of more bytes than the client accepts in one answer", () => {
   it.live("is read in parts", () =>
     Effect.gen(function*() {
       const client = yield* connect((yield* server).url)

@@ -84,7 +84,7 @@ describe("inspect", () => {
 })
 
 describe("keys", () => {
-  it.live("are those of contenders, page by page, whatever else is below the prefix", () =>
+  it.live("lists the keys of contenders, page by page, whatever else is below the prefix", () =>
     Effect.gen(function*() {
       const { url } = yield* server
       const [{ backing, client }, { backing: others }] = [yield* build(url), yield* build(url, { keyPrefix: "" })]

@@ -4,7 +4,7 @@ import { Duration, Effect } from "effect"
 import type { ITxnRequest } from "etcd3"
 import { acquired, leasesOf, minute, setting } from "../utils/etcdRaces.ts"
 
-/** The txns that a process sends from now on. */
+/** Returns the txns that a process sends from now on. */
 const sent = (client: Effect.Success<typeof setting>["one"]["client"]) => {
   const requests: Array<ITxnRequest> = []
   const txn = client.kv.txn.bind(client.kv)
@@ -35,7 +35,7 @@ describe("acquires of many semaphores at once", () => {
       expect(requests).toHaveLength(8)
     }))
 
-  it.live("with names too long for one call are sent one by one", () =>
+  it.live("with names too long for one call succeed all the same", () =>
     Effect.gen(function*() {
       const { key, one: { backing } } = yield* setting
       for (const length of [30_000, 100_000]) {

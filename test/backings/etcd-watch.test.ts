@@ -7,7 +7,7 @@ import { until } from "../utils/until.ts"
 
 type Listener = (response: IWatchResponse) => void
 
-/** Keeps the events of the watches of a process back that stand when it is run, for ever. */
+/** Returns an effect that keeps all further events from the watches that a process has when it runs. */
 const keepBack = (client: Etcd3) => {
   let watches = 0
   let stopped = 0
@@ -26,8 +26,8 @@ const keepBack = (client: Etcd3) => {
   return Effect.sync(() => void (stopped = watches))
 }
 
-describe("a process whose watch shows nothing any more", () => {
-  it.live("is not refused what is free by now", () =>
+describe("a process whose watch receives nothing any more", () => {
+  it.live("is not refused permits that are free by now", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       const stop = keepBack(one.client)
@@ -40,7 +40,7 @@ describe("a process whose watch shows nothing any more", () => {
       expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
     }))
 
-  it.live("does not get what is taken by now", () =>
+  it.live("does not get permits that are taken by now", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       const stop = keepBack(one.client)
@@ -52,7 +52,7 @@ describe("a process whose watch shows nothing any more", () => {
       expect(yield* state).toEqual({ holders: ["holder 1"], line: ["a 2"] })
     }))
 
-  it.live("knows at its next refresh that it was granted, or is gone", () =>
+  it.live("learns at the next refresh of a place that it was granted, or is gone", () =>
     Effect.gen(function*() {
       const { one, other } = yield* setting
       const stop = keepBack(one.client)
@@ -82,7 +82,7 @@ describe("a process whose watch shows nothing any more", () => {
       yield* until(Effect.sync(() => heard.includes((a as { fencingToken: bigint }).fencingToken)))
     }))
 
-  it.live("looks for itself where others write all the time", () =>
+  it.live("has its answer after a few attempts, although others write all the time", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
       yield* one.listens
@@ -99,8 +99,8 @@ describe("a process whose watch shows nothing any more", () => {
     }))
 })
 
-describe("keys that vanish at once", () => {
-  it.live("grant nothing to those that vanish with them", () =>
+describe("contenders whose keys are deleted in one step", () => {
+  it.live("grant nothing to each other", () =>
     Effect.gen(function*() {
       const { key, one, other, state } = yield* setting
       const heard = yield* one.listens
@@ -117,7 +117,7 @@ describe("keys that vanish at once", () => {
 })
 
 describe("a look that is not answered", () => {
-  it.live("is not waited for by those who ask later", () =>
+  it.live("holds up no later caller", () =>
     Effect.gen(function*() {
       const { key, one, other } = yield* setting
       yield* other.tries("holder", 1, 1)

@@ -16,7 +16,7 @@ const freshKey = () => `etcd-${process.pid}-${fresh++}`
 
 const minute = Duration.minutes(1)
 
-/** The backing over a client of its own, like another process. */
+/** Builds the backing over a client of its own, as in another process. */
 const build = (options: EtcdBacking.EtcdBackingOptions = {}, url = inject("etcdUrl")) =>
   Effect.gen(function*() {
     const client = yield* connect(url)
@@ -46,7 +46,7 @@ describe("time", () => {
       expect(Duration.toMillis(duration)).toBeLessThan(600)
     }))
 
-  it.live("a ttl of more than a century is kept, and given back", () =>
+  it.live("a hold with a ttl of more than a century works, and is released", () =>
     Effect.gen(function*() {
       const { context } = yield* build()
       const semaphore = yield* Effect.provide(DistributedSemaphore.make(freshKey(), { ttl: Number.MAX_VALUE }), context)
@@ -55,8 +55,8 @@ describe("time", () => {
     }))
 })
 
-describe("an identifier that goes on in another process", () => {
-  it.live("keeps its hold with its token, which then does not depend on the first process", () =>
+describe("an identifier that another process goes on with", () => {
+  it.live("keeps its hold and its token, and does not depend on the first process any more", () =>
     Effect.gen(function*() {
       const { url } = yield* server
       const scope = yield* Scope.make()
@@ -68,7 +68,7 @@ describe("an identifier that goes on in another process", () => {
         const { keys } = yield* Effect.promise(() =>
           second.client.leaseClient.leaseTimeToLive({ ID: lease, keys: true })
         )
-        // That of the first process, which has nothing on it any more.
+        // It is the lease of the first process, which has nothing on it any more.
         if (keys.length === 0) yield* Effect.promise(() => second.client.leaseClient.leaseRevoke({ ID: lease }))
       }
       yield* Scope.close(scope, Exit.void)
@@ -77,7 +77,7 @@ describe("an identifier that goes on in another process", () => {
       expect(yield* keys(second.client)).toEqual([])
     }))
 
-  it.live("keeps its place in line, and is granted there", () =>
+  it.live("keeps its place in line, which is granted in its turn", () =>
     Effect.gen(function*() {
       const [first, second] = [yield* build(), yield* build()]
       const key = freshKey()
@@ -152,7 +152,7 @@ describe("a request that the client repeats", () => {
 })
 
 describe("options", () => {
-  it.live("keyPrefix: semaphores under different prefixes are different, and each has its names", () =>
+  it.live("keyPrefix: semaphores under different prefixes are independent, and holdName names the keys of each", () =>
     Effect.gen(function*() {
       const { url } = yield* server
       const [plain, other] = [yield* build({}, url), yield* build({ keyPrefix: "app/locks/" }, url)]
@@ -185,7 +185,7 @@ describe("options", () => {
 })
 
 describe("a server with authentication", () => {
-  it.live("is used by a role that may read and write below the prefix, and nothing else", () =>
+  it.live("can be used by a role that may read and write below the prefix, and nothing else", () =>
     Effect.gen(function*() {
       const { url } = yield* server
       yield* enableAuthentication(yield* connect(url))
@@ -231,8 +231,8 @@ describe("misuse", () => {
     }))
 })
 
-describe("a lease that is refused", () => {
-  it.live("is not asked for again, nor revoked", () =>
+describe("a lease that etcd refuses to grant", () => {
+  it.live("is not revoked, and keeps nobody from acquiring later", () =>
     Effect.gen(function*() {
       const { backing, client } = yield* build()
       const key = freshKey()
@@ -255,7 +255,7 @@ describe("when the layer closes", () => {
       const observer = yield* connect(url)
       const scope = yield* Scope.make()
       const { context } = yield* Scope.provide(build({}, url), scope)
-      // Those with different ttls share no lease.
+      // Holds with different ttls share no lease.
       for (let seconds = 60; seconds < 100; seconds++) {
         const mutex = yield* Effect.provide(
           DistributedSemaphore.make("key", { ttl: Duration.seconds(seconds) }),
@@ -266,12 +266,12 @@ describe("when the layer closes", () => {
       yield* until(Effect.map(leases(observer), (all) => all.length <= 16))
       expect(yield* leases(observer)).toHaveLength(16)
       yield* Scope.close(scope, Exit.void)
-      // Long before their minute is over.
+      // They are revoked long before their minute is over.
       yield* until(Effect.map(leases(observer), (all) => all.length === 0))
       expect(yield* keys(observer)).toEqual([])
     }))
 
-  it.live("and a release ends later, its lease is revoked, too", () =>
+  it.live("and a release comes later, its lease is revoked, too", () =>
     Effect.gen(function*() {
       const { url } = yield* server
       const client = yield* connect(url)

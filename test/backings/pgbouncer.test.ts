@@ -6,7 +6,7 @@ import * as PgBouncer from "../servers/pgBouncer.ts"
 import { buildOn, connect, server } from "../utils/postgres.ts"
 import { until } from "../utils/until.ts"
 
-/** A server of its own, and PgBouncer before it. */
+/** Starts a server, and PgBouncer in front of it. */
 const pooled = Effect.fnUntraced(function*(poolMode: "session" | "transaction", users?: ReadonlyArray<string>) {
   const postgres = yield* server
   const { url } = yield* Effect.acquireRelease(
@@ -16,7 +16,7 @@ const pooled = Effect.fnUntraced(function*(poolMode: "session" | "transaction", 
   return { direct: postgres.url, url }
 })
 
-/** How long hand-offs take to a waiter that has waited for a while, in milliseconds; it polls at the interval. */
+/** Measures hand-offs to a waiter that has waited for a while, in milliseconds. The waiter polls at the interval. */
 const handOffs = Effect.fnUntraced(function*(acquireRetryInterval: Duration.Input) {
   const mutex = yield* DistributedSemaphore.make("key", { ttl: "1 minute", acquireRetryInterval })
   const times: Array<number> = []
@@ -34,11 +34,11 @@ const handOffs = Effect.fnUntraced(function*(acquireRetryInterval: Duration.Inpu
 })
 
 describe("in transaction mode", () => {
-  it.live("waiters poll, because what they listen to does not reach them", () =>
+  it.live("waiters poll, because notifications do not reach them", () =>
     Effect.gen(function*() {
       const { url } = yield* pooled("transaction")
       const { context } = yield* buildOn(url)({}, { prepare: false })
-      // By polling. A waiter that trusts its notifications looks after a second.
+      // By polling: a waiter that trusts in notifications would look after a second.
       for (const time of yield* Effect.provide(handOffs("100 millis"), context)) expect(time).toBeLessThan(400)
     }))
 
@@ -50,7 +50,7 @@ describe("in transaction mode", () => {
       for (const time of yield* Effect.provide(handOffs("1 minute"), context)) expect(time).toBeLessThan(400)
     }))
 
-  it.live("a role may have the isolation level that the backing needs, whatever the database has", () =>
+  it.live("a role may have the isolation level that the backing needs, whatever that of the database is", () =>
     Effect.gen(function*() {
       const { direct, url } = yield* pooled("transaction", ["postgres", "application"])
       const owner = yield* connect(direct)
@@ -74,7 +74,7 @@ describe("in session mode", () => {
 })
 
 describe("a listenClient of another database", () => {
-  it.live("is noticed too: waiters poll", () =>
+  it.live("is noticed: waiters poll", () =>
     Effect.gen(function*() {
       const { direct } = yield* pooled("session")
       yield* (yield* connect(direct))`create database other`

@@ -1,4 +1,4 @@
-/** What shares a statement with others neither waits for them nor fails with them. */
+/** An operation that shares a statement with others neither waits for them nor fails with them. */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber } from "effect"
 import { inject } from "vitest"
@@ -9,7 +9,7 @@ import { until } from "../utils/until.ts"
 const url = inject("postgresUrl")
 const minute = Duration.minutes(1)
 
-/** A schema of its own, and somebody who keeps the key locked, and may have updated its row, until it is told to unlock it. */
+/** Makes a schema, and a transaction that locks, or updates, the row of the key "locked" until `unlock`. */
 const withLockedKeyBy = Effect.fnUntraced(function*(lock: (semaphores: string) => string) {
   const schema = freshName()
   const { backing } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false })
@@ -32,9 +32,9 @@ const locks = {
 }
 const withLockedKey = withLockedKeyBy(locks.locked)
 
-describe("a key that somebody else has locked", () => {
+describe("a key that another transaction keeps locked", () => {
   it.live.each(["locked", "updated"] as const)(
-    "and %s delays no operation on another key, sent before, with or after its own",
+    "(%s) delays no operation on another key, whether sent before, with or after its own",
     (how) =>
       Effect.gen(function*() {
         const { backing, unlock } = yield* withLockedKeyBy(locks[how])
@@ -54,7 +54,7 @@ describe("a key that somebody else has locked", () => {
       })
   )
 
-  it.live("delays the refresh of no other key, and an operation that is given up lets its connection go", () =>
+  it.live("delays the refresh of no other key, and an operation on it that is given up leaves its connection", () =>
     Effect.gen(function*() {
       const { backing, unlock } = yield* withLockedKey
       const keys = Array.from({ length: 50 }, (_, index) => `key ${index}`)
@@ -72,7 +72,7 @@ describe("a key that somebody else has locked", () => {
         )
       )
       expect(refreshed.pollUnsafe()).toBeUndefined()
-      // More than the pool has connections.
+      // This is more often than the pool has connections.
       for (let times = 0; times < 15; times++) {
         yield* Effect.timeoutOption(backing.tryAcquire("locked", "b", minute, 1, 1), "20 millis")
       }
@@ -84,8 +84,8 @@ describe("a key that somebody else has locked", () => {
     }))
 })
 
-describe("many keys that somebody else has locked", () => {
-  it.live("are waited for by few statements, however many ask, and an operation on another key is not kept", () =>
+describe("many keys that another transaction keeps locked", () => {
+  it.live("make few statements wait, however many ask, and delay no operation on another key", () =>
     Effect.gen(function*() {
       const schema = freshName()
       const { backing } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false })
@@ -119,7 +119,7 @@ describe("many keys that somebody else has locked", () => {
 })
 
 describe("an operation that PostgreSQL refuses", () => {
-  it.live("fails by itself: those that share its statement succeed", () =>
+  it.live("fails alone: the operations that share its statement succeed", () =>
     Effect.gen(function*() {
       const schema = freshName()
       const { backing, sql } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false })
@@ -161,7 +161,7 @@ describe("a statement that failed for another reason is not repeated", () => {
       expect(yield* Effect.forEach(keys, (key) => backing.getCount(key, minute))).toEqual([4, 4])
     }))
 
-  it.live("when it took too long: all that shared it hear so at once", () =>
+  it.live("when it took too long: all operations that shared it fail at once", () =>
     Effect.gen(function*() {
       const { schema, unlock } = yield* withLockedKey
       const { backing } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false }, {

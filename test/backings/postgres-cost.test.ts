@@ -1,4 +1,4 @@
-/** What operations cost PostgreSQL, counted by pg_stat_statements. Each statement outside of a transaction is a commit. */
+/** What operations cost PostgreSQL, counted by pg_stat_statements. Each statement outside a transaction is a commit. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Layer, Scope } from "effect"
@@ -7,7 +7,7 @@ import { DistributedSemaphore } from "../../src/index.ts"
 import { connect, connections, server } from "../utils/postgres.ts"
 import { until } from "../utils/until.ts"
 
-/** A server that counts, the backing over a pool of ten, and one who looks at the counts. */
+/** Starts a server that counts statements, a backing over a pool of ten, and an observer that reads the counts. */
 const counted = Effect.gen(function*() {
   const postgres = yield* server
   const first = yield* connect(postgres.url)
@@ -22,7 +22,7 @@ const counted = Effect.gen(function*() {
     context,
     observer,
     reset: observer`select pg_stat_statements_reset()`,
-    /** How often each kind of statement was run, without what looks at the counts. */
+    /** Reads how often each kind of statement ran, without those of the observer. */
     calls: Effect.map(
       observer<{ query: string; calls: bigint }>`
         select query, calls from pg_stat_statements where query not like '%pg_stat_%' and query not like '%sweep%'
@@ -41,8 +41,8 @@ const counted = Effect.gen(function*() {
 
 const sum = (calls: Record<string, number>) => Object.values(calls).reduce((total, count) => total + count, 0)
 
-describe("statements", () => {
-  it.live("an uncontended cycle alone is one to acquire and one to release", () =>
+describe("the cost", () => {
+  it.live("of an uncontended cycle is two statements: one to acquire, one to release", () =>
     Effect.gen(function*() {
       const { calls, context, reset } = yield* counted
       const mutex = yield* Effect.provide(DistributedSemaphore.make("key"), context)
@@ -52,7 +52,7 @@ describe("statements", () => {
       expect(yield* calls).toEqual({ operate: 100 })
     }))
 
-  it.live("cycles of 64 fibers share them: a cycle is at most a tenth of two, on one key and on many", () =>
+  it.live("of a cycle beside 63 others is at most a fifth of a statement, on one key and on many", () =>
     Effect.gen(function*() {
       const { calls, context, reset } = yield* counted
       const cycles = 20
@@ -73,7 +73,7 @@ describe("statements", () => {
       }
     }))
 
-  it.live("a hand-off is one, with 10, 100 and 300 waiters", () =>
+  it.live("of a hand-off is one statement, with 10, 100 and 300 waiters", () =>
     Effect.gen(function*() {
       const { calls, context, reset } = yield* counted
       for (const size of [10, 100, 300]) {
@@ -92,55 +92,65 @@ describe("statements", () => {
         yield* reset
         yield* Scope.close(holder, Exit.void)
         yield* Effect.timeout(Fiber.joinAll(waiters), "20 seconds")
-        // One of the holder, and one of each waiter.
+        // One release of the holder, and one of each waiter.
         const count = sum(yield* calls)
         expect(count).toBeGreaterThanOrEqual(size)
         expect(count).toBeLessThan(size + 1 + Math.max(5, size / 10))
       }
     }))
 
-  it.live("a thousand waiters with a ttl of 30 seconds are two a second at most", () =>
-    Effect.gen(function*() {
-      const { calls, context, reset } = yield* counted
-      const mutex = yield* Effect.provide(DistributedSemaphore.make("key"), context)
-      yield* mutex.take(1)
-      const waiters = yield* Effect.forEach(Array.from({ length: 1000 }), () =>
-        Effect.forkScoped(mutex.withPermits(1)(Effect.void)))
-      yield* until(
-        Effect.map(mutex.inspect, ({ line }) =>
-          line.length === 1000),
-        "30 seconds"
-      )
-      yield* Effect.sleep("1 second")
-      yield* reset
-      // Each renews its place once, and the first in line looks each second.
-      const seconds = 11
-      yield* Effect.sleep(`${seconds} seconds`)
-      const { operate = 0 } = yield* calls
-      expect(operate).toBeGreaterThanOrEqual(1000 / 200)
-      expect(operate).toBeLessThanOrEqual(2 * seconds)
-      yield* Fiber.interruptAll(waiters)
-    }), 90_000)
-
-  it.live("a thousand waiters of one process use no more connections than the pool has", () =>
-    Effect.gen(function*() {
-      const { context, observer } = yield* counted
-      const mutex = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "1 minute" }), context)
-      yield* mutex.take(1)
-      const waiters = yield* Effect.forEach(Array.from({ length: 1000 }), () =>
-        Effect.forkScoped(mutex.withPermits(1)(Effect.void)))
-      yield* until(
-        Effect.map(mutex.inspect, ({ line }) =>
-          line.length === 1000),
-        "30 seconds"
-      )
-      // Ten of the pool, and those of the two clients that look.
-      expect(yield* connections(observer)).toBeLessThanOrEqual(11)
-      yield* Fiber.interruptAll(waiters)
-    }), 90_000)
+  it.live(
+    "of a thousand waiters with a ttl of 30 seconds is at most two statements a second",
+    () =>
+      Effect.gen(function*() {
+        const { calls, context, reset } = yield* counted
+        const mutex = yield* Effect.provide(DistributedSemaphore.make("key"), context)
+        yield* mutex.take(1)
+        const waiters = yield* Effect.forEach(
+          Array.from({ length: 1000 }),
+          () => Effect.forkScoped(mutex.withPermits(1)(Effect.void))
+        )
+        yield* until(
+          Effect.map(mutex.inspect, ({ line }) => line.length === 1000),
+          "30 seconds"
+        )
+        yield* Effect.sleep("1 second")
+        yield* reset
+        // Each renews its place once, and the first in line looks each second.
+        const seconds = 11
+        yield* Effect.sleep(`${seconds} seconds`)
+        const { operate = 0 } = yield* calls
+        expect(operate).toBeGreaterThanOrEqual(1000 / 200)
+        expect(operate).toBeLessThanOrEqual(2 * seconds)
+        yield* Fiber.interruptAll(waiters)
+      }),
+    90_000
+  )
 
   it.live(
-    "a thousand holds are refreshed by at most twenty per refreshInterval, in place",
+    "of a thousand waiters of one process is no more connections than the pool has",
+    () =>
+      Effect.gen(function*() {
+        const { context, observer } = yield* counted
+        const mutex = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "1 minute" }), context)
+        yield* mutex.take(1)
+        const waiters = yield* Effect.forEach(
+          Array.from({ length: 1000 }),
+          () => Effect.forkScoped(mutex.withPermits(1)(Effect.void))
+        )
+        yield* until(
+          Effect.map(mutex.inspect, ({ line }) => line.length === 1000),
+          "30 seconds"
+        )
+        // Ten of the pool, and one of the client that has set up the server.
+        expect(yield* connections(observer)).toBeLessThanOrEqual(11)
+        yield* Fiber.interruptAll(waiters)
+      }),
+    90_000
+  )
+
+  it.live(
+    "of a thousand holds is at most twenty statements per refreshInterval, which update rows in place",
     () =>
       Effect.gen(function*() {
         const { calls, context, observer, reset } = yield* counted
@@ -158,7 +168,7 @@ describe("statements", () => {
         expect(operate).toBeLessThanOrEqual(3 * 20)
         expect(holders.filter((keepAlive) => keepAlive.pollUnsafe() !== undefined)).toEqual([])
         expect(yield* semaphore.currentCount).toBe(1000)
-        // Backends tell what they have done once a second, when they are used: all ten of the pool.
+        // The server's processes report counts once a second, and only when they are used: so all ten are used.
         yield* Effect.sleep("1500 millis")
         yield* Effect.all(Array.from({ length: 10 }, () => semaphore.currentCount), { concurrency: "unbounded" })
         const [updates] = yield* observer<{ all: bigint; hot: bigint }>`

@@ -1,4 +1,4 @@
-/** From schema version 1, which notified waiters to ask again, to version 2, which grants. */
+/** The migration from schema version 1, which notified waiters to ask again, to version 2, which grants. */
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Fiber } from "effect"
 import { inject } from "vitest"
@@ -9,7 +9,7 @@ import { until } from "../utils/until.ts"
 const url = inject("postgresUrl")
 const minute = Duration.minutes(1)
 
-/** A schema of version 1, and the operations of a process that uses it. */
+/** Makes a schema of version 1, and the acquire of a process that uses it. */
 const earlier = Effect.gen(function*() {
   const schema = freshName()
   const sql = yield* connect(url)
@@ -56,7 +56,7 @@ describe("the migration to version 2", () => {
       if (typeof granted === "object") expect(granted.fencingToken).toBeGreaterThan(b.number)
     }))
 
-  it.live("lets what it kept expire, and grants what that leaves", () =>
+  it.live("lets the holds that it kept expire, and grants what they leave", () =>
     Effect.gen(function*() {
       const { schema, tryAcquire } = yield* earlier
       yield* tryAcquire("key", "a", 1, 1, 3000)
@@ -83,7 +83,7 @@ describe("the migration to version 2", () => {
       expect(yield* backing.getCount("key", minute)).toBe(1)
     }))
 
-  it.live("loses no hold that an operation of the earlier version gives while it waits", () =>
+  it.live("loses no hold that a process of the earlier version acquires while it waits", () =>
     Effect.gen(function*() {
       const { schema, sql } = yield* earlier
       const building = yield* sql.withTransaction(Effect.gen(function*() {
@@ -101,7 +101,7 @@ describe("the migration to version 2", () => {
       expect(yield* backing.tryAcquire("key", "b", minute, 1, 1)).toBe(false)
     }))
 
-  it.live("goes on after a deadlock with an operation of the earlier version", () =>
+  it.live("succeeds after a deadlock with an operation of the earlier version", () =>
     Effect.gen(function*() {
       const { schema, sql } = yield* earlier
       const lock = (table: string) => sql.unsafe(`lock table "${schema}".${table} in row exclusive mode`)

@@ -1,11 +1,11 @@
-/** The connection that listens, without a server. */
+/** The connection that listens, tested without a server. */
 import type { PgClient } from "@effect/sql-pg"
 import { expect, it } from "@effect/vitest"
 import { Effect, Queue, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Notifications from "../../src/backings/postgres/notifications.ts"
 
-it.effect("a connection that dies without a word is replaced, although it does not let itself be closed", () =>
+it.effect("a connection that dies silently is replaced, although closing it never ends", () =>
   Effect.gen(function*() {
     const connections: Array<{ readonly queue: Queue.Queue<{ payload: string }>; isDead: boolean }> = []
     const client = {

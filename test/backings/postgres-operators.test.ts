@@ -1,4 +1,4 @@
-/** What operators see of semaphores in PostgreSQL, and what they take away. */
+/** What operators see of semaphores in PostgreSQL, and what they can revoke. */
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, DateTime, Duration, Effect, Stream } from "effect"
 import { inject } from "vitest"
@@ -11,7 +11,7 @@ const url = inject("postgresUrl")
 const minute = Duration.minutes(1)
 
 describe("inspect", () => {
-  it.live("shows the owner of each contender, which follows when another process takes over, and since when it is there", () =>
+  it.live("shows since when each contender is there, and its owner, which changes when another process takes over", () =>
     Effect.gen(function*() {
       const schema = freshName()
       const one = yield* buildOn(url)({ schema, owner: "büro \"1\"\0" })
@@ -36,7 +36,7 @@ describe("inspect", () => {
         expect(DateTime.toEpochMillis(since!)).toBeGreaterThanOrEqual(before - 1)
         expect(DateTime.toEpochMillis(since!)).toBeLessThanOrEqual(after)
       }
-      // By refreshing, and by asking again.
+      // The other process takes over by refreshing, or by asking again.
       yield* two.backing.refresh("key", "a", minute, 2, 1)
       yield* two.backing.tryAcquire("key", "b", minute, 2, 1)
       yield* two.backing.refresh("key", "c", minute, 2, 1)
@@ -46,7 +46,7 @@ describe("inspect", () => {
       expect(second.map(({ since }) => since)).toEqual(first.map(({ since }) => since))
     }))
 
-  it.live("counts only what has not expired, also of holders whose earliest expiry has been put off", () =>
+  it.live("counts only contenders that have not expired, also after a refresh of some", () =>
     Effect.gen(function*() {
       const { backing } = yield* buildOn(url)({ schema: freshName() })
       const short = Duration.millis(500)
@@ -83,7 +83,7 @@ describe("keys", () => {
     }))
 })
 
-/** Collects what a process hears of revocations, once it listens. */
+/** Collects the revocations that a process hears of. Returns when the process listens. */
 const hear = Effect.fnUntraced(function*(backing: DistributedSemaphoreBacking) {
   const heard: Array<Revocation> = []
   yield* Effect.forkScoped(
@@ -94,11 +94,11 @@ const hear = Effect.fnUntraced(function*(backing: DistributedSemaphoreBacking) {
 })
 
 describe("a revocation", () => {
-  it.live("is heard whatever the names: long ones, and such that begin alike in one statement", () =>
+  it.live("is heard whatever the names are: long ones, and ones that begin alike in one statement", () =>
     Effect.gen(function*() {
       const schema = freshName()
       const listening = yield* buildOn(url)({ schema })
-      // A process that does not listen revokes, too.
+      // A process that does not listen can revoke, too.
       const { backing } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false })
       expect(backing.onRevoked).toBeUndefined()
       expect(backing.onChanged).toBeUndefined()

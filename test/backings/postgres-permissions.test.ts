@@ -20,14 +20,14 @@ const statements = Array.from(
   ([all]) => all.trim()
 )
 
-/** What docs/postgres.sql says that an application needs. */
+/** Returns the grants that an application needs, as docs/postgres.sql says. */
 const grants = (schema: string, role: string) =>
   Array.from(
     text.matchAll(/^-- (grant .*);$/gm),
     ([, grant]) => grant!.replaceAll("effect_distributed_lock", schema).replace("my_application", role)
   )
 
-/** A role that may create nothing in the database, and a schema that it owns. */
+/** Makes a role that may create nothing in the database, and a schema that it owns. */
 const ownerOf = Effect.fnUntraced(function*(superuser: PgClient.PgClient, schema: string) {
   const owner = freshName()
   yield* superuser.unsafe(`create role ${owner} login`)
@@ -46,7 +46,7 @@ const usesAll = Effect.fnUntraced(function*(backing: DistributedSemaphoreBacking
 })
 
 describe("a role that owns the schema, and may not create one", () => {
-  it.live("brings it up to date when it is empty, and finds it up to date the next time", () =>
+  it.live("migrates it when it is empty, and finds it up to date the next time", () =>
     Effect.gen(function*() {
       const schema = freshName()
       const username = yield* ownerOf(yield* connect(url), schema)
@@ -56,7 +56,7 @@ describe("a role that owns the schema, and may not create one", () => {
       }
     }))
 
-  it.live("runs docs/postgres.sql, and runs it again", () =>
+  it.live("can run docs/postgres.sql, and run it again", () =>
     Effect.gen(function*() {
       const database = freshName()
       yield* (yield* connect(url)).unsafe(`create database ${database}`)
@@ -79,7 +79,7 @@ describe("an application", () => {
     for (const grant of granted) expect(docs("postgres.md")).toContain(`${grant.replaceAll("\"", "")};\n`)
   })
 
-  it.live("needs what the docs grant, where functions are not for everybody", () =>
+  it.live("needs no more than the docs grant, even if functions are not for everybody", () =>
     Effect.gen(function*() {
       const schema = freshName()
       const superuser = yield* connect(url)
@@ -93,7 +93,7 @@ describe("an application", () => {
       for (const migrate of [false, true]) {
         const { backing, sql } = yield* buildOn(url)({ schema, migrate }, { username })
         yield* usesAll(backing)
-        // No more than that: not the tables.
+        // The role can't read the tables.
         const tables = yield* superuser.unsafe<{ name: string }>(
           `select tablename as name from pg_tables where schemaname = $1`,
           [schema]

@@ -8,7 +8,7 @@ import { buildOn, freshName } from "../utils/postgres.ts"
 const build = buildOn(inject("postgresUrl"))
 
 describe("refreshes", () => {
-  it.live("a hold with a ttl of a day delays none with a ttl of three seconds", () =>
+  it.live("of a hold with a ttl of a day delay none of holds with a ttl of three seconds", () =>
     Effect.gen(function*() {
       const { context } = yield* build()
       const long = yield* Effect.provide(
@@ -26,7 +26,7 @@ describe("refreshes", () => {
       expect(yield* short.currentCount).toBe(5)
     }))
 
-  it.live("what comes alone is sent at once, and what comes with others soon, whatever their ttl", () =>
+  it.live("that come alone are sent at once, and those that come together soon, whatever their ttl", () =>
     Effect.gen(function*() {
       const { context } = yield* build()
       const backing = Context.get(context, DistributedSemaphoreBacking)
@@ -48,7 +48,7 @@ describe("refreshes", () => {
       }
     }))
 
-  it.live("600 holds with a ttl of an hour are refreshed within the time limit of one attempt", () =>
+  it.live("of 600 holds with a ttl of an hour are answered within the time limit of one attempt", () =>
     Effect.gen(function*() {
       const { context } = yield* build()
       const semaphore = yield* Effect.provide(
@@ -65,7 +65,7 @@ describe("refreshes", () => {
       })
       yield* Effect.sleep("10 seconds")
       expect(leases.filter(({ keepAlive }) => keepAlive.pollUnsafe() === undefined)).toHaveLength(600)
-      // Each was refreshed by the store, and lately.
+      // The store has refreshed each of them lately.
       const { holders } = yield* semaphore.inspect
       expect(holders).toHaveLength(600)
       for (const { remaining } of holders) {
@@ -73,7 +73,7 @@ describe("refreshes", () => {
       }
     }))
 
-  it.live("holds with a ttl above and below 2^31 milliseconds share a statement", () =>
+  it.live("of holds with a ttl above and below 2^31 milliseconds succeed together", () =>
     Effect.gen(function*() {
       const { context } = yield* build()
       const backing = Context.get(context, DistributedSemaphoreBacking)
@@ -88,7 +88,7 @@ describe("refreshes", () => {
       }
     }))
 
-  it.live("limits and numbers of permits may be as large as an integer can be", () =>
+  it.live("and acquires work with limits and numbers of permits as large as an integer can be", () =>
     Effect.gen(function*() {
       const { context } = yield* build()
       for (const limit of [2 ** 31 - 1, 2 ** 31, Number.MAX_SAFE_INTEGER]) {

@@ -20,7 +20,7 @@ it.live("a revocation interrupts a hold of more than a second within 100 ms, whi
       ({ context }) => Effect.provide(DistributedSemaphore.make("key", { limit, ttl: minute }), context)
     )
 
-    /** Each hold: when it was asked for, when acquired, and when it was over at the latest. */
+    /** For each hold: when it was asked for, when it was acquired, and when it was over at the latest. */
     const history: Array<{ id: string; token: FencingToken; asked: number; acquired: number; end: number }> = []
     const hold = (semaphore: DistributedSemaphore.DistributedSemaphore, id: string, work: Effect.Effect<void>) =>
       Effect.suspend(() => {
@@ -45,9 +45,9 @@ it.live("a revocation interrupts a hold of more than a second within 100 ms, whi
       const stuck = yield* Effect.forkScoped(hold(two!, "stuck", Effect.never))
       yield* until(Effect.sync(() => history.filter(({ id }) => id === "stuck").length > round))
       const entry = history.findLast(({ id }) => id === "stuck")!
-      // The core listens on behalf of what is older than a second, and looks for such once a second.
+      // The core listens once it has a hold that is older than a second, which it checks once a second.
       yield* Effect.sleep("2500 millis")
-      // The hold counts until it is revoked. From then on there may be two.
+      // The hold counts until it is revoked. From then on there may be two holders.
       entry.end = performance.now()
       expect(yield* three!.revoke("stuck")).toBe(1)
       const revoked = performance.now()

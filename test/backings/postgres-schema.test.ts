@@ -14,7 +14,7 @@ const minute = Duration.minutes(1)
 const build = buildOn(url)
 
 describe("the schema", () => {
-  it.live("is created once, by ten processes that start at once against an empty database", () =>
+  it.live("is created once by ten processes that start at the same time", () =>
     Effect.gen(function*() {
       const schema = freshName()
       const backings = yield* Effect.forEach(Array.from({ length: 10 }), () => build({ schema }), { concurrency: 10 })
@@ -28,7 +28,7 @@ describe("the schema", () => {
       expect(rows).toEqual([{ id: 1 }, { id: 2 }])
     }))
 
-  it.live("that is missing, or too new, is one clear error when the layer is built", () =>
+  it.live("that is missing, or too new, makes the layer fail with a clear error", () =>
     Effect.gen(function*() {
       const schema = freshName()
       const missing = yield* Effect.flip(build({ schema, migrate: false }))
@@ -68,7 +68,7 @@ describe("the schema", () => {
       expect(yield* backing.release("key", "a", 1)).toBe(1)
     }))
 
-  it.live("may have any name, and is different from others", () =>
+  it.live("may have any name, and its waiters are notified", () =>
     Effect.gen(function*() {
       const strange = [
         "",
@@ -92,7 +92,7 @@ describe("the schema", () => {
           const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.void))
           yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1))
           yield* Scope.close(holder, Exit.void)
-          // By notification: the first in line would look after a second.
+          // By a notification: without one, the first in line would look after a second.
           yield* Effect.timeout(Fiber.join(waiter), "900 millis")
         }).pipe(Effect.provide(context))
       }
@@ -119,7 +119,7 @@ describe("the name of a schema", () => {
 })
 
 describe("migrations under another isolation level", () => {
-  it.live("that race all name the level, and none a relation that exists", () =>
+  it.live("that race all fail with an error that names the level", () =>
     Effect.gen(function*() {
       const schema = freshName()
       const startupParameters = { default_transaction_isolation: "repeatable read" }

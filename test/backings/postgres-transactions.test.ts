@@ -14,7 +14,7 @@ const minute = Duration.minutes(1)
 const build = buildOn(url)
 
 describe("a transaction of the caller's", () => {
-  it.live("is not joined: what is done inside is visible at once, survives the rollback, and locks nothing", () =>
+  it.live("is not joined: an acquire inside takes effect at once, survives the rollback, and locks nothing", () =>
     Effect.gen(function*() {
       const { backing, sql } = yield* build()
       const other = yield* build()
@@ -33,7 +33,7 @@ describe("a transaction of the caller's", () => {
       expect(yield* backing.refresh(key, "a", minute, 1, 1)).toMatchObject({ _tag: "Acquired" })
     }))
 
-  it.live("withPermits inside one releases although it is rolled back", () =>
+  it.live("that is rolled back releases the permits of a withPermits inside, too", () =>
     Effect.gen(function*() {
       const { context, sql } = yield* build()
       yield* Effect.gen(function*() {
@@ -49,7 +49,7 @@ describe("a layer that is built inside a transaction of the caller's", () => {
   const buildInside = (sql: PgClient.PgClient, schema: string) =>
     Layer.build(PostgresBacking.layer({ schema })).pipe(Effect.provideService(PgClient.PgClient, sql))
 
-  it.live("leaves the session as it is, keeps nobody else from migrating, and survives the rollback", () =>
+  it.live("leaves the session as it is, keeps nobody else from migrating, and its schema survives the rollback", () =>
     Effect.gen(function*() {
       const schema = freshName()
       const sql = yield* connect(url)
@@ -81,7 +81,7 @@ describe("a transaction that has the lock of the migrations", () => {
   const text = readFileSync(new URL("../../docs/postgres.sql", import.meta.url), "utf8")
   const lock = /select (pg_advisory_xact_lock\(.*\));/.exec(text)![1]!
 
-  it.live("lets a layer fail in time whose schema is missing, and does not concern one whose schema is there", () =>
+  it.live("makes a layer fail in time whose schema is missing, and does not concern one whose schema exists", () =>
     Effect.gen(function*() {
       const schema = freshName()
       yield* build({ schema })

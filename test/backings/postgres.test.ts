@@ -12,9 +12,9 @@ const minute = Duration.minutes(1)
 
 const build = buildOn(url)
 
-describe("sessions of another kind", () => {
+describe("sessions", () => {
   it.live.each(["repeatable read", "serializable"])(
-    "that default to %s are refused with a clear error",
+    "whose default isolation level is %s are refused with a clear error",
     (isolation) =>
       Effect.gen(function*() {
         yield* build()
@@ -49,7 +49,7 @@ describe("sessions of another kind", () => {
       expect(yield* backing.getCount("a", minute)).toBe(1)
     }))
 
-  it.live("client options that rename columns, or prepare nothing, or pipeline change nothing", () =>
+  it.live("of clients that rename columns, prepare nothing, or pipeline work like any other", () =>
     Effect.gen(function*() {
       const upper = (name: string) => name.toUpperCase()
       for (
@@ -70,7 +70,7 @@ describe("sessions of another kind", () => {
 
 describe("the smallest pools", () => {
   it.live.each([[1, false], [2, true]] as const)(
-    "of %d, with push %s, are enough for forty workers",
+    "of %d connections, with push %s, are enough for forty workers",
     ([maxConnections, push]) =>
       Effect.gen(function*() {
         const { context } = yield* build({ pushBasedAcquireEnabled: push }, { maxConnections })
@@ -90,7 +90,7 @@ describe("the smallest pools", () => {
       })
   )
 
-  it.live("that are taken by the caller's transactions delay, and fail in time", () =>
+  it.live("whose only connection a transaction of the caller has make operations fail in time, and work again after it", () =>
     Effect.gen(function*() {
       const { context, sql } = yield* build({ pushBasedAcquireEnabled: false }, { maxConnections: 1 })
       const begun = yield* Deferred.make<void>()
@@ -111,7 +111,7 @@ describe("the smallest pools", () => {
 })
 
 describe("options", () => {
-  it.live("a client of its own to listen with: the pool needs no connection for that", () =>
+  it.live("listenClient: the pool needs no connection for notifications", () =>
     Effect.gen(function*() {
       const listenClient = yield* connect(url, { maxConnections: 1 })
       const { context } = yield* build({ listenClient }, { maxConnections: 1, prepare: false })
@@ -123,7 +123,7 @@ describe("options", () => {
         yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1))
         yield* Effect.sleep("100 millis")
         yield* Scope.close(holder, Exit.void)
-        // By notification: the first in line would look after a second.
+        // By a notification: without one, the first in line would look after a second.
         yield* Effect.timeout(Fiber.join(waiter), "700 millis")
       }).pipe(Effect.provide(context))
     }))

@@ -15,7 +15,7 @@ const connect = (ports: ReadonlyArray<number>, options = {}) =>
     (client) => Effect.sync(() => client.disconnect())
   )
 
-/** Keys of many slots, and some that would leave theirs if they were not escaped. */
+/** Keys of many slots, and some with braces, which would be in other slots if they were not escaped. */
 const keys = [...Array.from({ length: 10 }, (_, index) => `key-${index}`), "{a}b", "}{", "a}"]
 
 describe("a cluster of three masters", () => {
@@ -29,12 +29,12 @@ describe("a cluster of three masters", () => {
       ["without push", { pushBasedAcquireEnabled: false }, {}]
     ] as const
   )(
-    "keeps limit, order and tokens of semaphores in any slot, %s",
+    "keeps the limit, and repeats no token, for semaphores in any slot, %s",
     ([, options, clientOptions]) =>
       Effect.gen(function*() {
         const { ports } = yield* cluster
         const client = yield* connect(ports, clientOptions)
-        // With push, nobody gets anywhere by polling within the time.
+        // With push, polling would take longer than the test.
         const acquireRetryInterval = "pushBasedAcquireEnabled" in options ? "5 millis" : "1 minute"
         yield* Effect.forEach(keys, (key) =>
           Effect.gen(function*() {
@@ -77,7 +77,7 @@ describe("a cluster of three masters", () => {
         yield* Effect.gen(function*() {
           const backing = yield* DistributedSemaphoreBacking
           const ttl = Duration.minutes(1)
-          // Several of each slot would be too rare to find without looking for them.
+          // Keys that share a slot are rare, so the test searches for some.
           const slots = yield* Effect.forEach(Array.from({ length: 4000 }, (_, index) => `key ${index}`), (key) =>
             Effect.map(
               Effect.promise(() =>

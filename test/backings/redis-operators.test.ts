@@ -53,7 +53,7 @@ describe("the owner", () => {
     }))
 })
 
-it.live("a contender joined the line when it asked first, by the server's clock", () =>
+it.live("inspect says when a contender first asked, by the server's clock", () =>
   Effect.gen(function*() {
     const backing = yield* build(yield* withRedis)
     const before = yield* now
@@ -126,7 +126,7 @@ describe("keys", () => {
     }))
 
   it.live(
-    "lists the thousands of keys of one prefix, whatever that and that of the client are, and no others",
+    "lists the thousands of keys of its keyPrefix, whatever that and the client's are, and no others",
     () =>
       Effect.gen(function*() {
         const { url } = yield* server
@@ -150,7 +150,7 @@ describe("keys", () => {
 })
 
 describe("a key that is watched", () => {
-  it.live("notifies of all that happens to it, also where nobody waits", () =>
+  it.live("notifies of each operation on it, even if nobody waits", () =>
     Effect.gen(function*() {
       const redis = yield* withRedis
       const [watching, working] = [yield* build(redis), yield* build(redis)]
@@ -172,7 +172,7 @@ describe("a key that is watched", () => {
       }
     }))
 
-  it.live("costs what it did once nobody has watched it for a while", () =>
+  it.live("costs no more than before once nobody has watched it for a while", () =>
     Effect.gen(function*() {
       const redis = yield* withRedis
       const backing = yield* build(redis)
@@ -184,7 +184,7 @@ describe("a key that is watched", () => {
       expect(yield* Effect.promise(() => redis.zrange("semaphore:{key}", "0", "-1"))).toEqual(["last"])
     }))
 
-  it.live("does not come into being by being watched", () =>
+  it.live("is not created by being watched", () =>
     Effect.gen(function*() {
       const redis = yield* withRedis
       const backing = yield* build(redis)

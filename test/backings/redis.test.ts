@@ -13,7 +13,7 @@ const layer = (options: RedisBacking.RedisBackingOptions = {}, client: Omit<Redi
 
 describe("clocks", () => {
   it.live.each([60_000, -60_000])(
-    "a client whose clock is %d ms off steals nothing and loses nothing",
+    "a client whose clock is %d ms off neither takes the hold of others nor loses its own",
     (offset) =>
       Effect.gen(function*() {
         const right = yield* DistributedSemaphore.make(freshKey(), { ttl: "600 millis" })
@@ -24,7 +24,7 @@ describe("clocks", () => {
           () => Effect.sync(() => void (Date.now = now))
         )
         const wrong = yield* DistributedSemaphore.make(key, { ttl: "600 millis" })
-        // Neither overtakes the other's hold, although each outlasts its ttl.
+        // Neither takes the other's hold, although each holds longer than the ttl.
         for (const [holder, other] of [[wrong, right], [right, wrong]] as const) {
           yield* holder.withPermits(1)(Effect.gen(function*() {
             yield* Effect.sleep("1 second")
@@ -52,7 +52,7 @@ describe("client options change nothing:", () => {
         expect(yield* semaphore.currentCount).toBeLessThanOrEqual(2)
         return Option.getOrThrow((yield* Lease).fencingToken)
       })
-      // In the order in which they asked.
+      // Their order is that in which the workers asked.
       const tokens = yield* Effect.all(Array.from({ length: 20 }, () => semaphore.withPermits(1)(work)), {
         concurrency: "unbounded"
       })
@@ -79,7 +79,7 @@ describe("a burst of waiters on a server that knows neither the scripts nor the 
 })
 
 describe("a ttl of more than a century", () => {
-  it.live("is kept, and given back", () =>
+  it.live("is kept, and its hold is released", () =>
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make(freshKey(), { ttl: Number.MAX_VALUE })
       yield* semaphore.withPermits(1)(Effect.map(semaphore.currentCount, (count) => expect(count).toBe(1)))
@@ -88,7 +88,7 @@ describe("a ttl of more than a century", () => {
 })
 
 describe("the largest limit", () => {
-  it.live("is kept, and all of its permits at once", () =>
+  it.live("is kept, and all of its permits can be acquired at once", () =>
     Effect.gen(function*() {
       const limit = Number.MAX_SAFE_INTEGER
       const semaphore = yield* DistributedSemaphore.make(freshKey(), { limit, ttl: "1 minute" })

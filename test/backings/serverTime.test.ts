@@ -1,8 +1,8 @@
-/** The bound of a server's clock, without a server. */
+/** The upper bound of a server's clock, tested without a server. */
 import { describe, expect, it } from "vitest"
 import * as ServerTime from "../../src/backings/internal/serverTime.ts"
 
-/** The bound at the local time 10 000, after replies: when each was sent, the server's time in it, and when it arrived. */
+/** Returns the bound at the local time 10 000, after replies to requests that were sent and received at local times. */
 const bound = (...replies: ReadonlyArray<readonly [sent: number, time: number, received: number]>) => {
   const serverTime = ServerTime.make()
   for (const [sent, time, received] of replies) serverTime.learn("", sent, time, received)
@@ -10,16 +10,16 @@ const bound = (...replies: ReadonlyArray<readonly [sent: number, time: number, r
 }
 
 describe("the bound of a server's clock", () => {
-  it("takes the first reply to have been answered when its request was sent", () => {
+  it("assumes that the first reply was given when its request was sent", () => {
     expect(bound()).toBeUndefined()
     expect(bound([1000, 5003, 1010])).toBe(14_003)
   })
 
-  it("stays after a reply to a request that waited", () => {
+  it("is not changed by the reply to a request that waited", () => {
     expect(bound([1000, 5003, 1010], [2000, 10_002, 6005])).toBe(14_003)
   })
 
-  it("gets better by a reply that was faster", () => {
+  it("is improved by a faster reply", () => {
     expect(bound([1000, 9002, 5005], [6000, 10_003, 6005])).toBe(14_003)
   })
 

@@ -53,7 +53,7 @@ describe("the owner", () => {
     }))
 })
 
-it.live("a contender joined the line when it asked first, by the wall clock of that moment", () =>
+it.live("inspect says when a contender first asked, by the wall clock of that moment", () =>
   Effect.gen(function*() {
     let wall = 1_800_000_000_000_000
     const backing = yield* on({ wall: () => wall }, yield* filename)
@@ -131,7 +131,7 @@ describe("onChanged", () => {
       for (
         const operation of [working.tryAcquire("key", "a", ttl, 1, 1), working.release("key", "a", 1)]
       ) {
-        // What was written before may still be heard.
+        // Earlier writes may still be heard.
         yield* Effect.sleep("50 millis")
         const before = heard
         yield* operation

@@ -1,4 +1,4 @@
-/** What is SQLite's own: the file and what can be wrong with it, the clock, and how processes wake each other. */
+/** What is particular to SQLite: the file, what can be wrong with it, and the clock. */
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Config, ConfigProvider, Context, Duration, Effect, Exit, Layer } from "effect"
 import { execFile } from "node:child_process"
@@ -15,7 +15,7 @@ import { filename, folder } from "../utils/sqlite.ts"
 
 const build = (filename: string) => Effect.exit(Effect.scoped(Layer.build(SqliteBacking.layer({ filename }))))
 
-/** Builds the layer, and fails with what it fails with. */
+/** Builds the layer, which must fail, and returns the message of the error. */
 const failure = (filename: string) =>
   Effect.map(Effect.flip(Effect.scoped(Layer.build(SqliteBacking.layer({ filename })))), (error) => {
     expect(error._tag).toBe("SemaphoreBackingError")
@@ -27,9 +27,9 @@ const on = (machine: Partial<Machine>, filename: string) =>
 
 const [minute, second] = [60_000_000, 1_000_000]
 
-describe("refuses", () => {
+describe("SqliteBacking refuses", () => {
   it.live.each(["", ":memory:", "file::memory:?cache=shared", "a\0b"])(
-    "%j: it is no path",
+    "the filename %j, which is no path",
     (name) =>
       Effect.gen(function*() {
         const exit = yield* build(name)
@@ -39,7 +39,7 @@ describe("refuses", () => {
       })
   )
 
-  it.live("a file that is no database", () =>
+  it.live("a file that is no database, and leaves it as it is", () =>
     Effect.gen(function*() {
       const file = yield* filename
       Fs.writeFileSync(file, "no database ".repeat(100))
@@ -93,7 +93,7 @@ describe("refuses", () => {
   )
 })
 
-it.live("reads its options from the configuration", () =>
+it.live("layerConfig reads the options from the configuration", () =>
   Effect.gen(function*() {
     const file = yield* filename
     yield* Layer.build(SqliteBacking.layerConfig({ filename: Config.String("FILE") })).pipe(
@@ -113,7 +113,7 @@ describe("the clock", () => {
       )))
   const token = (answer: unknown) => (answer as { readonly fencingToken: bigint }).fencingToken
 
-  it.live("leases survive a wall clock that jumps", () =>
+  it.live("is not the wall clock: a lease survives its jumps", () =>
     Effect.gen(function*() {
       const file = yield* filename
       let jump = 0
@@ -126,7 +126,7 @@ describe("the clock", () => {
     }))
 
   it.live.each(["boot", ""])(
-    "after a reboot time goes on from the wall clock, and tokens rise (boot: %j)",
+    "goes on from the wall clock after a reboot, and tokens rise (boot: %j)",
     (boot) =>
       Effect.gen(function*() {
         const file = yield* filename
@@ -134,12 +134,12 @@ describe("the clock", () => {
         const machine = (boot: string, wall: number, uptime: number) =>
           on({ boot, wall: () => wall, monotonic: () => uptime }, file)
         const first = yield* ask(machine(boot, wall, uptime), "a")
-        // Ten seconds later; the lease goes on.
+        // Ten seconds later, the lease goes on.
         const rebooted = boot && `${boot} again`
         expect(yield* ask(machine(rebooted, wall + 10 * second, 5 * second), "b")).toBe(false)
         const later = yield* ask(machine(rebooted, wall + 10 * second, 26 * second), "b")
         expect(token(later)).toBeGreaterThan(token(first))
-        // A machine without a clock of its own, whose wall clock begins in 1970.
+        // A machine without a hardware clock: its wall clock begins in 1970.
         const third = yield* ask(machine(boot && `${boot} once more`, 0, 1 * second), "b")
         expect(third).toEqual(later)
         const fourth = yield* ask(machine(boot && `${boot} once more`, 0, 32 * second), "c")
@@ -147,7 +147,7 @@ describe("the clock", () => {
       })
   )
 
-  it.live("the file of another machine is refused by the first that notices, for good", () =>
+  it.live("of another machine in the file makes the process that notices it refuse the file for good", () =>
     Effect.gen(function*() {
       const file = yield* filename
       const backing = Context.get(yield* Layer.build(on({ boot: "one" }, file)), DistributedSemaphoreBacking)
@@ -157,7 +157,7 @@ describe("the clock", () => {
       for (const _ of [1, 2]) expect(String(yield* asks)).toContain("Another machine")
     }))
 
-  it.live("tokens rise although all rows are lost", () =>
+  it.live("makes tokens rise although all rows are lost", () =>
     Effect.gen(function*() {
       const file = yield* filename
       const layer = SqliteBacking.layer({ filename: file })

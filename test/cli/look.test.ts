@@ -1,4 +1,4 @@
-/** What an operator sees: `look`, `watch` and `ls`. */
+/** The commands of an operator: `look`, `revoke`, `watch` and `ls`. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Layer, Scope } from "effect"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
@@ -7,7 +7,7 @@ import * as Sqlite from "../utils/sqlite.ts"
 import { until } from "../utils/until.ts"
 import * as Program from "./program.ts"
 
-/** Two hold, with three of three permits, and one waits. */
+/** Makes two holders, with all three permits, and a waiter. */
 const crowd = (key: string) =>
   Effect.gen(function*() {
     const filename = yield* Sqlite.filename
@@ -52,7 +52,7 @@ describe("look", { timeout: Program.patience }, () => {
       expect(json.holders[0].remainingMillis).toBeGreaterThan(0)
     }))
 
-  it.live("shows control characters of a name, and does not obey them", () =>
+  it.live("escapes the control characters of a key", () =>
     Effect.gen(function*() {
       const { store } = yield* crowd("red\x1b[31m\n")
       const { stdout } = yield* Program.run(["look", "red\x1b[31m\n"], { store })
@@ -60,7 +60,7 @@ describe("look", { timeout: Program.patience }, () => {
       expect(stdout).not.toContain("\x1b")
     }))
 
-  it.live("says that there is nobody", () =>
+  it.live("says so if nobody holds or waits", () =>
     Effect.gen(function*() {
       const { store } = yield* crowd("key")
       expect(yield* Program.run(["look", "other"], { store })).toEqual({
@@ -72,7 +72,7 @@ describe("look", { timeout: Program.patience }, () => {
 })
 
 describe("revoke", { timeout: Program.patience }, () => {
-  it.live("takes a place in line away, and knows when there is nobody", () =>
+  it.live("takes a place in line away, and fails if nobody has the identifier", () =>
     Effect.gen(function*() {
       const { semaphore, store } = yield* crowd("key")
       const before = yield* tokens(semaphore)
@@ -104,7 +104,7 @@ describe("watch", { timeout: Program.patience }, () => {
       expect(yield* watching.ended).toBe(143)
     }))
 
-  it.live("draws a terminal until q is pressed, and leaves it as it was", () =>
+  it.live("draws on a terminal until q is pressed, and then restores it", () =>
     Effect.gen(function*() {
       const { leave, store } = yield* crowd("key")
       const watching = yield* Program.startInTerminal(["watch", "key"], { store })
@@ -134,7 +134,7 @@ const holdEach = (keys: ReadonlyArray<string>) =>
   })
 
 describe("ls", { timeout: Program.patience }, () => {
-  it.live("lists keys, one in a line, whatever their characters", () =>
+  it.live("lists keys, one per line, whatever their characters", () =>
     Effect.gen(function*() {
       const store = yield* holdEach(["one", "two\nlines"])
       const lines = ({ stdout }: { readonly stdout: string }) => stdout.trimEnd().split("\n").toSorted()
@@ -142,7 +142,7 @@ describe("ls", { timeout: Program.patience }, () => {
       expect(lines(yield* Program.run(["ls", "--json"], { store }))).toEqual(["\"one\"", "\"two\\nlines\""])
     }))
 
-  it.live("waits for a key after each screenful of a terminal", () =>
+  it.live("waits for a keystroke after each screenful of a terminal", () =>
     Effect.gen(function*() {
       const store = yield* holdEach(["1a", "1b", "1c", "1d", "1e", "1f"])
       const { child, ended, output } = yield* Program.startInTerminal(["ls"], { store }, 3)
@@ -157,7 +157,7 @@ describe("ls", { timeout: Program.patience }, () => {
     }))
 })
 
-it.live("help and completions name every command and flag", () =>
+it.live("the help names every command, and the completions name the flags", () =>
   Effect.gen(function*() {
     const help = yield* Program.run(["--help"])
     expect(help.code).toBe(0)

@@ -17,7 +17,7 @@ const sqlite = Effect.gen(function*() {
   return { store: `sqlite:${filename}`, semaphore }
 })
 
-/** Two processes in a group: what the one does on SIGTERM, which the other ignores. */
+/** Returns a command of two processes: one runs `onTerm` on SIGTERM, the other ignores the signal. */
 const command = (onTerm: string) => [
   "--",
   "sh",
@@ -35,7 +35,7 @@ const start = (store: string, onTerm: string, ...args: ReadonlyArray<string>) =>
     return { program, group }
   })
 
-/** The process that watches the command. */
+/** Returns the id of the process that watches the command. */
 const supervisorOf = ({ child }: Program.Program) =>
   Program.family(child.pid!).find(({ args }) => args.startsWith("effect-distributed-lock: supervisor"))!.pid
 
@@ -66,7 +66,7 @@ describe("run", { timeout: Program.patience }, () => {
       expect(Program.members(group)).toEqual([])
     }))
 
-  it.live("leaves no process behind when it is killed", () =>
+  it.live("leaves no process, and no hold, behind when it is killed", () =>
     Effect.gen(function*() {
       const { semaphore, store } = yield* sqlite
       const { group, program } = yield* start(store, "exit 4", "--ttl", "2s", "--grace", "300ms")
@@ -109,11 +109,11 @@ describe("run", { timeout: Program.patience }, () => {
       yield* Program.untilGone(group)
     }))
 
-  it.live("outlives signals to all of its processes, as a service manager sends them", () =>
+  it.live("exits with the code of the command when all its processes get a signal, as a service manager sends it", () =>
     Effect.gen(function*() {
       const { store } = yield* sqlite
       const { group, program } = yield* start(store, "exit 4", "--grace", "300ms")
-      // In one command: one of them may end when the first has its signal.
+      // By one call of kill: when the first process has its signal, others may end.
       const pids = Program.family(program.child.pid!).map(({ pid }) => String(pid))
       spawnSync("kill", ["-s", "TERM", ...pids])
       expect(yield* program.ended).toBe(4)

@@ -1,4 +1,4 @@
-/** The command line as a process, and what tests ask of processes. */
+/** Runs the command line as a process, and looks at processes. */
 import { Effect, Schedule } from "effect"
 import type { ChildProcess } from "node:child_process"
 import { execFileSync, spawn } from "node:child_process"
@@ -9,18 +9,18 @@ import { until } from "../utils/until.ts"
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
 
-/** It halves the time of a start. */
+/** It halves the time that a start takes. */
 const compileCache = join(tmpdir(), "node-compile-cache")
 
-/** Tests start many processes, perhaps on a busy machine. As milliseconds. */
+/** In milliseconds. Tests start many processes, perhaps on a busy machine. */
 export const patience = 180_000
 
 export interface Program {
   readonly child: ChildProcess
   readonly output: { stdout: string; stderr: string }
-  /** Its exit code, or the signal that ended it. */
+  /** Waits for its end, and returns its exit code, or the signal that ended it. */
   readonly ended: Effect.Effect<number | NodeJS.Signals>
-  /** Waits until its standard output has a line that begins so, and answers the rest of the line. */
+  /** Waits until its standard output has a line that begins so, and returns the rest of the line. */
   readonly says: (beginning: string) => Effect.Effect<string>
 }
 
@@ -33,7 +33,7 @@ export interface Options {
 export const start = (args: ReadonlyArray<string>, options?: Options) =>
   spawned(process.execPath, [main, ...args], options)
 
-/** Starts it in a terminal of its own, of 24 rows unless it is told otherwise. */
+/** Starts `effect-distributed-lock` in a terminal of its own. */
 export const startInTerminal = (args: ReadonlyArray<string>, options?: Options, rows = 24) =>
   spawned(
     "script",
@@ -76,7 +76,7 @@ export const run = (args: ReadonlyArray<string>, options?: Options & { readonly 
     return Effect.map(ended, (code) => ({ code, ...output }))
   }))
 
-/** All processes: their parents, groups, states and arguments. */
+/** Lists all processes, with their parents, groups, states and arguments. */
 export const all = () =>
   execFileSync("ps", ["-A", "-o", "pid=,ppid=,pgid=,stat=,args="], { encoding: "utf8" }).trim().split("\n").map(
     (line) => {
@@ -85,11 +85,11 @@ export const all = () =>
     }
   )
 
-/** Those of a process group that have not ended. */
+/** Lists the processes of a group that have not ended. */
 export const members = (group: number) =>
   all().filter((process) => process.group === group && !process.state.startsWith("Z"))
 
-/** A process, its children, and theirs. */
+/** Lists a process and its descendants. */
 export const family = (root: number) => {
   const processes = all()
   const found = processes.filter(({ pid }) => pid === root)
@@ -98,7 +98,7 @@ export const family = (root: number) => {
   return found
 }
 
-/** Waits until nobody of a process group runs any more. */
+/** Waits until no process of a group runs any more. */
 export const untilGone = (group: number) =>
   Effect.timeout(
     Effect.repeat(Effect.sync(() => members(group).length), {

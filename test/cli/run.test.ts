@@ -1,4 +1,4 @@
-/** A command that runs while permits are held. */
+/** `run`: a command runs while permits are held. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Layer, Scope } from "effect"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
@@ -7,7 +7,7 @@ import * as Sqlite from "../utils/sqlite.ts"
 import { until } from "../utils/until.ts"
 import * as Program from "./program.ts"
 
-/** A store, its URL, and the semaphore of the key "key" in it. */
+/** Makes a store, and returns its URL and the semaphore "key" in it. */
 const make = (limit = 1) =>
   Effect.gen(function*() {
     const filename = yield* Sqlite.filename
@@ -48,11 +48,11 @@ describe("run", { timeout: Program.patience }, () => {
       })
       const [hello, ...flags] = stdout.trim().split("\n")
       expect([code, hello, stderr]).toEqual([0, "hello", "trouble\n"])
-      // Octal, with O_NONBLOCK: a program that reads such a pipe fails.
+      // The flags are octal. With O_NONBLOCK, a program that reads such a pipe would fail.
       expect(flags.map((line) => Number.parseInt(line.split(/\s+/)[1]!, 8) & 0o4000)).toEqual(flags.map(() => 0))
     }))
 
-  it.live("says in a shell's codes why there is no code of the command", () =>
+  it.live("exits with a shell's codes if the command can't be run, or is killed", () =>
     Effect.gen(function*() {
       const { store } = yield* make(3)
       const outcomes = yield* Effect.forEach(
@@ -86,7 +86,7 @@ describe("run", { timeout: Program.patience }, () => {
       expect((yield* semaphore.inspect).waiterCount).toBe(0)
     }))
 
-  it.live("waits for its turn, and its time limit ends with the wait", () =>
+  it.live("waits for its turn if that comes within --timeout", () =>
     Effect.gen(function*() {
       const { semaphore, store } = yield* make()
       const scope = yield* Scope.make()
@@ -101,7 +101,7 @@ describe("run", { timeout: Program.patience }, () => {
       expect(running.output.stdout).toBe("runs\n")
     }))
 
-  it.live("passes signals on to the whole process group, and goes on while that does", () =>
+  it.live("passes signals on to the whole process group, and runs as long as the command does", () =>
     Effect.gen(function*() {
       const { store } = yield* make()
       const script = `trap 'echo usr1' USR1; trap 'echo int' INT; trap 'echo term; exit 9' TERM
@@ -120,7 +120,7 @@ describe("run", { timeout: Program.patience }, () => {
       expect(yield* running.ended).toBe(9)
     }))
 
-  it.live("gives its place up when a signal comes while it waits", () =>
+  it.live("gives up its place when a signal comes while it waits", () =>
     Effect.gen(function*() {
       const { semaphore, store } = yield* make()
       yield* semaphore.take(1)
@@ -132,7 +132,7 @@ describe("run", { timeout: Program.patience }, () => {
       expect(running.output).toEqual({ stdout: "", stderr: "" })
     }))
 
-  it.live("stops what the command leaves behind before it releases the permits", () =>
+  it.live("stops the processes that the command leaves behind before it releases the permits", () =>
     Effect.gen(function*() {
       const { semaphore, store } = yield* make()
       const script = "echo group: $$; (trap '' TERM; sleep 60) & exit 3"
@@ -143,7 +143,7 @@ describe("run", { timeout: Program.patience }, () => {
       expect(yield* running.ended).toBe(3)
     }))
 
-  it.live("refuses wrong arguments by name, without asking the store", () =>
+  it.live("refuses wrong arguments, names them, and does not ask the store", () =>
     Effect.gen(function*() {
       const store = "sqlite:/nonexistent/file"
       const outcomes = yield* Effect.forEach([

@@ -9,7 +9,7 @@ import * as Program from "./program.ts"
 
 const etcdUrl = () => inject("etcdUrl").replace(/^http:/, "etcd:")
 
-/** With options that make it a store of its own. */
+/** The options keep the store apart from that of other tests. */
 const servers: Record<string, () => { readonly store: string; readonly args: ReadonlyArray<string> }> = {
   redis: () => ({ store: inject("redisUrl"), args: ["--key-prefix", `cli-${randomUUID()}:`] }),
   postgres: () => ({ store: inject("postgresUrl"), args: ["--schema", "cli_test"] }),
@@ -19,7 +19,7 @@ const servers: Record<string, () => { readonly store: string; readonly args: Rea
 describe("on each store", { timeout: Program.patience }, () => {
   for (const [name, find] of Object.entries(servers)) {
     it.live(
-      `a command of ${name} runs, is seen, and is stopped when its hold is revoked`,
+      `${name}: a command runs, is listed, and is stopped when its hold is revoked`,
       () =>
         Effect.gen(function*() {
           const { args, store } = find()
@@ -59,7 +59,7 @@ const withoutSecrets = ({ stderr, stdout }: { readonly stderr: string; readonly 
 }
 
 describe("a store that can't be used", { timeout: Program.patience }, () => {
-  it.live("fails at once, with a code of its own, if it can't be reached", () =>
+  it.live("makes `run` fail at once, with a code of its own, if it can't be reached", () =>
     Effect.gen(function*() {
       for (const store of unreachable) {
         const outcome = yield* Program.run(["run", "--key", "key", "--", "echo", "ran"], { store })
@@ -68,7 +68,7 @@ describe("a store that can't be used", { timeout: Program.patience }, () => {
       }
     }))
 
-  it.live("is refused if there is none, or its URL or its options are wrong", () =>
+  it.live("is refused if none is named, or if its URL or its options are wrong", () =>
     Effect.gen(function*() {
       const filename = yield* Sqlite.filename
       const refused: ReadonlyArray<readonly [url: string, says: string, ...args: ReadonlyArray<string>]> = [
@@ -90,7 +90,7 @@ describe("a store that can't be used", { timeout: Program.patience }, () => {
       }
     }))
 
-  it.live("is not created by somebody who only looks", () =>
+  it.live("is not created by `look`", () =>
     Effect.gen(function*() {
       const filename = yield* Sqlite.filename
       const missing = yield* Program.run(["look", "key"], { store: `sqlite:${filename}` })
@@ -100,13 +100,13 @@ describe("a store that can't be used", { timeout: Program.patience }, () => {
     }))
 })
 
-it.live("passwords are in no process title, and in no message", () =>
+it.live("passwords appear in no process title and in no message", () =>
   Effect.gen(function*() {
     const filename = yield* Sqlite.filename
     const secret = "hunter2"
     const store = `${inject("redisUrl").replace("//", `//default:${secret}@`)}?password=${secret}`
     const program = yield* Program.start(["run", "--store", store, "--key", "key", "--", "true"])
-    // It has no such password, so it is refused by the server.
+    // The server knows no such password, so it refuses the client.
     const titles = yield* Effect.repeat(
       Effect.sync(() => Program.family(program.child.pid!).map(({ args }) => args).join("\n")),
       { until: (titles) => titles.startsWith("effect-distributed-lock") || titles === "" }

@@ -1,4 +1,4 @@
-/** A backing as the documentation of 0.0.11 has them: five members and boolean answers. It is tested on what it promises. */
+/** A backing as 0.0.11 documents it: five members and boolean answers. The suite tests only what it promises. */
 import { Effect, Layer, PubSub, Stream } from "effect"
 import { DistributedSemaphoreBacking, MemoryBacking } from "../../src/index.ts"
 import { backingSuite } from "../../src/testing/index.ts"

@@ -1,4 +1,4 @@
-/** What the suite must be told of EtcdBacking, and a server of its own for a test file. */
+/** The options of the suite for EtcdBacking, and a server of its own for a test file. */
 import { noop } from "cockatiel"
 import { Effect } from "effect"
 import { afterAll } from "vitest"
@@ -13,7 +13,7 @@ export const options = {
   smallestTtl: "2 seconds",
   granularity: "1 second",
   ...runs,
-  // Most of their time they wait for leases of two seconds and more.
+  // They spend most of their time waiting for leases of two seconds and more.
   sequences: runs.sequences / 4
 } as const
 

@@ -5,7 +5,7 @@ import { expect, it } from "vitest"
 const backings = Path.resolve(import.meta.dirname, "../../src/backings")
 
 it.each(Fs.readdirSync(backings).filter((name) => name !== "internal"))(
-  "the backing %s is proved by the suite",
+  "the suite tests the backing %s",
   (name) => {
     const file = Path.join(import.meta.dirname, `${name}.test.ts`)
     expect(Fs.existsSync(file), `${file} is missing`).toBe(true)

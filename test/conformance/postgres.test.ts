@@ -18,7 +18,7 @@ backingSuite("PostgresBacking", {
     await server.kill()
     await server.restart()
   }),
-  // What has expired is swept later, all at once.
+  // Expired rows are swept only later. Here, they are swept at once.
   footprint: (key) =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient

@@ -11,7 +11,7 @@ import { runs } from "./runs.ts"
 const server = await startOwn(stores.redis)
 afterAll(() => server.stop())
 
-/** Redis keys of a semaphore. */
+/** Returns the Redis keys of a semaphore. */
 const entries = (redis: Redis, key: string) => Effect.promise(() => redis.keys(`*${key}*`))
 
 backingSuite("RedisBacking", {

@@ -1,4 +1,4 @@
-/** How much random testing there is: ten times as much in `npm run test:long`; exactly one case again with `REPLAY`. */
+/** How much random testing there is: ten times as much in `npm run test:long`. `REPLAY` repeats exactly one case. */
 const scale = Number(process.env.CONFORMANCE_SCALE ?? 1)
 
 export const runs = {

@@ -11,15 +11,15 @@ const titleOf = ({ name, rule }: BackingCase) => `${rule}: ${name}`
 
 const properties = backingCases.slice(-3)
 
-/** Properties take long to shrink what they have found: all of them are tried on all broken backings in the long run only. */
+/** Properties take long to shrink a failure: only the long run tries all of them on all broken backings. */
 const isTried = (one: BackingCase, meant: string) =>
   !properties.includes(one) || titleOf(one) === meant || runs.sequences > 200
 
-/** By the title of each case, the faults that it caught. */
+/** The faults that each case has caught, by its title. */
 const caughtBy = new Map(backingCases.map((one) => [titleOf(one), [] as Array<string>]))
 
-describe("of broken backings, the suite catches", () => {
-  it.each(brokenBackings)("one that $fault", async ({ fault, meant, options }) => {
+describe("the suite catches a broken backing", () => {
+  it.each(brokenBackings)("that $fault", async ({ fault, meant, options }) => {
     const failed: Array<string> = []
     for (const one of casesFor(options).filter((one) => isTried(one, meant))) {
       const exit = await Effect.runPromiseExit(one.run({ ...options, sequences: 100, histories: 50 }))
@@ -30,13 +30,13 @@ describe("of broken backings, the suite catches", () => {
   })
 })
 
-describe("the backing that many broken ones are made of is right:", () => {
+describe("the backing from which many broken ones are made passes:", () => {
   for (const { name, rule, run } of casesFor(plain)) {
     it(`${rule}: ${name}`, () => Effect.runPromise(run({ ...plain, sequences: 100, histories: 50 })))
   }
 })
 
-it("a property that failed fails again, in the same way, with what it printed after Replay", async () => {
+it("a property that failed fails again, in the same way, when it gets what it printed after Replay", async () => {
   const { options } = brokenBackings.find(({ fault }) => fault === "leaks places in line")!
   const sequences = casesFor(options).find(({ rule }) => rule === "B1-B11")!
   const failure = async (replay?: string) => {
@@ -50,8 +50,8 @@ it("a property that failed fails again, in the same way, with what it printed af
   expect(steps(again)).toBe(steps(report))
 })
 
-it("every rule has a broken backing that it is meant to catch", () => {
-  // The random sequences are all rules at once.
+it("every rule is meant to catch at least one broken backing", () => {
+  // The random sequences test all rules at once.
   const rules = new Set(backingCases.map(({ rule }) => rule).filter((rule) => rule !== "B1-B11"))
   expect(new Set(brokenBackings.map(({ meant }) => meant.split(":")[0]!))).toEqual(rules)
 })

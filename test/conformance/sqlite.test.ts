@@ -13,7 +13,7 @@ afterAll(() => Fs.rmSync(folder, { recursive: true }))
 
 const filename = Path.join(folder, "semaphores.sqlite")
 
-/** Rows of a semaphore. */
+/** Counts the rows of a semaphore. */
 const rows = (key: string) => {
   const database = new DatabaseSync(filename)
   const of = (table: string) =>
@@ -27,7 +27,7 @@ backingSuite("SqliteBacking", {
   layer: SqliteBacking.layer({ filename }),
   capabilities: ["queue", "tokens", "push", "inspect", "partialRelease", "operators"],
   footprint: (key) => Effect.sync(() => rows(key)),
-  // There is no server. The worst that can happen to the file is that it is gone.
+  // There is no server. The worst that can happen to the file is that it vanishes.
   restart: Effect.sync(() => {
     for (const suffix of ["", "-wal", "-shm"]) Fs.rmSync(filename + suffix)
   }),

@@ -3,7 +3,7 @@ import { Duration, Effect, Fiber, Layer, Option, Queue, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { DistributedSemaphore, DistributedSemaphoreBacking, Lease } from "../../src/index.ts"
 
-/** As one writes it from the documentation of 0.0.11: booleans, no line, no tokens; notifications for everybody. */
+/** Makes a backing as one wrote it for 0.0.11: boolean answers, no line, no tokens. A release notifies every waiter. */
 const make = (push: boolean) => {
   const holds = new Map<string, number>()
   const listeners = new Set<() => void>()
@@ -43,7 +43,7 @@ const make = (push: boolean) => {
   return { layer, asked, listeners }
 }
 
-describe("a backing of the boolean kind", () => {
+describe("a backing with boolean answers", () => {
   it.effect("is polled every acquireRetryInterval", () => {
     const { asked, layer } = make(false)
     return Effect.gen(function*() {
@@ -59,7 +59,7 @@ describe("a backing of the boolean kind", () => {
     }).pipe(Effect.provide(layer))
   })
 
-  it.effect("wakes its waiters by notifications, if it has them, through one subscription that outlives them by a minute", () => {
+  it.effect("wakes its waiters if it notifies, through one subscription that closes a minute after the last of them", () => {
     const { layer, listeners } = make(true)
     return Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key", { acquireRetryInterval: "1 hour" })

@@ -1,4 +1,4 @@
-/** What a semaphore looks like, again and again. */
+/** `semaphore.changes` emits a snapshot of the semaphore after each change. */
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, Schedule, Stream } from "effect"
 import type { Scope } from "effect"
@@ -14,7 +14,7 @@ type Semaphore = DistributedSemaphore.DistributedSemaphore
 const identifiers = (contenders: ReadonlyArray<Backing.ContenderState>) =>
   contenders.map(({ identifier }) => identifier)
 
-/** Watches, and writes each snapshot down as "holders | line". */
+/** Runs `changes`, and records each snapshot as "holders | line". */
 const watch = (semaphore: Semaphore) =>
   Effect.gen(function*() {
     const seen: Array<string> = []
@@ -40,15 +40,15 @@ const test = (
 
 const hold = (semaphore: Semaphore, identifier: string) => start(semaphore.withPermits(1, { identifier })(Effect.never))
 
-describe("changes", () => {
-  test("begins with a snapshot, also of a key that nobody uses", () => ({}), (semaphore) =>
+describe("the stream of changes", () => {
+  test("begins with a snapshot, even if nobody uses the key", () => ({}), (semaphore) =>
     Effect.gen(function*() {
       const { seen } = yield* watch(semaphore)
       expect(seen).toEqual([" | "])
     }))
 
   test(
-    "emits each change within 50 milliseconds where the store notifies of it",
+    "emits each change within 50 milliseconds if the store notifies of it",
     () => ({}),
     (semaphore) =>
       Effect.gen(function*() {
@@ -65,18 +65,22 @@ describe("changes", () => {
       })
   )
 
-  test("emits within a second otherwise", () => ({ onChanged: undefined }), (semaphore) =>
-    Effect.gen(function*() {
-      const { seen } = yield* watch(semaphore)
-      yield* TestClock.adjust("100 millis")
-      yield* hold(semaphore, "a")
-      expect(seen).toEqual([" | "])
-      yield* TestClock.adjust("900 millis")
-      expect(seen).toEqual([" | ", "a | "])
-    }))
+  test(
+    "emits each change within a second if the store does not notify",
+    () => ({ onChanged: undefined }),
+    (semaphore) =>
+      Effect.gen(function*() {
+        const { seen } = yield* watch(semaphore)
+        yield* TestClock.adjust("100 millis")
+        yield* hold(semaphore, "a")
+        expect(seen).toEqual([" | "])
+        yield* TestClock.adjust("900 millis")
+        expect(seen).toEqual([" | ", "a | "])
+      })
+  )
 
   test(
-    "notices an expiry, of which no store notifies, within a second",
+    "emits an expiry, of which no store notifies, within a second",
     () => ({}),
     (semaphore) =>
       Effect.gen(function*() {
@@ -131,7 +135,7 @@ describe("changes", () => {
   )
 
   test(
-    "sees an identifier that holds anew, and another number of permits",
+    "emits when an identifier releases and acquires again between two looks",
     () => ({}),
     (semaphore) =>
       Effect.gen(function*() {
@@ -148,7 +152,7 @@ describe("changes", () => {
 
   let inspected = 0
   test(
-    "looks once more for all that changed during a look",
+    "looks once more for all changes that come during a look",
     (real) => ({
       inspect: (key) => {
         inspected++
@@ -170,7 +174,7 @@ describe("changes", () => {
 
   let failures = 0
   test(
-    "survives a look that fails, and fails when the policy ends",
+    "survives a look that fails, and fails when backingFailureRetryPolicy ends",
     (real) => ({
       inspect: (key) =>
         Effect.suspend(() => {
@@ -193,7 +197,7 @@ describe("changes", () => {
   )
 
   test(
-    "fails where the backing can't be inspected",
+    "fails if the backing can't be inspected",
     () => ({ inspect: undefined }),
     (semaphore) =>
       Effect.gen(function*() {
@@ -201,7 +205,7 @@ describe("changes", () => {
       })
   )
 
-  test("asks nothing of the store any more when nobody listens", () => ({}), (semaphore) =>
+  test("asks the store nothing once nobody listens", () => ({}), (semaphore) =>
     Effect.gen(function*() {
       const { fiber, seen } = yield* watch(semaphore)
       yield* Fiber.interrupt(fiber)

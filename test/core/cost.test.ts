@@ -1,4 +1,4 @@
-/** What the core itself costs: counted over the memory backing, where nothing else works. */
+/** What the core itself costs: counted over the memory backing, so that no client of a store counts with it. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Metric } from "effect"
 import { TestClock } from "effect/testing"
@@ -23,11 +23,11 @@ describe("an uncontended cycle", () => {
       const timers = vi.spyOn(globalThis, "setTimeout")
       const begin = performance.now()
       for (let cycle = 0; cycle < cycles; cycle++) yield* semaphore.withPermits(1)(Effect.void)
-      // The keeper wakes once a second while there is something to keep, or was when it fell asleep.
+      // The keeper wakes once a second while it has entries. It does not cancel its last timer when they have gone.
       expect(timers.mock.calls.length).toBeLessThanOrEqual(1 + (performance.now() - begin) / 1000)
     }).pipe(Effect.provide(FakeBacking.layer([]))))
 
-  it.live("starts four fibers: for the acquire, the work, and the release, which goes on if it is not answered", () => {
+  it.live("starts four fibers: one to acquire, one to work, and two to release, so that an unanswered release can go on", () => {
     let started = 0
     return Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key")
@@ -46,7 +46,7 @@ describe("an uncontended cycle", () => {
 })
 
 describe("a thousand", () => {
-  /** Started one after the other, over a second. */
+  /** Starts a thousand, ten of them every 10 ms. */
   const thousand = (use: () => Effect.Effect<unknown, unknown>) =>
     Effect.forEach(
       Array.from({ length: 100 }),
@@ -90,7 +90,7 @@ describe("a thousand", () => {
 })
 
 describe("ten thousand contenders of a key", () => {
-  it("go in order, at 5 kB of heap for each hold and 8 kB for each waiter", async () => {
+  it("acquire in order, and take at most 5 kB of heap for each hold and 8 kB for each waiter", async () => {
     const program = fileURLToPath(new URL("../utils/heapProcess.ts", import.meta.url))
     const { stdout } = await promisify(execFile)(
       process.execPath,

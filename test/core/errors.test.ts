@@ -1,4 +1,4 @@
-/** What errors tell of their causes, whatever those are. */
+/** What the messages of errors say about their causes, whatever a cause is. */
 import { describe, expect, it } from "@effect/vitest"
 import { LockLostError, SemaphoreBackingError } from "../../src/index.ts"
 
@@ -19,7 +19,7 @@ describe("the message of a SemaphoreBackingError", () => {
     [{ toString: () => ({}) }, "[object Object]"],
     [Object.defineProperty({}, Symbol.iterator, { get: thrower }), "[inspection threw]"]
   ]
-  it.each(causes)("shows %o", (cause, text) => {
+  it.each(causes)("shows the cause %o", (cause, text) => {
     const { message } = new SemaphoreBackingError({ operation: "release", cause })
     expect(message).toBe(`Backing store error during "release": ${text}`)
   })
@@ -29,7 +29,7 @@ describe("the message of a LockLostError", () => {
   const lost = { key: "key", identifier: "me" }
   const cause = new SemaphoreBackingError({ operation: "refresh", cause: "READONLY" })
 
-  it("says why the store could not be asked, if that is known", () => {
+  it("says that the lease was not renewed in time, and why, if that is known", () => {
     const message = `Holder "me" gave up its permits of "key": the store did not renew its lease in time`
     expect(new LockLostError({ ...lost, reason: "unreachable" }).message).toBe(message)
     expect(new LockLostError({ ...lost, reason: "unreachable", cause }).message).toBe(`${message}. ${cause.message}`)

@@ -1,4 +1,4 @@
-/** Waiters of a store that grants. */
+/** Waiters of a store that grants: they need not ask again. */
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Deferred, Duration, Effect, Fiber, Option, Queue, Stream } from "effect"
 import type { Scope } from "effect"
@@ -35,16 +35,16 @@ const counts = (calls: ReadonlyArray<Call>) => {
 
 const tokenOf = Effect.map(Lease, ({ fencingToken }) => Option.getOrThrow(fencingToken))
 
-describe("a waiter that the store grants", () => {
+describe("a waiter whose place the store grants", () => {
   test(
-    "asks nothing more, and holds under the number of its place",
+    "asks nothing more, and has the number of its place as its token",
     () => ({}),
     (semaphore, calls) =>
       Effect.gen(function*() {
         const holder = yield* start(semaphore.withPermits(1)(Effect.never))
         const waiters = yield* Effect.forEach([1, 2, 3], () => start(semaphore.withPermits(1)(tokenOf)))
         const places = (yield* semaphore.inspect).line.map(({ fencingToken }) => fencingToken)
-        // The first waiter has looked once, when the subscription stood.
+        // The first waiter has refreshed its place once, when the subscription stood.
         expect(counts(calls)).toEqual({ tryAcquire: 4, onPermitsReleased: 1, refresh: 1 })
         yield* Fiber.interrupt(holder)
         expect(yield* Fiber.joinAll(waiters)).toEqual(places)
@@ -52,31 +52,35 @@ describe("a waiter that the store grants", () => {
       })
   )
 
-  test("shares its subscription with all waiters of the key, also with those that come a minute later", () => ({}), (
-    semaphore,
-    calls
-  ) =>
-    Effect.gen(function*() {
-      const contend = Effect.gen(function*() {
-        const holder = yield* start(semaphore.withPermits(1)(Effect.never))
-        const waiters = yield* Effect.forEach([1, 2, 3], () => start(semaphore.withPermits(1)(Effect.void)))
-        yield* Fiber.interrupt(holder)
-        yield* Fiber.joinAll(waiters)
-        return counts(calls).onPermitsReleased
+  test(
+    "shares its subscription with all waiters of the key, also with those that come within the next minute",
+    () => ({}),
+    (
+      semaphore,
+      calls
+    ) =>
+      Effect.gen(function*() {
+        const contend = Effect.gen(function*() {
+          const holder = yield* start(semaphore.withPermits(1)(Effect.never))
+          const waiters = yield* Effect.forEach([1, 2, 3], () => start(semaphore.withPermits(1)(Effect.void)))
+          yield* Fiber.interrupt(holder)
+          yield* Fiber.joinAll(waiters)
+          return counts(calls).onPermitsReleased
+        })
+        expect(yield* contend).toBe(1)
+        yield* TestClock.adjust("59 seconds")
+        expect(yield* contend).toBe(1)
+        yield* TestClock.adjust("61 seconds")
+        expect(yield* contend).toBe(2)
       })
-      expect(yield* contend).toBe(1)
-      yield* TestClock.adjust("59 seconds")
-      expect(yield* contend).toBe(1)
-      yield* TestClock.adjust("61 seconds")
-      expect(yield* contend).toBe(2)
-    }))
+  )
 
   const replied = Deferred.makeUnsafe<void>()
   let asked = 0
   test(
-    "is granted when the grant arrives before the number of its place",
+    "holds, although the grant arrives before the answer that names its place",
     (real) => ({
-      // The second waiter's answer is late, the subscription stands already.
+      // The second waiter's answer is late. The subscription stands already.
       tryAcquire: (...args) =>
         Effect.tap(real.tryAcquire(...args), () => ++asked === 3 ? Deferred.await(replied) : Effect.void)
     }),
@@ -94,7 +98,7 @@ describe("a waiter that the store grants", () => {
       })
   )
 
-  test("counts its lease from when its place was last renewed, not from the grant", (real) => {
+  test("has a lease that counts from when its place was last renewed, not from the grant", (real) => {
     let renewals = 0
     return { refresh: (...args) => ++renewals <= 1 ? real.refresh(...args) : FakeBacking.hangs }
   }, (semaphore) =>
@@ -103,7 +107,7 @@ describe("a waiter that the store grants", () => {
       const lost = yield* start(Effect.flip(semaphore.withPermits(1)(Effect.never)))
       yield* TestClock.adjust("500 millis")
       yield* Fiber.interrupt(holder)
-      // It joined at 0 s; 30 s of ttl are trusted for 28.5 s.
+      // It joined at 0 s. A ttl of 30 s is trusted for 28.5 s.
       yield* TestClock.adjust("27999 millis")
       expect(lost.pollUnsafe()).toBeUndefined()
       yield* TestClock.adjust("1 millis")
@@ -112,9 +116,9 @@ describe("a waiter that the store grants", () => {
 })
 
 describe("a grant", () => {
-  it.effect("whose lease is over by the local clock is not used: the waiter asks, and takes a new place", () =>
+  it.effect("that arrives when its lease is over, by the local clock, is not used: the waiter asks again, for a new place", () =>
     Effect.gen(function*() {
-      // This process is paused: its timers fire late, its clocks go on, and so does the store's.
+      // This process is paused: its timers fire late, but its clocks and the store's clock go on.
       const clock = yield* Clock.Clock
       let paused = 0
       const jumping: Clock.Clock = {
@@ -150,12 +154,12 @@ describe("a grant", () => {
     }))
 
   test(
-    "that was missed while the subscription was down is found by one request when it stands again",
+    "that was missed while the subscription was down is found as soon as it stands again, by one request for all waiters",
     (real) => ({
       onPermitsReleased: (key) =>
         Stream.concat(
           Stream.take(real.onPermitsReleased!(key), 1),
-          // What is granted within 100 ms is missed.
+          // For 100 ms there is no subscription: what is granted meanwhile is missed.
           Stream.unwrap(Effect.as(Effect.sleep("100 millis"), real.onPermitsReleased!(key)))
         )
     }),
@@ -176,7 +180,7 @@ describe("a grant", () => {
 
 describe("a place", () => {
   test(
-    "is renewed as long as its waiter waits, by one request for all",
+    "is renewed as long as its waiter waits, together with all others",
     () => ({}),
     (semaphore, calls) =>
       Effect.gen(function*() {
@@ -187,7 +191,7 @@ describe("a place", () => {
         )
         yield* TestClock.adjust("9 minutes")
         expect((yield* semaphore.inspect).line).toHaveLength(100)
-        // Each third of the ttl, or a tenth earlier, together with the hold; and the first in line once a second.
+        // All places and the hold each third of the ttl, or a tenth earlier; the first in line once a second, too.
         const { refresh = 0, refreshAll = 0 } = counts(calls)
         expect(refreshAll).toBeLessThanOrEqual(60)
         expect(refresh).toBeLessThanOrEqual(600)
@@ -198,7 +202,7 @@ describe("a place", () => {
 
   let lost = false
   test(
-    "that the store has lost is taken anew, at the end of the line",
+    "that the store has lost is replaced by a new one at the end of the line",
     (real) => ({
       refresh: (...args) => {
         if (lost) return real.refresh(...args)
@@ -218,7 +222,7 @@ describe("a place", () => {
       })
   )
 
-  test("is given up when its waiter is interrupted, by its number", () => ({}), (semaphore) =>
+  test("is given up when its waiter is interrupted", () => ({}), (semaphore) =>
     Effect.gen(function*() {
       yield* start(semaphore.withPermits(1)(Effect.never))
       const waiter = yield* start(semaphore.withPermits(1)(Effect.void))
@@ -228,12 +232,12 @@ describe("a place", () => {
     }))
 })
 
-describe("a release that lands late", () => {
+describe("a release that takes effect late", () => {
   let releases = 0
   test(
     "touches no newer hold of the same identifier, however long the store was frozen",
     (real) => ({
-      // Frozen for five ttl; the driver can't be interrupted.
+      // The store is frozen for five ttl, and its driver can't be interrupted.
       release: (...args) =>
         ++releases === 1
           ? Effect.uninterruptible(Effect.delay(real.release(...args), "150 seconds"))

@@ -36,7 +36,7 @@ describe("an interruption", () => {
       })
   )
 
-  it.effect("releases what an acquire in flight gets later", () => {
+  it.effect("releases the permits that an acquire in flight gets later", () => {
     const calls: Array<Call> = []
     const late: Replace = (real) => ({
       tryAcquire: (...args) => Effect.uninterruptible(Effect.delay(real.tryAcquire(...args), "3 seconds"))

@@ -1,4 +1,4 @@
-/** One keeper for all holds and waiters of a backing: what is wrong with one harms no other. */
+/** One keeper refreshes all holds and places of a backing: trouble with one of them harms no other. */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Schedule, Stream, Tracer } from "effect"
 import { TestClock } from "effect/testing"
@@ -18,7 +18,7 @@ describe("a refreshAll that", () => {
   ]
   for (const [name, refreshAll] of wrong) {
     test(
-      `${name} is repeated one by one: all holds and places are kept`,
+      `${name} is replaced by a refresh of each: all holds and places are kept`,
       () => ({ refreshAll }),
       (calls) =>
         Effect.gen(function*() {
@@ -37,7 +37,7 @@ describe("a refreshAll that", () => {
   const impatiently = { backingFailureRetryPolicy: Schedule.recurs(0) }
 
   test(
-    "fails ends no hold whose own refresh succeeds, even under a policy that repeats nothing",
+    "fails ends no hold whose own refresh succeeds, even under a policy that allows no retry",
     () => ({ refreshAll: () => Effect.fail(FakeBacking.failure("refreshAll")) }),
     (calls) =>
       Effect.gen(function*() {
@@ -51,7 +51,7 @@ describe("a refreshAll that", () => {
 
   let refreshes = 0
   test(
-    "fails for the holds of one key is repeated by the policy of each",
+    "fails for two holds of a key is repeated as the policy of each hold says",
     (real) => ({
       refreshAll: (requests) =>
         ++refreshes % 2 === 1 ? Effect.fail(FakeBacking.failure("refreshAll")) : real.refreshAll!(requests)
@@ -69,7 +69,7 @@ describe("a refreshAll that", () => {
   )
 
   test(
-    "fails for one key, because its part of the store is down, loses no hold of another",
+    "fails because the part of the store with one key is down ends no hold of another key",
     (real) => ({
       refreshAll: (requests) =>
         requests.some(({ key }) => key === "down")
@@ -89,7 +89,7 @@ describe("a refreshAll that", () => {
         for (const error of yield* Fiber.joinAll(lost)) {
           expect(error).toMatchObject({ _tag: "LockLostError", reason: "unreachable" })
         }
-        // Once the others are alone, they share requests again.
+        // Once the holds of the failing key are lost, the others share requests again.
         calls.length = 0
         yield* TestClock.adjust("1 minute")
         expect(calls.every(({ operation }) => operation === "refreshAll")).toBe(true)
@@ -100,7 +100,7 @@ describe("a refreshAll that", () => {
 
 describe("a hold with a long ttl", () => {
   test(
-    "beside one with a short ttl is refreshed no more often, and delays it not",
+    "is refreshed no more often beside one with a short ttl, and does not delay the refreshes of that one",
     () => ({}),
     (calls) =>
       Effect.gen(function*() {
@@ -117,15 +117,15 @@ describe("a hold with a long ttl", () => {
   )
 })
 
-describe("a signal that comes while a question is under way", () => {
+describe("a notification that comes while a request of the waiter is under way", () => {
   const answered = Deferred.makeUnsafe<void>()
   let asked = 0
   let free = false
   const signal = Deferred.makeUnsafe<void>()
   test(
-    "leads to another one at once",
+    "leads to another request at once",
     () => ({
-      // The second question is asked before, and answered after the signal.
+      // The second request is sent before the notification, and answered after it.
       tryAcquire: () =>
         Effect.suspend(() => {
           const answer = free
@@ -149,7 +149,7 @@ describe("a signal that comes while a question is under way", () => {
   )
 })
 
-describe("a policy of a waiter", () => {
+describe("an acquireRetryPolicy", () => {
   test(
     "that dies ends the waiting with its defect",
     () => ({ tryAcquire: () => Effect.succeed(false), onPermitsReleased: undefined }),
@@ -168,7 +168,7 @@ describe("a policy of a waiter", () => {
       })
   )
 
-  test("whose pause ends after the grant leaves the hold alone", () => ({}), () =>
+  test("that ends after its waiter was granted does not end the hold", () => ({}), () =>
     Effect.gen(function*() {
       const acquireRetryPolicy = Schedule.recurs(1).pipe(
         Schedule.while(({ attempt }) => Effect.as(Effect.sleep("5 seconds"), attempt < 2))
@@ -185,7 +185,7 @@ describe("a policy of a waiter", () => {
 })
 
 describe("work in the background", () => {
-  test("belongs to no span of whoever made the first semaphore", (real) => ({
+  test("does not belong to the span in which the first semaphore was made", (real) => ({
     release: (...args) =>
       Effect.flatMap(
         Effect.serviceOption(Tracer.ParentSpan),
@@ -198,7 +198,7 @@ describe("work in the background", () => {
       expect(yield* semaphore.currentCount).toBe(0)
     }))
 
-  test("keeps no chain of leases when each job forks the next", () => ({}), () =>
+  test("keeps no earlier lease in memory when each job forks the next", () => ({}), () =>
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key")
       let last: unknown
@@ -216,14 +216,14 @@ describe("work in the background", () => {
       expect(depth).toBe(1)
     }))
 
-  it.live("leaves timers and sockets their turn, although the semaphore was made by runSync", () =>
+  it.live("lets timers run, although the semaphore was made by runSync", () =>
     Effect.gen(function*() {
       const context = yield* Effect.context<DistributedSemaphoreBacking>()
       const semaphore = Effect.runSync(Effect.provideContext(DistributedSemaphore.make("key"), context))
       const begin = performance.now()
       let over = false
       setTimeout(() => over = true, 200)
-      // If timers have no turn, this ends by itself.
+      // Ends after 5 s even if no timer runs.
       const again = Effect.whileLoop({
         while: () => !over && performance.now() - begin < 5000,
         body: () => semaphore.withPermits(1)(Effect.void),

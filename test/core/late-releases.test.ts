@@ -7,11 +7,11 @@ import * as FakeBacking from "../utils/fakeBacking.ts"
 import { start } from "../utils/start.ts"
 import { test } from "../utils/withFakeBacking.ts"
 
-describe("an identifier that is used again", () => {
+describe("an acquisition that uses an identifier again", () => {
   const landed = Deferred.makeUnsafe<void>()
   let releases = 0
   test(
-    "waits until its earlier hold is given back, so that a late release does not free the new one",
+    "waits until the earlier hold is released, so that a late release does not free the new one",
     (real) => ({
       release: (...args) =>
         ++releases === 1 ? Effect.andThen(Deferred.await(landed), real.release(...args)) : real.release(...args)
@@ -36,7 +36,7 @@ describe("an identifier that is used again", () => {
 describe("a release that can't be interrupted", () => {
   let late = 0
   test(
-    "keeps its identifier from being used again until it has landed, although the policy has ended",
+    "keeps its identifier in use until it has taken effect, although the retry policy has ended",
     (real) => ({
       release: (...args) =>
         ++late === 1 ? Effect.uninterruptible(Effect.delay(real.release(...args), "12 seconds")) : real.release(...args)
@@ -67,10 +67,10 @@ describe("a release that can't be interrupted", () => {
   )
 })
 
-describe("a release that failed, and lands late", () => {
+describe("a release that failed, but takes effect late", () => {
   let releases = 0
   test(
-    "does not free a new hold of its identifier: until its lease is over, the identifier is in use",
+    "frees no newer hold: its identifier stays in use until the old lease must be over",
     (real) => ({
       release: (...args) => {
         if (++releases > 1) return real.release(...args)
@@ -83,7 +83,7 @@ describe("a release that failed, and lands late", () => {
         const semaphore = yield* DistributedSemaphore.make("key", { backingFailureRetryPolicy: Schedule.recurs(0) })
         yield* start(semaphore.withPermits(1, { identifier: "cron" })(Effect.void))
         const next = yield* start(semaphore.withPermits(1, { identifier: "cron" })(Effect.never))
-        // The ttl, and the longest that an attempt may take until it has its effect.
+        // The ttl, plus the longest time after which an attempt may still take effect.
         yield* TestClock.adjust("34 seconds")
         expect(yield* semaphore.currentCount).toBe(0)
         yield* TestClock.adjust("2 seconds")

@@ -7,18 +7,18 @@ import type { Call, Replace } from "../utils/fakeBacking.ts"
 import * as FakeBacking from "../utils/fakeBacking.ts"
 import { start } from "../utils/start.ts"
 
-/** ttl 20 s: refreshed every 6.67 s, trusted for 19 s. */
+/** With a ttl of 20 s, a lease is refreshed every 6.67 s, and trusted for 19 s. */
 const ttl = "20 seconds"
 const trusted = 19_000
 
 interface Run {
   readonly calls: Array<Call>
-  /** Milliseconds after the acquisition when the work was interrupted. */
+  /** Returns how many milliseconds after the acquisition the work was interrupted, if it was. */
   readonly interruptedAt: () => number | undefined
   readonly fiber: Fiber.Fiber<unknown, unknown>
 }
 
-/** Works for ever under a lease of a backing with members replaced. */
+/** Works for ever under a lease of a fake backing, some of whose members are replaced. */
 const hold = (
   replace: Replace,
   config: DistributedSemaphore.DistributedSemaphoreConfig,
@@ -39,7 +39,7 @@ const hold = (
 }
 
 const unreachable = new LockLostError({ key: "key", identifier: "me", reason: "unreachable" })
-/** With the last failure of the store. */
+/** Matches the error that carries the last failure of the store. */
 const unreachableFor = (cause: unknown) =>
   expect.objectContaining({ _tag: "LockLostError", key: "key", identifier: "me", reason: "unreachable", cause })
 const failure = new SemaphoreBackingError({ operation: "refresh", cause: "connection refused" })
@@ -76,7 +76,7 @@ describe("a lease", () => {
     ]
   ]
   it.effect.each(refreshes)(
-    "is lost as unreachable in time when every refresh %s, for a policy that retries for ever too",
+    "is lost as unreachable at its deadline when every refresh %s, although the policy retries for ever",
     ([, refresh, cause]) =>
       hold(
         () => ({ refresh }),
@@ -108,7 +108,7 @@ describe("a lease", () => {
     ).pipe(Effect.provide(Logger.layer([logger])))
   })
 
-  it.effect("has no cause when the store had answered since it failed", () => {
+  it.effect("is lost without a cause when the store has answered since it last failed", () => {
     let refreshes = 0
     return hold(
       (real) => ({
@@ -138,7 +138,7 @@ describe("a lease", () => {
       }))
   })
 
-  it.effect("tells its caller at once, although the store does not answer the release either", () =>
+  it.effect("that is lost fails its caller at once, although the store does not answer the release either", () =>
     hold(
       () => ({ refresh: () => FakeBacking.hangs, release: () => FakeBacking.hangs }),
       {},
@@ -151,7 +151,7 @@ describe("a lease", () => {
         })
     ))
 
-  it.effect("is released again and again while it may still last, and not any more once it is over", () => {
+  it.effect("is released again and again while the store may still have it, and no more once it must be over", () => {
     const times = { refresh: [0], release: [0] }
     const fails = (operation: "refresh" | "release") => () =>
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
@@ -165,7 +165,7 @@ describe("a lease", () => {
         Effect.gen(function*() {
           yield* TestClock.adjust("5 minutes")
           expect(Exit.hasFails(fiber.pollUnsafe()!)).toBe(true)
-          // Each refresh may have succeeded and lost its reply. It took effect within the time limit of an attempt.
+          // The last refresh may have lost its reply, and have taken effect at the time limit of its attempt.
           const attemptLimit = Math.min(Duration.toMillis(ttl) / 4, 5000)
           const over = times.refresh.at(-1)! + Duration.toMillis(ttl) + attemptLimit
           expect(times.release.at(-1)).toBeLessThan(over)
@@ -184,7 +184,7 @@ describe("a lease", () => {
     }).pipe(Effect.provide(FakeBacking.layer(calls, () => ({ refresh: () => FakeBacking.hangs }))))
   })
 
-  it.effect("is refreshed again by a policy that looks at the failure", () => {
+  it.effect("is refreshed again while its policy, which sees each failure, says so", () => {
     let refreshes = 0
     const isPassing = (error: SemaphoreBackingError) => error.cause === "loading"
     const policy = Schedule.spaced("100 millis").pipe(
@@ -213,7 +213,7 @@ describe("a lease", () => {
         expect(fiber.pollUnsafe()).toBeUndefined()
       })))
 
-  it.effect("ends with the error of the store when a finite policy ends before the lease, and is given back", () =>
+  it.effect("ends with the error of the store when a finite policy ends before the lease, and is released", () =>
     hold(
       () => ({ refresh: () => Effect.fail(failure) }),
       { backingFailureRetryPolicy: Schedule.recurs(1) },
@@ -225,9 +225,9 @@ describe("a lease", () => {
         })
     ))
 
-  it.effect("is lost within a second of waking up when the machine was suspended for longer than it", () =>
+  it.effect("is lost within a second after the machine wakes from a suspension that was longer than the lease", () =>
     Effect.gen(function*() {
-      // A suspended machine: the wall clock goes on, the monotonic clock and the timers do not.
+      // While a machine is suspended, its wall clock goes on, but its monotonic clock and its timers do not.
       const clock = yield* Clock.Clock
       let suspended = 0
       const suspendable: Clock.Clock = {
@@ -245,7 +245,7 @@ describe("a lease", () => {
         })).pipe(Effect.provideService(Clock.Clock, suspendable))
     }))
 
-  it.effect("is lost when the machine was suspended, although the wall clock had been set back before", () =>
+  it.effect("is lost after a suspension of the machine, although the wall clock had been set back before", () =>
     Effect.gen(function*() {
       const clock = yield* Clock.Clock
       let ahead = 0
@@ -301,7 +301,7 @@ describe("a lease", () => {
       }).pipe(Effect.provide(FakeBacking.layer([], () => ({ refresh: () => Effect.succeed(false) }))))
   )
 
-  it.effect("gives permits back only after the refresh in flight is settled", () =>
+  it.effect("is released only after the refresh in flight is answered", () =>
     Effect.gen(function*() {
       const answer = yield* Deferred.make<void>()
       const slowly: Replace = (real) => ({
@@ -321,7 +321,7 @@ describe("a lease", () => {
 })
 
 describe("an acquire", () => {
-  it.effect("that was answered when its lease was over already is asked again", () => {
+  it.effect("whose answer arrives when its lease is over already is sent again", () => {
     // The process is paused between sending and reading: its timers fire late, its clocks go on.
     let paused = 0
     let asked = 0
@@ -347,7 +347,7 @@ describe("an acquire", () => {
     })
   })
 
-  it.effect("fails with the error of the store when the policy ends, and is cleaned up", () => {
+  it.effect("fails with the error of the store when the policy ends, and is followed by a release", () => {
     const calls: Array<Call> = []
     const refused = new SemaphoreBackingError({ operation: "tryAcquire", cause: "refused" })
     return Effect.gen(function*() {
@@ -357,7 +357,7 @@ describe("an acquire", () => {
     }).pipe(Effect.provide(FakeBacking.layer(calls, () => ({ tryAcquire: () => Effect.fail(refused) }))))
   })
 
-  it.effect("gives up on a store that does not answer after about one ttl, by default", () =>
+  it.effect("gives up after about one ttl, by default, if the store does not answer", () =>
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key", { ttl })
       const waiter = yield* Effect.forkScoped(Effect.flip(semaphore.withPermits(1)(Effect.void)), {

@@ -1,4 +1,4 @@
-/** Processes that disagree about the limit of a key, as during a deployment: the smallest one counts, and somebody should know. */
+/** Processes ask with different limits, as during a deployment: the smallest counts, and a warning says so. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Logger } from "effect"
 import type { Scope } from "effect"
@@ -26,8 +26,8 @@ const hold = (semaphore: DistributedSemaphore.DistributedSemaphore, permits: num
 const warning = (own: number, other: number, key = "key") =>
   `Warn The limit of "${key}" is ${own} here, but ${other} elsewhere: the smaller one counts`
 
-describe("limits that differ", () => {
-  test("are warned of once, with both numbers, by the holder that asks with the larger one", (warnings) =>
+describe("the limits that processes ask with", () => {
+  test("cause one warning if they differ, with both numbers, from the holder with the larger one", (warnings) =>
     Effect.gen(function*() {
       yield* hold(yield* semaphore(5), 1)
       const larger = yield* semaphore(10)
@@ -38,14 +38,14 @@ describe("limits that differ", () => {
       expect(warnings).toEqual([warning(10, 5)])
     }))
 
-  test("are warned of by a waiter", (warnings) =>
+  test("cause a warning from a waiter with the larger one", (warnings) =>
     Effect.gen(function*() {
       yield* hold(yield* semaphore(5), 5)
       yield* hold(yield* semaphore(10), 3)
       expect(warnings).toEqual([warning(10, 5)])
     }))
 
-  test("are warned of by a holder that was there before, when it refreshes", (warnings) =>
+  test("cause a warning from an earlier holder with the larger one when it refreshes", (warnings) =>
     Effect.gen(function*() {
       yield* hold(yield* semaphore(10), 1)
       yield* hold(yield* semaphore(5), 1)
@@ -54,7 +54,7 @@ describe("limits that differ", () => {
       expect(warnings).toEqual([warning(10, 5)])
     }))
 
-  test("are warned of for each key and each other limit", (warnings) =>
+  test("cause one warning for each key and each different limit", (warnings) =>
     Effect.gen(function*() {
       const small = yield* hold(yield* semaphore(4), 1)
       yield* hold(yield* semaphore(10), 1)
@@ -66,7 +66,7 @@ describe("limits that differ", () => {
       expect(warnings).toEqual([warning(10, 4), warning(5, 4), warning(10, 5), warning(2, 1, "other")])
     }))
 
-  test("hold the smallest: nobody gets more than it allows", () =>
+  test("bound all processes by the smallest one", () =>
     Effect.gen(function*() {
       yield* hold(yield* semaphore(5), 1)
       const larger = yield* semaphore(10)
@@ -78,7 +78,7 @@ describe("limits that differ", () => {
       expect(yield* larger.currentCount).toBe(5)
     }))
 
-  test("do not exist while all agree", (warnings) =>
+  test("cause no warning while they are equal", (warnings) =>
     Effect.gen(function*() {
       for (let process = 0; process < 3; process++) yield* hold(yield* semaphore(2), 1)
       yield* TestClock.adjust("5 minutes")

@@ -11,7 +11,7 @@ type Semaphore = DistributedSemaphore.DistributedSemaphore
 
 const prefix = "distributed_semaphore_"
 
-/** The values of all series, by name and attributes, without those that are 0. */
+/** Reads the values of all series but those that are 0, by name and attributes. */
 const values = Effect.map(Metric.snapshot, (snapshot) => {
   const found: Record<string, number> = {}
   for (const metric of snapshot) {
@@ -35,7 +35,7 @@ type Body = (semaphore: Semaphore) => Effect.Effect<void, unknown, DistributedSe
 
 const config = { limit: 3, ttl: "30 seconds" } as const
 
-/** In a registry of its own. */
+/** Runs the test with a metric registry of its own. */
 const test = (
   name: string,
   body: Body,
@@ -60,7 +60,7 @@ describe("an acquisition that", () => {
       expect(yield* values).toEqual({ ...ofAcquired(1, 2), permits_released_total: 2 })
     }))
 
-  test("fails, dies or is interrupted while it works is released", (semaphore) =>
+  test("fails, dies or is interrupted while it works is counted as released", (semaphore) =>
     Effect.gen(function*() {
       yield* Effect.exit(semaphore.withPermits(1)(Effect.fail("failed")))
       yield* Effect.exit(semaphore.withPermits(1)(Effect.die("died")))
@@ -82,7 +82,7 @@ describe("an acquisition that", () => {
       expect(yield* values).toEqual({ ...ofAcquired(3, 6), permits_released_total: 6 })
     }))
 
-  test("is interrupted, or runs into its time limit, while it waits was never acquired", (semaphore) =>
+  test("is interrupted or times out while it waits is not counted as acquired", (semaphore) =>
     Effect.gen(function*() {
       const holder = yield* hold(semaphore, 3)
       yield* Fiber.interrupt(yield* hold(semaphore, 1))
@@ -96,7 +96,7 @@ describe("an acquisition that", () => {
 
   let places = 0
   test(
-    "loses its place is still one waiter",
+    "loses its place and takes a new one is counted as one waiter",
     (semaphore) =>
       Effect.gen(function*() {
         const holder = yield* hold(semaphore, 3)
@@ -117,7 +117,7 @@ describe("an acquisition that", () => {
   )
 
   test(
-    "fails because the store does is counted nowhere, and waits no more",
+    "fails because the store fails is counted nowhere, and no longer as a waiter",
     (semaphore) =>
       Effect.gen(function*() {
         const waiter = yield* hold(semaphore, 1)
@@ -133,7 +133,7 @@ describe("an acquisition that", () => {
     { backingFailureRetryPolicy: Schedule.recurs(1) }
   )
 
-  test("does not wait, and finds no permits, is refused", (semaphore) =>
+  test("does not wait, and finds no permits, is counted as refused", (semaphore) =>
     Effect.gen(function*() {
       yield* hold(semaphore, 2)
       expect(yield* semaphore.tryTake(2)).toEqual(Option.none())
@@ -142,7 +142,7 @@ describe("an acquisition that", () => {
     }))
 
   test(
-    "gives up by its policy is refused",
+    "gives up because its policy ends is counted as refused",
     (semaphore) =>
       Effect.gen(function*() {
         yield* hold(semaphore, 3)
@@ -155,7 +155,7 @@ describe("an acquisition that", () => {
     { acquireRetryPolicy: Schedule.recurs(2) }
   )
 
-  test("is taken by a scope is held until that closes", (semaphore) =>
+  test("belongs to a scope is counted as held until the scope closes", (semaphore) =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       yield* Scope.provide(Effect.andThen(semaphore.takeLease(1), semaphore.tryTake(1)), scope)
@@ -164,7 +164,7 @@ describe("an acquisition that", () => {
       expect(yield* values).toEqual({ ...ofAcquired(2, 2), permits_released_total: 2 })
     }))
 
-  test("goes on with a hold that was acquired externally is counted as any other", (semaphore) =>
+  test("resumes a hold with acquiredExternally is counted like any other", (semaphore) =>
     Effect.gen(function*() {
       const backing = yield* DistributedSemaphoreBacking
       yield* backing.tryAcquire("key", "crashed", Duration.seconds(30), 3, 2)
@@ -176,7 +176,7 @@ describe("an acquisition that", () => {
       expect(yield* values).toEqual({ ...ofAcquired(1, 2), permits_released_total: 2, permits_refused_total: 4 })
     }))
 
-  test("takes over a hold of this process counts beside it: each of both ends once", (semaphore) =>
+  test("takes over a hold of this process is counted beside it: each of the two ends once", (semaphore) =>
     Effect.gen(function*() {
       const first = yield* hold(semaphore, 2, "job")
       const second = yield* start(
@@ -194,7 +194,7 @@ describe("an acquisition that", () => {
 })
 
 describe("a hold that is lost", () => {
-  test("by an operator is counted as revoked, not as released", (semaphore) =>
+  test("because an operator revokes it is counted as revoked, not as released", (semaphore) =>
     Effect.gen(function*() {
       const lost = yield* hold(semaphore, 2, "me")
       yield* semaphore.revoke("me")
@@ -204,7 +204,7 @@ describe("a hold that is lost", () => {
     }))
 
   test(
-    "to a store out of reach is counted as unreachable, and its failed refreshes are counted",
+    "because the store is out of reach is counted as unreachable, and its failed refreshes are counted",
     (semaphore) =>
       Effect.gen(function*() {
         yield* hold(semaphore, 2)
@@ -219,7 +219,7 @@ describe("a hold that is lost", () => {
   )
 
   test(
-    "to the end of a policy is counted as failed",
+    "because its policy ends is counted as failed",
     (semaphore) =>
       Effect.gen(function*() {
         yield* hold(semaphore, 2)
@@ -252,7 +252,7 @@ describe("a hold that is lost", () => {
 })
 
 describe("the time to acquire", () => {
-  test("is measured from asking to holding, in seconds", (semaphore) =>
+  test("is measured in seconds, from the request to the hold", (semaphore) =>
     Effect.gen(function*() {
       yield* start(semaphore.withPermits(3)(Effect.sleep("7 seconds")))
       yield* start(semaphore.withPermits(1)(Effect.void))
@@ -264,7 +264,7 @@ describe("the time to acquire", () => {
 })
 
 describe("metrics", () => {
-  test("are there, at zero, as soon as a semaphore is made: an alert can compare with that", () =>
+  test("exist, with the value 0, as soon as a semaphore is made, so that an alert can compare with it", () =>
     Effect.gen(function*() {
       const snapshot = yield* Metric.snapshot
       expect(new Set(snapshot.map(({ id }) => id.slice(prefix.length)))).toEqual(
@@ -286,7 +286,7 @@ describe("metrics", () => {
       ])
     }))
 
-  test("do not name the key, so that keys cost nothing", (semaphore) =>
+  test("do not name the key by default, so that keys cost nothing", (semaphore) =>
     Effect.gen(function*() {
       const other = yield* DistributedSemaphore.make("other")
       yield* semaphore.withPermits(1)(Effect.void)
@@ -295,7 +295,7 @@ describe("metrics", () => {
     }))
 
   test(
-    "name the key of a semaphore with metricsByKey",
+    "name the key of a semaphore that is made with metricsByKey",
     (semaphore) =>
       Effect.gen(function*() {
         const same = yield* DistributedSemaphore.make("key", { ...config, metricsByKey: true })
@@ -317,7 +317,7 @@ describe("metrics", () => {
     { metricsByKey: true }
   )
 
-  test("have the attributes of the fiber that acquires, from the beginning of the hold to its end", (semaphore) =>
+  test("carry the attributes of the fiber that acquires, from the beginning of the hold to its end", (semaphore) =>
     Effect.gen(function*() {
       const tenant = Effect.provideService(Metric.CurrentMetricAttributes, { tenant: "a" })
       const scope = yield* Scope.make()
@@ -333,7 +333,7 @@ describe("metrics", () => {
       })
     }))
 
-  test("balance at every moment of a contended minute with losses, time limits and refusals", (semaphore) =>
+  test("balance (acquired = released + lost + held) throughout a contended minute with losses, timeouts and refusals", (semaphore) =>
     Effect.gen(function*() {
       const balance = Effect.gen(function*() {
         const now = yield* values

@@ -1,4 +1,4 @@
-/** One identifier in one process: a second acquisition waits, or takes the hold over. */
+/** Two acquisitions under one identifier in one process: the second waits, or takes the hold over. */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Option, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
@@ -23,8 +23,8 @@ const test = (
     )
   })
 
-describe("an acquisition under a name in use", () => {
-  test("waits until the earlier one has been given back, although there are permits", (semaphore) =>
+describe("an acquisition under an identifier in use", () => {
+  test("waits until the earlier one is released, although permits are free", (semaphore) =>
     Effect.gen(function*() {
       let inside = 0
       let most = 0
@@ -41,7 +41,7 @@ describe("an acquisition under a name in use", () => {
       expect(most).toBe(1)
     }))
 
-  test("does not touch the store while it waits, and can be interrupted", (semaphore, calls) =>
+  test("asks the store nothing while it waits, and can be interrupted", (semaphore, calls) =>
     Effect.gen(function*() {
       yield* start(semaphore.withPermits(1, named)(Effect.never))
       const asked = calls.length
@@ -51,7 +51,7 @@ describe("an acquisition under a name in use", () => {
       expect(yield* semaphore.currentCount).toBe(1)
     }))
 
-  test("is refused by tryTake", (semaphore) =>
+  test("is refused by tryTake and withPermitsIfAvailable", (semaphore) =>
     Effect.gen(function*() {
       yield* semaphore.take(1, named)
       expect(yield* semaphore.tryTake(1, named)).toEqual(Option.none())
@@ -59,7 +59,7 @@ describe("an acquisition under a name in use", () => {
       expect(yield* semaphore.currentCount).toBe(1)
     }))
 
-  test("can use the name once the earlier acquisition was refused or interrupted", (semaphore) =>
+  test("succeeds once the earlier acquisition was refused or interrupted", (semaphore) =>
     Effect.gen(function*() {
       const all = yield* start(semaphore.withPermits(2)(Effect.never))
       expect(yield* semaphore.tryTake(1, named)).toEqual(Option.none())
@@ -69,7 +69,7 @@ describe("an acquisition under a name in use", () => {
       expect(Option.isSome(yield* semaphore.tryTake(1, named))).toBe(true)
     }))
 
-  test("shares nothing with the same name of another key", (semaphore) =>
+  test("does not wait for the same identifier of another key", (semaphore) =>
     Effect.gen(function*() {
       yield* semaphore.take(1, named)
       expect(semaphore.key).toBe("key")
@@ -94,7 +94,7 @@ describe("acquiredExternally in the process that holds the permits", () => {
       expect(yield* semaphore.currentCount).toBe(0)
     }))
 
-  test("lets those who wait for the name wait for the second acquisition", (semaphore) =>
+  test("makes waiters for the identifier wait until the second acquisition is released, too", (semaphore) =>
     Effect.gen(function*() {
       const [first, second] = [yield* Scope.make(), yield* Scope.make()]
       yield* Scope.provide(semaphore.take(1, named), first)
@@ -108,7 +108,7 @@ describe("acquiredExternally in the process that holds the permits", () => {
       yield* Fiber.join(third)
     }))
 
-  test("finds nothing to take over once the hold has been given back", (semaphore) =>
+  test("fails once the hold has been released", (semaphore) =>
     Effect.gen(function*() {
       yield* Effect.scoped(semaphore.take(1, named))
       expect(yield* Effect.flip(semaphore.take(1, resume))).toEqual(
@@ -120,7 +120,7 @@ describe("acquiredExternally in the process that holds the permits", () => {
 describe("a hold that was taken over", () => {
   const resume = { ...named, acquiredExternally: true }
 
-  test("is lost to the first acquisition when the second gives it back", (semaphore) =>
+  test("is lost for the first acquisition when the second releases it", (semaphore) =>
     Effect.gen(function*() {
       const first = yield* start(Effect.flip(semaphore.withPermits(2, named)(Effect.never)))
       yield* semaphore.withPermits(2, resume)(Effect.void)
@@ -128,7 +128,7 @@ describe("a hold that was taken over", () => {
       expect(Option.isSome(yield* semaphore.tryTake(2))).toBe(true)
     }))
 
-  test("is lost to all earlier acquisitions when the last one gives it back", (semaphore) =>
+  test("is lost for all earlier acquisitions when the last one releases it", (semaphore) =>
     Effect.gen(function*() {
       const first = yield* start(Effect.flip(semaphore.withPermits(2, named)(Effect.never)))
       const second = yield* start(Effect.flip(semaphore.withPermits(2, resume)(Effect.never)))
@@ -137,7 +137,7 @@ describe("a hold that was taken over", () => {
       expect(yield* Fiber.joinAll([first, second])).toMatchObject([lost, lost])
     }))
 
-  test("stays that of the first acquisition when the second is lost, until a third one gives it back", (semaphore) =>
+  test("stays with the first acquisition when the second is lost, until a third one releases it", (semaphore) =>
     Effect.gen(function*() {
       const first = yield* start(Effect.flip(semaphore.withPermits(2, named)(Effect.never)))
       yield* Fiber.interrupt(yield* semaphore.take(2, resume))
@@ -147,29 +147,29 @@ describe("a hold that was taken over", () => {
       expect(yield* Fiber.join(first)).toMatchObject({ _tag: "LockLostError", reason: "revoked" })
     }))
 
-  test("is lost, too, if the first acquisition itself runs the second, and works on", (semaphore) =>
+  test("is lost for the first acquisition also if the second runs inside of it", (semaphore) =>
     Effect.gen(function*() {
       const inner = semaphore.withPermits(1, resume)(Effect.void)
       const outer = semaphore.withPermits(1, named)(Effect.andThen(inner, Effect.never))
       expect(yield* Effect.flip(outer)).toMatchObject({ _tag: "LockLostError", reason: "revoked" })
     }))
 
-  test("counts once for the fiber that holds it twice", (semaphore) =>
+  test("counts once among the permits of a fiber that holds it by both acquisitions", (semaphore) =>
     Effect.gen(function*() {
       const nested = semaphore.currentCount.pipe(
         semaphore.withPermits(1),
         semaphore.withPermits(1, resume),
         semaphore.withPermits(1, named)
       )
-      // The first acquisition has lost its hold when the second has given it back.
+      // The first acquisition loses its hold when the second releases it.
       expect(yield* Effect.flip(nested)).toMatchObject({ _tag: "LockLostError", reason: "revoked" })
       expect(yield* semaphore.currentCount).toBe(0)
     }))
 })
 
-describe("a confirmation that was answered before the hold was given back", () => {
+describe("acquiredExternally, if the store confirms the hold before it is released", () => {
   let slow = true
-  it.effect("and comes after it, takes over nothing", () =>
+  it.effect("takes over nothing when the answer comes after the release", () =>
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key")
       const first = yield* start(semaphore.withPermits(1, named)(Effect.never))
@@ -195,10 +195,10 @@ describe("a confirmation that was answered before the hold was given back", () =
     ))
 })
 
-describe("an acquisition whose grant another one has taken over and given back", () => {
+describe("an acquisition whose hold another one has taken over and released", () => {
   const resume = { ...named, acquiredExternally: true }
 
-  /** Holds the first answer back. */
+  /** Holds back the first answer of the store. */
   const slow = (replied: Deferred.Deferred<void>): Replace => {
     let asked = 0
     return (real) => ({
@@ -207,7 +207,7 @@ describe("an acquisition whose grant another one has taken over and given back",
     })
   }
 
-  it.effect("before it has heard of it asks again, and holds", () =>
+  it.effect("before the answer came asks again, and holds", () =>
     Effect.gen(function*() {
       const replied = yield* Deferred.make<void>()
       yield* Effect.gen(function*() {
@@ -223,7 +223,7 @@ describe("an acquisition whose grant another one has taken over and given back",
       }).pipe(Effect.provide(FakeBacking.layer([], slow(replied))))
     }))
 
-  it.effect("without waiting asks again, and holds", () =>
+  it.effect("before the answer to tryTake came asks again, and holds", () =>
     Effect.gen(function*() {
       const replied = yield* Deferred.make<void>()
       yield* Effect.gen(function*() {
@@ -237,7 +237,7 @@ describe("an acquisition whose grant another one has taken over and given back",
       }).pipe(Effect.provide(FakeBacking.layer([], slow(replied))))
     }))
 
-  it.effect("while it waits for the notification joins the line anew", () =>
+  it.effect("before the notification came joins the line anew, and holds", () =>
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key")
       const holder = yield* start(semaphore.withPermits(1)(Effect.never))
@@ -252,13 +252,13 @@ describe("an acquisition whose grant another one has taken over and given back",
     ))
 })
 
-describe("a name whose lease was lost", () => {
+describe("an identifier whose lease was lost", () => {
   const losses: ReadonlyArray<readonly [reason: string, refresh: () => Effect.Effect<false>]> = [
     ["revoked", () => Effect.succeed(false)],
     ["unreachable", () => FakeBacking.hangs]
   ]
   it.effect.each(losses)(
-    "as %s is free when the lease is over, although its scope is still open",
+    "as %s can be used again when the lease is over, although its scope is still open",
     ([reason, refresh]) => {
       let refreshes = 0
       return Effect.gen(function*() {

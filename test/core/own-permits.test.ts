@@ -1,4 +1,4 @@
-/** A fiber that asks for permits which only it could give back. */
+/** A fiber asks for permits that only the fiber itself could release. */
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Option } from "effect"
 import { TestClock } from "effect/testing"
@@ -17,8 +17,8 @@ const defectOf = (exit: Exit.Exit<unknown, unknown>) => {
   return Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
 }
 
-describe("a fiber that works under permits of a key, and asks for more than the others", () => {
-  test("dies with a message that says so, and what it held is given back", (semaphore) =>
+describe("a fiber that holds permits of a key, and asks for more than it leaves to others", () => {
+  test("dies with a message that says so, and its hold is released", (semaphore) =>
     Effect.gen(function*() {
       const exit = yield* Effect.exit(semaphore.withPermits(1)(Effect.void).pipe(semaphore.withPermits(3)))
       expect(defectOf(exit)).toMatchObject({
@@ -29,13 +29,13 @@ describe("a fiber that works under permits of a key, and asks for more than the 
       expect(yield* semaphore.currentCount).toBe(0)
     }))
 
-  test("dies when it holds them by several leases, and when it would hold them by a scope", (semaphore) =>
+  test("dies also when it holds them by several leases, and asks by take", (semaphore) =>
     Effect.gen(function*() {
       const third = Effect.scoped(semaphore.take(2)).pipe(semaphore.withPermits(1), semaphore.withPermits(1))
       expect(String(defectOf(yield* Effect.exit(third)))).toContain("at most the 1 of 3")
     }))
 
-  test("dies when it asks under the name of its own hold", (semaphore) =>
+  test("dies when it asks under the identifier of its own hold", (semaphore) =>
     Effect.gen(function*() {
       const nested = semaphore.withPermits(1, { identifier: "me" })(Effect.void).pipe(
         semaphore.withPermits(1, { identifier: "me" })
@@ -44,8 +44,8 @@ describe("a fiber that works under permits of a key, and asks for more than the 
     }))
 })
 
-describe("a fiber that works under permits of a semaphore, and asks another of its key", () => {
-  test("dies when the smaller limit leaves none", (semaphore) =>
+describe("a fiber that holds permits of a semaphore, and asks another semaphore of the same key", () => {
+  test("dies when the smaller of the two limits leaves none", (semaphore) =>
     Effect.gen(function*() {
       const larger = yield* DistributedSemaphore.make("key", { limit: 5 })
       const exit = yield* Effect.exit(larger.withPermits(1)(Effect.void).pipe(semaphore.withPermits(3)))
@@ -53,8 +53,8 @@ describe("a fiber that works under permits of a semaphore, and asks another of i
     }).pipe(Effect.provide(MemoryBacking.layer)))
 })
 
-describe("a fiber that works under permits of a key", () => {
-  test("acquires more of them while there are enough", (semaphore) =>
+describe("a fiber that holds permits of a key", () => {
+  test("acquires more of them while enough are left", (semaphore) =>
     Effect.gen(function*() {
       const inside = semaphore.currentCount.pipe(
         semaphore.withPermits(1),
@@ -64,13 +64,13 @@ describe("a fiber that works under permits of a key", () => {
       expect(yield* inside).toBe(3)
     }))
 
-  test("is told None by tryTake, which does not wait", (semaphore) =>
+  test("gets None from withPermitsIfAvailable, which does not wait", (semaphore) =>
     Effect.gen(function*() {
       const refused = semaphore.withPermitsIfAvailable(1)(Effect.void).pipe(semaphore.withPermits(3))
       expect(yield* refused).toEqual(Option.none())
     }))
 
-  test("may wait for permits of another key, or with a time limit", (semaphore) =>
+  test("may wait for permits of another key, and, with a time limit, for its own", (semaphore) =>
     Effect.gen(function*() {
       const other = yield* DistributedSemaphore.make("other")
       yield* other.withPermits(1)(Effect.void).pipe(semaphore.withPermits(3))
@@ -81,7 +81,7 @@ describe("a fiber that works under permits of a key", () => {
       expect(yield* Fiber.join(limited)).toEqual(Option.none())
     }).pipe(Effect.scoped, Effect.provide(MemoryBacking.layer)))
 
-  test("may fork one that waits for it to end", (semaphore) =>
+  test("may fork a fiber that waits for its permits", (semaphore) =>
     Effect.gen(function*() {
       const child = yield* semaphore.withPermits(3)(
         Effect.forkDetach(semaphore.withPermits(3)(Effect.succeed("done")), { startImmediately: true })

@@ -1,4 +1,4 @@
-/** An operator takes a hold or a place away: B13. */
+/** An operator revokes a hold or a place (B13). */
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Deferred, Duration, Effect, Exit, Fiber, Option, References, Stream } from "effect"
 import type { Scope } from "effect"
@@ -10,7 +10,7 @@ import { start } from "../utils/start.ts"
 
 type Semaphore = DistributedSemaphore.DistributedSemaphore
 
-/** `other` revokes as another process does: only the store tells the semaphore of it. */
+/** `other` revokes as another process does: only the store notifies the semaphore of it. */
 const test = (
   name: string,
   replace: Replace,
@@ -33,12 +33,12 @@ const test = (
     )
   })
 
-/** A backing that notifies of no revocation. */
+/** Makes the backing notify of no revocation. */
 const silent: Replace = () => ({ onRevoked: undefined })
 
 const revoked = { _tag: "LockLostError", reason: "revoked", key: "key", identifier: "me" }
 
-/** Holds as "me". The work says when it is interrupted. */
+/** Holds as "me", and records when the work is interrupted. */
 const hold = (semaphore: Semaphore) =>
   Effect.gen(function*() {
     let stoppedAt: number | undefined
@@ -76,7 +76,7 @@ describe("a revoked hold", () => {
   }
 
   test(
-    "is lost at its next refresh where the store notifies of none",
+    "is lost at its next refresh if the store notifies of no revocations",
     silent,
     (semaphore, other) =>
       Effect.gen(function*() {
@@ -92,7 +92,7 @@ describe("a revoked hold", () => {
   )
 
   test(
-    "releases nothing: an identifier that is used again keeps its new hold",
+    "is not released by its holder: a new hold of the same identifier stays",
     () => ({}),
     (semaphore, other, calls) =>
       Effect.gen(function*() {
@@ -110,23 +110,27 @@ describe("a revoked hold", () => {
       })
   )
 
-  test("ends the keepalive fiber of a lease that was taken", () => ({}), (semaphore, other) =>
-    Effect.gen(function*() {
-      const lease = yield* semaphore.takeLease(1, { identifier: "me" })
-      const joined = yield* start(Effect.flip(Fiber.join(lease.keepAlive)))
-      yield* TestClock.adjust("2 seconds")
-      yield* other("me")
-      yield* TestClock.adjust(0)
-      expect(joined.pollUnsafe()).toMatchObject(Exit.succeed(revoked))
-      expect(Duration.toMillis(yield* lease.remaining)).toBe(0)
-    }))
+  test(
+    "fails the keepalive fiber of its scoped lease, which then has no time remaining",
+    () => ({}),
+    (semaphore, other) =>
+      Effect.gen(function*() {
+        const lease = yield* semaphore.takeLease(1, { identifier: "me" })
+        const joined = yield* start(Effect.flip(Fiber.join(lease.keepAlive)))
+        yield* TestClock.adjust("2 seconds")
+        yield* other("me")
+        yield* TestClock.adjust(0)
+        expect(joined.pollUnsafe()).toMatchObject(Exit.succeed(revoked))
+        expect(Duration.toMillis(yield* lease.remaining)).toBe(0)
+      })
+  )
 
   let refreshes = 0
   const replied = Deferred.makeUnsafe<void>()
   test(
-    "is lost as soon as the refresh ends that was under way when the revocation was heard",
+    "is lost as soon as the refresh is answered that was under way when the revocation was heard",
     (real) => ({
-      // The store has answered before the revocation, and the answer is late.
+      // The store answers before the revocation, but the answer arrives after it.
       refresh: (...args) =>
         Effect.tap(real.refresh(...args), () => ++refreshes === 1 ? Deferred.await(replied) : Effect.void)
     }),
@@ -145,18 +149,22 @@ describe("a revoked hold", () => {
       })
   )
 
-  test("harms no hold of another identifier, or key", () => ({}), (semaphore, other, calls) =>
-    Effect.gen(function*() {
-      const fiber = yield* start(semaphore.withPermits(1, { identifier: "you" })(Effect.never))
-      yield* TestClock.adjust("2 seconds")
-      expect(yield* other("me")).toBe(0)
-      yield* TestClock.adjust(0)
-      expect(countOf(calls, "refresh")).toBe(0)
-      yield* TestClock.adjust("1 minute")
-      expect(fiber.pollUnsafe()).toBeUndefined()
-    }))
+  test(
+    "leads to no refresh, and no loss, of a hold of another identifier",
+    () => ({}),
+    (semaphore, other, calls) =>
+      Effect.gen(function*() {
+        const fiber = yield* start(semaphore.withPermits(1, { identifier: "you" })(Effect.never))
+        yield* TestClock.adjust("2 seconds")
+        expect(yield* other("me")).toBe(0)
+        yield* TestClock.adjust(0)
+        expect(countOf(calls, "refresh")).toBe(0)
+        yield* TestClock.adjust("1 minute")
+        expect(fiber.pollUnsafe()).toBeUndefined()
+      })
+  )
 
-  test("whose keepalive fiber was interrupted is not refreshed: it lasts until its lease is over", () => ({}), (
+  test("whose keepalive fiber was interrupted is not refreshed: its work goes on until its lease is over", () => ({}), (
     semaphore,
     other,
     calls
@@ -177,7 +185,7 @@ describe("a revoked hold", () => {
     }))
 
   test(
-    "of an unknown identifier frees nothing",
+    "frees nothing if nobody holds by its identifier",
     () => ({}),
     (semaphore) => Effect.map(semaphore.revoke("nobody"), (freed) => expect(freed).toBe(0))
   )
@@ -185,7 +193,7 @@ describe("a revoked hold", () => {
 
 describe("revocations under load", () => {
   test(
-    "interrupt each revoked holder at once, and keep the limit, in the order of tokens",
+    "interrupt each revoked holder at once, and keep the limit and the order of tokens",
     () => ({}),
     (semaphore, other) =>
       Effect.gen(function*() {
@@ -270,7 +278,7 @@ describe("a revoked waiter", () => {
 })
 
 describe("the stream of revocations", () => {
-  /** Counts how often it is open. */
+  /** Counts how often the stream is opened and closed. */
   const counted = () => {
     const counts = { opened: 0, closed: 0 }
     const replace: Replace = (real) => ({
@@ -285,7 +293,7 @@ describe("the stream of revocations", () => {
   }
 
   const short = counted()
-  test("is not opened for holds that are shorter than a second", short.replace, (semaphore) =>
+  test("is not opened for holds that last less than a second", short.replace, (semaphore) =>
     Effect.gen(function*() {
       for (let cycle = 0; cycle < 20; cycle++) {
         const fiber = yield* start(semaphore.withPermits(1)(Effect.sleep("900 millis")))
@@ -297,7 +305,7 @@ describe("the stream of revocations", () => {
 
   const long = counted()
   test(
-    "is opened once for all that is kept longer, and closed when nothing is kept",
+    "is opened once for all longer holds, and closed when there are none",
     long.replace,
     (semaphore) =>
       Effect.gen(function*() {
@@ -328,7 +336,7 @@ describe("revoke", () => {
 
   let tries = 0
   test(
-    "is repeated while the store fails",
+    "is sent again while the store fails",
     (real) => ({
       release: (...args) => ++tries < 3 ? Effect.fail(FakeBacking.failure("release")) : real.release(...args)
     }),
@@ -342,7 +350,7 @@ describe("revoke", () => {
       })
   )
 
-  test("of a hold that a store without tokens keeps works too", (real) => ({
+  test("works for a store without tokens, too", (real) => ({
     tryAcquire: (...args) => Effect.map(real.tryAcquire(...args), (answer) => answer !== false),
     refresh: (...args) => Effect.map(real.refresh(...args), (answer) => answer !== false)
   }), (semaphore, other) =>

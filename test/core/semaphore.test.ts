@@ -13,7 +13,7 @@ import { start } from "../utils/start.ts"
 const test = (name: string, body: Effect.Effect<void, unknown, DistributedSemaphoreBacking | Scope.Scope>) =>
   it.effect(name, () => Effect.provide(body, MemoryBacking.layer))
 
-/** A hold whose holder never refreshes it, as after a crash. */
+/** Makes a hold that is never refreshed, as after a crash of its holder. */
 const crashed = (key: string, ttl: Duration.Input, limit: number, permits: number) =>
   Effect.gen(function*() {
     const backing = yield* DistributedSemaphoreBacking
@@ -22,7 +22,7 @@ const crashed = (key: string, ttl: Duration.Input, limit: number, permits: numbe
 
 describe("withPermits", () => {
   test(
-    "runs the effect under its lease and releases",
+    "runs the effect under its lease, and releases the permits when it ends",
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key", { limit: 5, ttl: "9 seconds" })
       const [count, lease, remaining] = yield* Effect.gen(function*() {
@@ -38,7 +38,7 @@ describe("withPermits", () => {
       expect(count).toBe(2)
       expect(lease).toMatchObject({ key: "key", identifier: "me", permits: 2 })
       expect(Option.isSome(lease.fencingToken)).toBe(true)
-      // ttl less the margin of a twentieth, less the second that has passed
+      // The ttl, less the margin of a twentieth, less the second that has passed.
       expect(Duration.toMillis(remaining)).toBe(9000 - 450 - 1000)
       expect(yield* semaphore.currentCount).toBe(0)
     })
@@ -57,7 +57,7 @@ describe("withPermits", () => {
   )
 
   test(
-    "never lets out more than the limit, and lets out as many",
+    "gives out as many permits as the limit says, and never more",
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key", { limit: 3 })
       let out = 0
@@ -91,7 +91,7 @@ describe("withPermits", () => {
 
 describe("order", () => {
   test(
-    "100 waiters go in the order in which they began to wait",
+    "100 waiters acquire in the order in which they began to wait",
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key")
       const order: Array<number> = []
@@ -130,7 +130,7 @@ describe("order", () => {
   )
 
   test(
-    "tryTake does not overtake who waits, and leaves nothing behind",
+    "tryTake overtakes no waiter, and leaves nothing behind when it is refused",
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key", { limit: 2 })
       yield* start(semaphore.withPermits(1)(Effect.never))
@@ -156,9 +156,9 @@ describe("order", () => {
   )
 })
 
-describe("take, tryTake, takeLease", () => {
+describe("acquiring", () => {
   test(
-    "hold until the scope closes",
+    "by take, tryTake and takeLease holds until the scope closes",
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key", { limit: 3 })
       const scope = yield* Scope.make()
@@ -174,7 +174,7 @@ describe("take, tryTake, takeLease", () => {
   )
 
   test(
-    "an effect that runs only if permits are available",
+    "by withPermitsIfAvailable runs the effect only if permits are available",
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key")
       const nested = semaphore.withPermitsIfAvailable(1)(semaphore.withPermitsIfAvailable(1)(Effect.succeed("inner")))
@@ -183,7 +183,7 @@ describe("take, tryTake, takeLease", () => {
   )
 
   test(
-    "acquiredExternally goes on with a hold that exists, and does not wait for one that does not",
+    "with acquiredExternally resumes a hold that exists, and does not wait for one that does not",
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key", { ttl: "3 seconds" })
       const resume = { identifier: "crashed", acquiredExternally: true }
@@ -210,7 +210,7 @@ describe("take, tryTake, takeLease", () => {
 
 describe("waiting", () => {
   test(
-    "ends with the acquireRetryPolicy, and leaves no place in line",
+    "ends when the acquireRetryPolicy ends, and leaves no place in line",
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key", {
         acquireRetryPolicy: Schedule.spaced("1 second").pipe(Schedule.upTo({ times: 3 }))
@@ -226,7 +226,7 @@ describe("waiting", () => {
   )
 
   test(
-    "keeps its place although the policy looks less often than a place lasts",
+    "keeps the place, although the pauses of the policy are longer than a place lasts",
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key", {
         ttl: "3 seconds",
@@ -254,7 +254,7 @@ describe("waiting", () => {
   )
 
   test(
-    "the crash of a holder delays others by its ttl at most",
+    "lasts at most a ttl after the crash of a holder",
     Effect.gen(function*() {
       yield* crashed("key", "3 seconds", 1, 1)
       const semaphore = yield* DistributedSemaphore.make("key", { ttl: "1 minute" })
@@ -267,7 +267,7 @@ describe("waiting", () => {
   )
 
   test(
-    "the crash of a waiter delays those behind it by its ttl at most",
+    "lasts at most a ttl after the crash of a waiter ahead",
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key", { ttl: "1 minute" })
       const backing = yield* DistributedSemaphoreBacking

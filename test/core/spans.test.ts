@@ -11,7 +11,7 @@ import { start } from "../utils/start.ts"
 
 type Semaphore = DistributedSemaphore.DistributedSemaphore
 
-/** Keeps the spans that it makes. */
+/** Makes a tracer that keeps its spans. */
 const recorder = () => {
   const spans: Array<Tracer.NativeSpan> = []
   const tracer = Tracer.make({
@@ -52,18 +52,21 @@ const test = (
 const me = { key: "key", identifier: "me", permits: 2 }
 
 describe("spans", () => {
-  test("show the acquisition and the release, beside the work", (semaphore, seen) =>
-    Effect.gen(function*() {
-      const parent = Effect.map(Effect.currentSpan, ({ name }) => name)
-      const inside = yield* parent.pipe(semaphore.withPermits(2, { identifier: "me" }), Effect.withSpan("request"))
-      expect(inside).toBe("request")
-      expect(seen()).toEqual([
-        { name: "take", ended: "well", parent: "request", ...me, acquired: true, waited: 0 },
-        { name: "release", ended: "well", parent: "request", ...me }
-      ])
-    }))
+  test(
+    "show the acquisition and the release, but do not contain the work",
+    (semaphore, seen) =>
+      Effect.gen(function*() {
+        const parent = Effect.map(Effect.currentSpan, ({ name }) => name)
+        const inside = yield* parent.pipe(semaphore.withPermits(2, { identifier: "me" }), Effect.withSpan("request"))
+        expect(inside).toBe("request")
+        expect(seen()).toEqual([
+          { name: "take", ended: "well", parent: "request", ...me, acquired: true, waited: 0 },
+          { name: "release", ended: "well", parent: "request", ...me }
+        ])
+      })
+  )
 
-  test("say how long it waited, and behind how many", (semaphore, seen) =>
+  test("say how long an acquisition waited, and behind how many", (semaphore, seen) =>
     Effect.gen(function*() {
       yield* start(semaphore.withPermits(2)(Effect.sleep("3 seconds")))
       yield* start(semaphore.withPermits(2)(Effect.sleep("3 seconds")))
@@ -84,7 +87,7 @@ describe("spans", () => {
     }))
 
   test(
-    "end with an acquisition that is refused, is interrupted, or fails",
+    "end when the acquisition is refused, is interrupted, or fails",
     (semaphore, seen) =>
       Effect.gen(function*() {
         const holder = yield* start(semaphore.withPermits(2)(Effect.never))
@@ -107,7 +110,7 @@ describe("spans", () => {
   )
 
   test(
-    "are the parents of what the store's client shows",
+    "are the parents of the spans of the store's client",
     (semaphore, seen) =>
       Effect.gen(function*() {
         yield* semaphore.withPermits(1)(Effect.void)
@@ -132,7 +135,7 @@ describe("spans", () => {
       expect(seen().map(({ name }) => name).slice(4)).toEqual(["take"])
     }))
 
-  test("are not made where tracing is off", (semaphore, seen) =>
+  test("are not made if tracing is off", (semaphore, seen) =>
     Effect.gen(function*() {
       yield* Effect.withTracerEnabled(semaphore.withPermits(1)(Effect.void), false)
       expect(seen()).toEqual([])
@@ -177,7 +180,7 @@ describe("debug logs", () => {
       ])
     }))
 
-  it.effect("cost no permit when a logger throws", () => {
+  it.effect("lose no permit when a logger throws", () => {
     const broken = Logger.make(() => {
       throw new Error("disk full")
     })
@@ -194,11 +197,11 @@ describe("debug logs", () => {
     )
   })
 
-  it.effect("are not there otherwise", () => Effect.map(logged("Info"), (logs) => expect(logs).toEqual([])))
+  it.effect("are not written at level Info", () => Effect.map(logged("Info"), (logs) => expect(logs).toEqual([])))
 })
 
-describe("a warning of a loss", () => {
-  it.effect("names holder, key and reason as annotations", () => {
+describe("the warning of a lost lease", () => {
+  it.effect("names key, identifier, permits and reason as annotations", () => {
     const logs: Array<unknown> = []
     const logger = Logger.make(({ fiber, logLevel }) => {
       logs.push([logLevel, fiber.getRef(References.CurrentLogAnnotations)])

@@ -1,4 +1,4 @@
-/** What is left when a store or its driver misbehaves: nothing of an earlier holder harms a later one. */
+/** A store or its driver misbehaves: nothing that an earlier holder leaves harms a later one. */
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Layer, Option, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
@@ -49,7 +49,7 @@ describe("an acquire", () => {
   }
 
   test(
-    "that lands long after its interruption is released then",
+    "that takes effect long after its interruption is released then",
     uninterruptibly("20 seconds"),
     () =>
       Effect.gen(function*() {
@@ -66,7 +66,7 @@ describe("an acquire", () => {
   const landsLate = uninterruptibly("10 seconds")
   let releases = 0
   test(
-    "that lands late is released then, although the first release had failed",
+    "that takes effect late is released then, although the first release has failed",
     (real) => ({
       ...landsLate(real),
       release: (...args) =>
@@ -86,7 +86,7 @@ describe("an acquire", () => {
 
   let attempts = 0
   test(
-    "that failed although it took effect is released when a later answer is no",
+    "whose first attempt took effect but lost its reply is released when the next attempt is refused",
     (real) => ({
       tryAcquire: (...args) => {
         const failure = new SemaphoreBackingError({ operation: "tryAcquire", cause: "reply lost" })
@@ -104,7 +104,7 @@ describe("an acquire", () => {
   )
 })
 
-describe("an operation that does not answer is not left running:", () => {
+describe("an operation that the store never answers is not left running:", () => {
   const never: ReadonlyArray<
     readonly [keyof Backing, (semaphore: DistributedSemaphore.DistributedSemaphore) => Effect.Effect<unknown, unknown>]
   > = [
@@ -133,7 +133,7 @@ describe("an operation that does not answer is not left running:", () => {
 
 describe("a lease", () => {
   test(
-    "is kept on a store that takes nearly as long as an attempt may",
+    "is kept on a store that answers nearly as late as an attempt may",
     (real) => ({
       tryAcquire: (...args) => Effect.delay(real.tryAcquire(...args), "700 millis"),
       refresh: (...args) => Effect.delay(real.refresh(...args), "700 millis")
@@ -144,7 +144,7 @@ describe("a lease", () => {
         const work = yield* start(semaphore.withPermits(1)(Effect.never))
         yield* TestClock.adjust("1 minute")
         expect(work.pollUnsafe()).toBeUndefined()
-        // It ends only as time goes on: a refresh is in flight.
+        // A refresh is in flight, so the interruption needs time to end.
         yield* start(Fiber.interrupt(work))
         yield* TestClock.adjust("1 second")
       })
@@ -152,7 +152,7 @@ describe("a lease", () => {
 
   let refreshes = 0
   test(
-    "gives back at once, although one of its refreshes was never answered",
+    "is released at once, although one of its refreshes was never answered",
     (real) => ({ refresh: (...args) => ++refreshes === 1 ? Effect.never : real.refresh(...args) }),
     (calls) =>
       Effect.gen(function*() {
@@ -166,7 +166,7 @@ describe("a lease", () => {
   )
 
   test(
-    "has no time remaining once it is over",
+    "has no time remaining once its scope has closed",
     () => ({}),
     () =>
       Effect.gen(function*() {
@@ -177,7 +177,7 @@ describe("a lease", () => {
   )
 
   test(
-    "ends with a SemaphoreBackingError when the client interrupts the refresh by itself",
+    "ends with a SemaphoreBackingError when the client of the store interrupts the refresh",
     () => ({ refresh: () => Effect.interrupt }),
     () =>
       Effect.gen(function*() {
@@ -189,7 +189,7 @@ describe("a lease", () => {
   )
 
   test(
-    "that ends with the error of the store tells its caller at once, although the release hangs",
+    "that ends with the error of the store fails its caller at once, although the release hangs",
     () => ({
       refresh: () => Effect.fail(new SemaphoreBackingError({ operation: "refresh", cause: "down" })),
       release: () => FakeBacking.hangs
@@ -211,7 +211,7 @@ describe("a waiter", () => {
   const asks = (calls: Array<Call>) =>
     operations(calls).filter((operation) => operation === "tryAcquire" || operation === "refresh").length
 
-  /** A place that is never granted. */
+  /** Answers every request with a place that is never granted. */
   const place = (answer: (holderId: string) => Partial<Contract.Waiting>) => {
     const wait = (_key: string, holderId: string) =>
       Effect.succeed({ _tag: "Waiting" as const, fencingToken: FencingToken(1n), position: 0, ...answer(holderId) })
@@ -241,7 +241,7 @@ describe("a waiter", () => {
   }
 
   test(
-    "is not in a loop when its backing says to ask again at once",
+    "asks at most every 10 ms, although its backing says to ask again at once",
     () => place(() => ({ retryAfter: Duration.zero })),
     (calls) =>
       Effect.gen(function*() {
@@ -260,7 +260,7 @@ describe("a waiter", () => {
         const semaphore = yield* DistributedSemaphore.make("key", { ttl: "3 seconds" })
         for (const identifier of ["0", "4", "1000"]) yield* start(semaphore.withPermits(1, { identifier })(Effect.void))
         yield* TestClock.adjust("10 seconds")
-        // The last one joins the requests of the others, a little earlier than it must.
+        // The last one is refreshed together with the others, a little earlier than it must be.
         const asksOf = (id: string) => calls.filter(({ holderId }) => holderId === id).length
         expect([asksOf("0"), asksOf("4"), asksOf("1000")]).toEqual([101, 21, 12])
       })
@@ -276,7 +276,7 @@ describe("a waiter", () => {
   ]
   for (const [name, onPermitsReleased] of streams) {
     test(
-      `goes on by polling when its subscription ${name}`,
+      `polls when its subscription ${name}`,
       (real) => ({
         onPermitsReleased,
         tryAcquire: (...args) =>
@@ -301,7 +301,7 @@ describe("a waiter", () => {
 describe("a notification that is lost", () => {
   test(
     "delays the first in line by a second at most",
-    // What comes after the subscription stands is lost.
+    // What comes after the first signal is lost.
     (real) => ({
       onPermitsReleased: (...args) => Stream.concat(Stream.take(real.onPermitsReleased!(...args), 1), Stream.never)
     }),
@@ -319,7 +319,7 @@ describe("a notification that is lost", () => {
 })
 
 describe("withPermits", () => {
-  it.effect("leaves the scope of the effect it wraps to its caller", () =>
+  it.effect("leaves it to its caller to close the scope of the effect that it wraps", () =>
     Effect.gen(function*() {
       const events: Array<string> = []
       const semaphore = yield* DistributedSemaphore.make("key")

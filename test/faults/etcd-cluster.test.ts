@@ -1,4 +1,4 @@
-/** Three members of etcd, of which one is killed, or cut off. */
+/** A cluster of three etcd members, one of which is killed, or cut off from the others. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Option, Schedule } from "effect"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
@@ -17,14 +17,14 @@ const backing = (hosts: string | Array<string>) =>
 
 const now = Effect.sync(() => performance.now())
 
-/** Milliseconds from when the permits were got until they were no longer used. */
+/** When a worker acquired its permits, and when it stopped using them, in milliseconds. */
 interface Use {
   readonly start: number
   end: number
   readonly token: bigint
 }
 
-/** The most that overlap. */
+/** Returns how many of the uses overlap at most. */
 const mostAtOnce = (uses: ReadonlyArray<Use>) => {
   const changes = uses.flatMap(({ end, start }) => [[start, 1], [end, -1]] as const)
   let out = 0
@@ -33,9 +33,9 @@ const mostAtOnce = (uses: ReadonlyArray<Use>) => {
   return most
 }
 
-describe("the leader", () => {
+describe("a leader that is killed and restarted again and again under load", () => {
   it.live(
-    "is killed and restarted again and again under load: limit, tokens, and progress after each election",
+    "endangers neither the limit nor the tokens, and work goes on after each election",
     () =>
       Effect.gen(function*() {
         const { leader, urls } = yield* cluster
@@ -90,9 +90,9 @@ describe("the leader", () => {
   )
 })
 
-describe.each(["leader", "follower"] as const)("a %s that is cut off from the others", (role) => {
+describe.each(["leader", "follower"] as const)("while a %s is cut off from the others", (role) => {
   it.live(
-    "its client's holder is interrupted before others can go, and its waiters recover",
+    "a holder that uses it is interrupted before others acquire; waiters that use it acquire afterwards",
     () =>
       Effect.gen(function*() {
         const { heal, isolate, leader, members, urls } = yield* cluster
@@ -117,14 +117,14 @@ describe.each(["leader", "follower"] as const)("a %s that is cut off from the ot
         yield* until(Effect.map(inside.inspect, ({ line }) => line.length === 2))
         const later = yield* Effect.forkScoped(outside.withPermits(1)(now))
         yield* until(Effect.map(inside.inspect, ({ line }) => line.length === 3))
-        // Not with the first refresh ahead of it.
+        // The cut comes after the first refresh.
         yield* Effect.sleep("2 seconds")
 
         isolate(minority)
         const cut = yield* now
         expect(yield* Fiber.join(holder)).toMatchObject({ _tag: "LockLostError", reason: "unreachable" })
         expect(stopped - cut).toBeLessThan(4000)
-        // The leases of hold and waiters end, some later than others: a new leader gives each a full ttl.
+        // The etcd leases of the hold and of the places end at different times: a new leader gives each a full ttl.
         const went = yield* Effect.timeout(Fiber.join(later), "20 seconds")
         expect(went).toBeGreaterThan(stopped)
 

@@ -1,6 +1,6 @@
 /**
- * etcd with JSON Web Tokens: any change of users or roles makes the tokens that were issued before it void. The client knows
- * only another message for that, and would use its token for ever.
+ * etcd with JSON Web Tokens: a change of users or roles invalidates all earlier tokens. The client does not understand
+ * the message that says so, and would use its token for ever.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { noop } from "cockatiel"
@@ -21,7 +21,7 @@ const build = Effect.gen(function*() {
       faultHandling: { host: () => noop }
     }),
     url,
-    /** Changes something that is not the client's business. */
+    /** Adds a user that is not the client's. */
     change: Effect.scoped(Effect.gen(function*() {
       const root = yield* connect(url, { auth: { username: "root", password: "root" } })
       yield* Effect.promise(() => root.user(`other-${users++}`).create("secret"))
@@ -38,18 +38,18 @@ const authentications = (url: string) =>
       )![1]
   )
 
-/** Shows that a call of the client itself is refused. When that changes, the backing has nothing to do any more. */
+/** Shows that a call of the client itself is refused. If it is not, the backing need not renew tokens any more. */
 const isRefused = (client: Etcd3) =>
   Effect.map(
     Effect.flip(Effect.tryPromise(() => client.get("semaphore/").exec())),
     ({ cause }) => expect(String(cause)).toContain("revision of auth store is old")
   )
 
-/** No operation is repeated by the semaphore. */
+/** The semaphore repeats no operation that fails. */
 const config = { backingFailureRetryPolicy: Schedule.recurs(0) }
 
 describe("after a change of users", () => {
-  it.live("holder and waiter go on, notified, with the client that they have", () =>
+  it.live("a holder and its waiters go on with the same client, and are notified", () =>
     Effect.gen(function*() {
       const { change, client } = yield* build
       yield* Effect.gen(function*() {
@@ -69,12 +69,12 @@ describe("after a change of users", () => {
         yield* Effect.timeout(Fiber.joinAll([holder, ...waiters]), "1 second")
         yield* change
         expect(yield* mutex.inspect).toMatchObject({ holders: [], line: [] })
-        // The new token is the client's.
+        // The client itself uses the new token, too.
         yield* Effect.promise(() => client.get("semaphore/").exec())
       }).pipe(Effect.provide(EtcdBacking.layer(client)))
     }))
 
-  it.live("a watch that begins then stands", () =>
+  it.live("a new watch stands", () =>
     Effect.gen(function*() {
       const { change, client, url } = yield* build
       yield* Effect.gen(function*() {
@@ -84,14 +84,14 @@ describe("after a change of users", () => {
         yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
         yield* change
         const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.void))
-        // The other is for revocations.
+        // One is for the key, the other for revocations.
         yield* until(Effect.map(metrics(url), (all) => all.etcd_debugging_mvcc_watcher_total === 2))
         yield* Deferred.succeed(done, undefined)
         yield* Effect.timeout(Fiber.joinAll([holder, waiter]), "500 millis")
       }).pipe(Effect.provide(EtcdBacking.layer(client)))
     }))
 
-  it.live("and of another, and another, hand-offs go on", () =>
+  it.live("hand-offs go on, also after four more changes", () =>
     Effect.gen(function*() {
       const { change, client } = yield* build
       yield* Effect.gen(function*() {
@@ -127,7 +127,7 @@ describe("after a change of users", () => {
       yield* Effect.gen(function*() {
         const each = yield* Effect.forEach(
           Array.from({ length: 100 }),
-          // Those with long names share no calls. Of what does, etcd 3.4 does not check the permissions.
+          // Operations on long keys share no call: etcd 3.4 does not check the permissions of shared calls.
           (_, index) => DistributedSemaphore.make(`key-${index}-${"x".repeat(1000)}`, config)
         )
         yield* each[0]!.withPermits(1)(Effect.void)

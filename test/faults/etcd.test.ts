@@ -1,4 +1,4 @@
-/** etcd: a server that freezes or restarts, a history that is compacted, leases that are revoked, acquires that are interrupted. */
+/** etcd: the server freezes or restarts, its history is compacted, leases are revoked, acquires are interrupted. */
 import { describe, expect, it } from "@effect/vitest"
 import { noop } from "cockatiel"
 import { Deferred, Duration, Effect, Exit, Fiber, Layer, Schedule, Scope } from "effect"
@@ -20,7 +20,7 @@ const compact = (client: Etcd3) =>
 
 describe("while the server is frozen", () => {
   it.live(
-    "the holder is interrupted in time, a waiter is not kept, and both can go on after the thaw",
+    "the holder is interrupted in time, a waiter can be interrupted, and others acquire after the thaw",
     () =>
       Effect.gen(function*() {
         const etcd = yield* server
@@ -50,7 +50,7 @@ describe("while the server is frozen", () => {
     60_000
   )
 
-  it.live("the layer closes without waiting for it", () =>
+  it.live("the layer closes without waiting for the server", () =>
     Effect.gen(function*() {
       const etcd = yield* server
       const client = yield* connect(etcd.url)
@@ -73,47 +73,51 @@ describe("while the server is frozen", () => {
     }))
 })
 
-describe("a server that restarts", () => {
-  it.live("again and again: limit, progress by notification, and nothing left", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server
-      const client = yield* connect(etcd.url)
-      yield* Effect.gen(function*() {
-        const semaphore = yield* DistributedSemaphore.make("load", { limit: 3, ttl: "4 seconds" })
-        const seen = { out: 0, most: 0, done: 0 }
-        const running = { value: true }
-        const work = Effect.acquireUseRelease(
-          Effect.sync(() => void (seen.most = Math.max(seen.most, ++seen.out))),
-          () => Effect.sleep("50 millis"),
-          () => Effect.sync(() => void seen.out--)
-        )
-        const worker = Effect.gen(function*() {
-          while (running.value) {
-            const exit = yield* Effect.exit(semaphore.withPermits(1)(work))
-            if (exit._tag === "Success") seen.done++
+describe("a server that restarts again and again", () => {
+  it.live(
+    "does not endanger the limit, hand-offs go on by notification, and nothing is left",
+    () =>
+      Effect.gen(function*() {
+        const etcd = yield* server
+        const client = yield* connect(etcd.url)
+        yield* Effect.gen(function*() {
+          const semaphore = yield* DistributedSemaphore.make("load", { limit: 3, ttl: "4 seconds" })
+          const seen = { out: 0, most: 0, done: 0 }
+          const running = { value: true }
+          const work = Effect.acquireUseRelease(
+            Effect.sync(() => void (seen.most = Math.max(seen.most, ++seen.out))),
+            () => Effect.sleep("50 millis"),
+            () => Effect.sync(() => void seen.out--)
+          )
+          const worker = Effect.gen(function*() {
+            while (running.value) {
+              const exit = yield* Effect.exit(semaphore.withPermits(1)(work))
+              if (exit._tag === "Success") seen.done++
+            }
+          })
+          const workers = yield* Effect.forEach(Array.from({ length: 20 }), () => Effect.forkScoped(worker))
+          for (let round = 0; round < 3; round++) {
+            const before = seen.done
+            yield* until(Effect.sync(() => seen.done > before + 50), "20 seconds")
+            yield* Effect.promise(etcd.kill)
+            yield* Effect.sleep("300 millis")
+            yield* Effect.promise(etcd.restart)
           }
-        })
-        const workers = yield* Effect.forEach(Array.from({ length: 20 }), () => Effect.forkScoped(worker))
-        for (let round = 0; round < 3; round++) {
           const before = seen.done
-          yield* until(Effect.sync(() => seen.done > before + 50), "20 seconds")
-          yield* Effect.promise(etcd.kill)
-          yield* Effect.sleep("300 millis")
-          yield* Effect.promise(etcd.restart)
-        }
-        const before = seen.done
-        // 300 hand-offs by polling once a second would take minutes.
-        yield* until(Effect.sync(() => seen.done > before + 300), "45 seconds")
-        running.value = false
-        yield* Effect.timeout(Fiber.awaitAll(workers), "20 seconds")
-        expect(seen.most).toBe(3)
-        yield* until(Effect.map(keys(client), (names) => names.length === 0))
-      }).pipe(Effect.provide(EtcdBacking.layer(client)))
-    }), 120_000)
+          // 300 hand-offs by polling once a second would take minutes.
+          yield* until(Effect.sync(() => seen.done > before + 300), "45 seconds")
+          running.value = false
+          yield* Effect.timeout(Fiber.awaitAll(workers), "20 seconds")
+          expect(seen.most).toBe(3)
+          yield* until(Effect.map(keys(client), (names) => names.length === 0))
+        }).pipe(Effect.provide(EtcdBacking.layer(client)))
+      }),
+    120_000
+  )
 })
 
 describe("a server that is away for two seconds", () => {
-  it.live("is used as soon as it is back, by a client without a circuit breaker", () =>
+  it.live("is used within a second of its return, by a client without a circuit breaker", () =>
     Effect.gen(function*() {
       const etcd = yield* server
       const client = yield* connect(etcd.url, { faultHandling: { host: () => noop } })
@@ -133,40 +137,44 @@ describe("a server that is away for two seconds", () => {
 })
 
 describe("a compaction", () => {
-  it.live("while the watch is cut: the watch stands again, and the waiter has its turn", () =>
-    Effect.gen(function*() {
-      const etcd = yield* server
-      const proxy = yield* Effect.acquireRelease(
-        Effect.promise(() => Proxy.make(etcd)),
-        (proxy) => Effect.promise(() => proxy.close())
-      )
-      const direct = yield* connect(etcd.url)
-      const holding = yield* Layer.build(EtcdBacking.layer(direct, { pushBasedAcquireEnabled: false }))
-      const waiting = yield* Layer.build(EtcdBacking.layer(yield* connect(`http://127.0.0.1:${proxy.port}`)))
-      const make = DistributedSemaphore.make("key", { ttl: "1 minute" })
-      const scope = yield* Scope.make()
-      const mutex = yield* Effect.provide(make, holding)
-      yield* Scope.provide(mutex.take(1), scope)
-      const waiters = yield* Effect.forEach([1, 2], () =>
-        Effect.forkScoped(Effect.flatMap(Effect.provide(make, waiting), (mutex) =>
-          mutex.withPermits(1)(Effect.void))))
-      const watchers = Effect.map(metrics(etcd.url), (all) =>
-        all.etcd_debugging_mvcc_watcher_total)
-      yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 2))
-      yield* until(Effect.map(watchers, (count) => count! >= 1))
+  it.live(
+    "while the watch is cut does not keep the watch from coming back, nor the waiters from their turn",
+    () =>
+      Effect.gen(function*() {
+        const etcd = yield* server
+        const proxy = yield* Effect.acquireRelease(
+          Effect.promise(() => Proxy.make(etcd)),
+          (proxy) => Effect.promise(() => proxy.close())
+        )
+        const direct = yield* connect(etcd.url)
+        const holding = yield* Layer.build(EtcdBacking.layer(direct, { pushBasedAcquireEnabled: false }))
+        const waiting = yield* Layer.build(EtcdBacking.layer(yield* connect(`http://127.0.0.1:${proxy.port}`)))
+        const make = DistributedSemaphore.make("key", { ttl: "1 minute" })
+        const scope = yield* Scope.make()
+        const mutex = yield* Effect.provide(make, holding)
+        yield* Scope.provide(mutex.take(1), scope)
+        const waiters = yield* Effect.forEach([1, 2], () =>
+          Effect.forkScoped(
+            Effect.flatMap(Effect.provide(make, waiting), (mutex) => mutex.withPermits(1)(Effect.void))
+          ))
+        const watchers = Effect.map(metrics(etcd.url), (all) => all.etcd_debugging_mvcc_watcher_total)
+        yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 2))
+        yield* until(Effect.map(watchers, (count) => count! >= 1))
 
-      proxy.refuse()
-      yield* until(Effect.map(watchers, (count) => count === 0))
-      yield* Scope.close(scope, Exit.void)
-      yield* compact(direct)
-      proxy.accept()
-      // A minute's ttl: looks alone would take much longer.
-      yield* Effect.timeout(Fiber.joinAll(waiters), "15 seconds")
-      // That of the key, and that of revocations.
-      expect(yield* watchers).toBeLessThanOrEqual(2)
-    }), 60_000)
+        proxy.refuse()
+        yield* until(Effect.map(watchers, (count) => count === 0))
+        yield* Scope.close(scope, Exit.void)
+        yield* compact(direct)
+        proxy.accept()
+        // With a ttl of a minute, looks alone would take much longer.
+        yield* Effect.timeout(Fiber.joinAll(waiters), "15 seconds")
+        // One is for the key, the other for revocations.
+        expect(yield* watchers).toBeLessThanOrEqual(2)
+      }),
+    60_000
+  )
 
-  it.live("between the look and the watch that begins there: the watch is made anew", () =>
+  it.live("between a look and the watch that should begin there leads to a new watch", () =>
     Effect.gen(function*() {
       const { url } = yield* server
       const [client, direct] = [yield* connect(url), yield* connect(url)]
@@ -190,8 +198,8 @@ describe("a compaction", () => {
     }))
 })
 
-describe("a lease that somebody revokes", () => {
-  /** Of a name that begins with these. */
+describe("an etcd lease that somebody revokes", () => {
+  /** Revokes the etcd lease of the first name that begins with `prefix`. */
   const revokeLeaseOf = (client: Etcd3, prefix: string) =>
     Effect.promise(async () => {
       const [kv] = (await client.getAll().prefix(prefix).exec()).kvs
@@ -200,7 +208,7 @@ describe("a lease that somebody revokes", () => {
 
   const make = DistributedSemaphore.make("key", { ttl: "3 seconds" })
 
-  /** A process of its own, whose contenders share no lease with those of others. */
+  /** Makes a semaphore as in a process of its own: its contenders share no etcd lease with others. */
   const inProcess = (url: string, options?: EtcdBacking.EtcdBackingOptions) =>
     Effect.flatMap(
       connect(url),
@@ -208,7 +216,7 @@ describe("a lease that somebody revokes", () => {
         Effect.flatMap(Layer.build(EtcdBacking.layer(client, options)), (context) => Effect.provide(make, context))
     )
 
-  it.live("of a hold: the next in line goes at once, and the holder is told at its next refresh", () =>
+  it.live("ends its hold: the next in line acquires at once, and the holder is interrupted at its next refresh", () =>
     Effect.gen(function*() {
       const { url } = yield* server
       const client = yield* connect(url)
@@ -227,7 +235,7 @@ describe("a lease that somebody revokes", () => {
       expect(yield* keys(client)).toEqual([])
     }))
 
-  it.live("of a place: those behind move up, and the waiter stands at the end when it looks next", () =>
+  it.live("ends its place: those behind move up, and the waiter joins the end of the line at its next refresh", () =>
     Effect.gen(function*() {
       const { url } = yield* server
       const client = yield* connect(url)
@@ -253,7 +261,7 @@ describe("a lease that somebody revokes", () => {
 
 describe.each([true, false])("interrupting take at any moment, push %s", (push) => {
   it.live(
-    "2000 times: no key, no watcher but the one that is shared, no fiber, and no lease but the few that are kept",
+    "2000 times leaves no key, no fiber, no watcher but the shared one, and no lease but the few that are kept",
     () =>
       Fibers.counted((running) =>
         Effect.gen(function*() {
@@ -267,7 +275,7 @@ describe.each([true, false])("interrupting take at any moment, push %s", (push) 
             // How long an acquire takes depends on the machine's disk.
             const [duration] = yield* Effect.timed(Effect.repeat(cycle, { times: 9 }))
             const latest = Math.max(12, Duration.toMillis(duration) / 10 * 3)
-            // The subscription of the key outlives its last waiter.
+            // The subscription of the key outlives its last waiter, so it is there before and after.
             const holder = yield* Effect.forkScoped(
               Effect.scoped(Effect.andThen(semaphore.take(2), Effect.sleep("300 millis")))
             )

@@ -23,7 +23,7 @@ describe("a process ends within a second of its work when", () => {
   })
 })
 
-describe("a process stays alive, and ends then, while it waits for", { concurrent: true }, () => {
+describe("a process stays alive exactly as long as it waits for", { concurrent: true }, () => {
   it.each([
     "permits of a store that is polled",
     "the lease of a holder that has crashed",

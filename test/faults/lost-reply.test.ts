@@ -14,7 +14,7 @@ import * as Proxy from "../utils/proxy.ts"
 import { connect } from "../utils/redis.ts"
 import { until } from "../utils/until.ts"
 
-/** Of each store: the backing at the port of a proxy, and what the requests of its operations contain. */
+/** For each store: its backing behind the port of a proxy, and what the requests of each operation contain. */
 const stores = {
   Redis: {
     url: inject("redisUrl"),
@@ -46,11 +46,11 @@ const stores = {
     url: inject("etcdUrl"),
     layer: (port: number, push: boolean) =>
       Layer.unwrap(Effect.map(
-        // As docs/etcd.md says: without the breaker, which would keep the client from a server that is there again.
+        // As docs/etcd.md says: without the circuit breaker, which would keep the client from a server that is back.
         Etcd.connect(`http://127.0.0.1:${port}`, { faultHandling: { host: () => noop } }),
         (client) => EtcdBacking.layer(client, { pushBasedAcquireEnabled: push })
       )),
-    // The value of a contender is its number of permits, the ttl and the limit. A release names the key, without a value.
+    // A contender's value is its number of permits, the ttl and the limit. A release names the key, without a value.
     requests: {
       tryAcquire: /\d 20 \d/,
       join: /\d 20 \d/,
@@ -79,10 +79,10 @@ describe.each(
     ["etcd", true],
     ["etcd", false]
   ] as const
-)("a reply lost by %s, push %s", (store, push) => {
+)("a lost reply of %s, push %s", (store, push) => {
   const { layer, requests, url } = stores[store]
   const ttl = "20 seconds"
-  /** What a reconnect takes, generously; a ttl would be much longer. */
+  /** Longer than a reconnect takes, and much shorter than the ttl. */
   const soon = Duration.seconds(3)
 
   const test = (
@@ -101,13 +101,13 @@ describe.each(
             ttl,
             refreshInterval: "200 millis"
           })
-          // Redis knows the scripts then, so that the request with the hash is the one that is applied.
+          // Redis loads the scripts, so that the request with the hash is the one that is applied.
           yield* semaphore.withPermits(1)(Effect.sleep("250 millis"))
           yield* body({ semaphore, lose: (operation) => proxy.loseReplyTo(requests[operation]) })
         }).pipe(Effect.provide(layer(proxy.port, push)))
       }))
 
-  test("to acquire: the caller has its permits after the reconnect, counted once", ({ lose, semaphore }) =>
+  test("to an acquire: the caller holds after the reconnect, and its permits count once", ({ lose, semaphore }) =>
     Effect.gen(function*() {
       const lost = lose("tryAcquire")
       const inside = yield* Effect.timeout(semaphore.withPermits(2)(semaphore.currentCount), soon)
@@ -116,7 +116,7 @@ describe.each(
       expect(yield* semaphore.currentCount).toBe(0)
     }))
 
-  test("to an acquire that waits: it keeps its place, and goes in order", ({ lose, semaphore }) =>
+  test("to an acquire that joins the line: the waiter keeps its place, and acquires in order", ({ lose, semaphore }) =>
     Effect.gen(function*() {
       const order: Array<string> = []
       const done = yield* Deferred.make<void>()
@@ -124,7 +124,7 @@ describe.each(
         startImmediately: true
       })
       yield* until(Effect.map(semaphore.currentCount, (count) => count === 2))
-      // Who was refused just now joins the line at once on etcd, without an attempt to acquire before.
+      // On etcd, a request that follows a refusal joins the line at once, without an attempt to acquire.
       yield* Effect.scoped(semaphore.tryTake(2))
       const lost = lose("join")
       const first = yield* Effect.forkScoped(semaphore.withPermits(2)(Effect.sync(() => order.push("first"))), {
@@ -140,7 +140,7 @@ describe.each(
       expect(yield* semaphore.inspect).toEqual({ holders: [], line: [], holderCount: 0, waiterCount: 0 })
     }))
 
-  test("to refresh: the lease goes on", ({ lose, semaphore }) =>
+  test("to a refresh: the lease goes on", ({ lose, semaphore }) =>
     Effect.gen(function*() {
       const inside = yield* semaphore.withPermits(1)(Effect.gen(function*() {
         yield* Effect.promise(() => lose("refresh"))
@@ -150,7 +150,7 @@ describe.each(
       expect(inside).toBe(1)
     }))
 
-  test("to release: the permits are free, once", ({ lose, semaphore }) =>
+  test("to a release: its permits are freed, and no others", ({ lose, semaphore }) =>
     Effect.gen(function*() {
       const neighbour = yield* semaphore.take(1)
       const lost = lose("release")

@@ -30,7 +30,7 @@ describe("a server clock that goes back", () => {
       expect(line.map(({ identifier }) => identifier)).toEqual(["d"])
     }))
 
-  it.live("and between two acquisitions leaves their tokens in order, and the earlier hold its whole time", () =>
+  it.live("between two acquisitions keeps their tokens in order, and does not shorten the earlier hold", () =>
     Effect.gen(function*() {
       const { setClock, url } = yield* server
       const { backing } = yield* buildOn(url)({ pushBasedAcquireEnabled: false })

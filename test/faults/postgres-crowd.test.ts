@@ -7,7 +7,7 @@ import { buildOn, connect, freshName, server } from "../utils/postgres.ts"
 
 const build = buildOn(inject("postgresUrl"))
 
-it.live("a thousand waiters with a ttl of 5 seconds move on at a steady rate, and nobody fails", () =>
+it.live("a thousand waiters with a ttl of 5 seconds acquire at a steady rate, and none fails", () =>
   Effect.gen(function*() {
     const { context } = yield* build()
     const mutex = yield* Effect.provide(DistributedSemaphore.make(freshName(), { ttl: "5 seconds" }), context)
@@ -21,7 +21,7 @@ it.live("a thousand waiters with a ttl of 5 seconds move on at a steady rate, an
             Effect.sync(() => Exit.isSuccess(exit) ? done++ : Exit.hasInterrupts(exit) || failed++))
         )
     )
-    // The places of all are renewed several times meanwhile.
+    // Meanwhile each place is renewed several times.
     const inSixSeconds = Effect.suspend(() => {
       const before = done
       return Effect.map(Effect.sleep("6 seconds"), () => done - before)
@@ -55,7 +55,7 @@ it.live("35 processes that acquire and refresh 200 keys each at the same time le
       (process) =>
         sql.withTransaction(Effect.gen(function*() {
           const rows = [...yield* answers("acquire", process), ...yield* answers("refresh", process)]
-          // All locks are kept until all have them.
+          // Each transaction keeps its locks until all have theirs.
           if (++arrived === processes) yield* Deferred.succeed(all, undefined)
           yield* Deferred.await(all)
           return rows.map(({ answer }) => answer)

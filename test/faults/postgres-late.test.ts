@@ -1,4 +1,4 @@
-/** What reaches PostgreSQL late harms nobody: neither an acquire that was given up nor an earlier release (B4). */
+/** A late request to PostgreSQL harms nobody: neither an acquire that was given up (B12) nor an old release (B4). */
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Scope } from "effect"
 import { DistributedSemaphore } from "../../src/index.ts"
@@ -9,7 +9,7 @@ const minute = Duration.minutes(1)
 
 describe("a server that was frozen", () => {
   it.live(
-    "for 13 s leaves no hold to an acquire that was interrupted meanwhile, whose release came before it",
+    "for 13 s leaves no hold of an acquire that was interrupted meanwhile, even if its release takes effect first",
     () =>
       Effect.gen(function*() {
         const postgres = yield* server
@@ -28,7 +28,7 @@ describe("a server that was frozen", () => {
         yield* Fiber.interruptAll(attempts)
         yield* Effect.sleep("13 seconds")
         yield* Effect.promise(postgres.thaw)
-        // What landed would stay for a ttl.
+        // A hold that was left would stay for a ttl.
         for (let look = 0; look < 20; look++) {
           expect(yield* backing.getCount(semaphore.key, minute)).toBe(0)
           yield* Effect.sleep("50 millis")
@@ -38,7 +38,7 @@ describe("a server that was frozen", () => {
   )
 
   it.live(
-    "for longer than two ttl frees, by a late release, no newer hold of the same identifier",
+    "for longer than two ttl frees no new hold by the late release of an earlier one of the same identifier",
     () =>
       Effect.gen(function*() {
         const postgres = yield* server

@@ -1,4 +1,4 @@
-/** PostgreSQL: what has expired is swept while operations go on. */
+/** PostgreSQL: a sweep removes expired rows while operations go on. */
 import { PgClient } from "@effect/sql-pg"
 import { expect, it } from "@effect/vitest"
 import { Clock, Context, Duration, Effect, Fiber, Layer } from "effect"
@@ -8,10 +8,10 @@ import { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { buildOn, connect, server } from "../utils/postgres.ts"
 import { until } from "../utils/until.ts"
 
-it.live("a sweep and the releases of what it sweeps never wait for each other in a circle", () =>
+it.live("a sweep and releases of what it sweeps cause no deadlock", () =>
   Effect.gen(function*() {
     const sql = yield* connect((yield* server).url)
-    // Only the pauses between sweeps are told by this clock.
+    // This clock measures only the pauses between sweeps.
     const clock = yield* TestClock.make()
     const context = yield* Layer.build(PostgresBacking.layer({ pushBasedAcquireEnabled: false })).pipe(
       Effect.provideService(PgClient.PgClient, sql),
@@ -34,7 +34,7 @@ it.live("a sweep and the releases of what it sweeps never wait for each other in
     yield* Effect.forEach(keys, (key) => backing.release(key, "a", 2), concurrently)
     yield* Fiber.join(sweep)
 
-    // Backends tell what they have counted once a second, when they are used.
+    // The server's processes report their counts once a second, and only when they are used.
     yield* Effect.sleep("1500 millis")
     yield* Effect.forEach(keys.slice(0, 10), (key) => backing.getCount(key, ttl), concurrently)
     const [row] = yield* sql<{ deadlocks: bigint; removed: bigint }>`
@@ -42,11 +42,11 @@ it.live("a sweep and the releases of what it sweeps never wait for each other in
       from pg_stat_database where datname = current_database()
     `
     expect(Number(row!.deadlocks)).toBe(0)
-    // More than the contenders, whom the releases would have removed, too: the sweep was at work.
+    // More rows than the contenders, which the releases alone would have removed: the sweep was at work.
     expect(Number(row!.removed)).toBeGreaterThan(3 * keys.length)
   }))
 
-it.live("a process sweeps all that others have left as soon as it has built the layer", () =>
+it.live("a process removes all that others have left as soon as it has built the layer", () =>
   Effect.gen(function*() {
     const { sql } = yield* buildOn((yield* server).url)({ pushBasedAcquireEnabled: false })
     yield* sql`

@@ -1,4 +1,4 @@
-/** PostgreSQL: backends that are terminated, a server that restarts or freezes, acquires that are interrupted. */
+/** PostgreSQL: connections are cut, the server restarts or freezes, acquires are interrupted. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Layer, Scope } from "effect"
@@ -12,7 +12,7 @@ import { until } from "../utils/until.ts"
 const backing = (sql: PgClient.PgClient, options: PostgresBacking.PostgresBackingOptions = {}) =>
   PostgresBacking.layer(options).pipe(Layer.provide(Layer.succeed(PgClient.PgClient, sql)))
 
-/** Workers that take permits again and again, until they are told to stop; how often they got them, and how many were out. */
+/** Runs workers that acquire again and again until `stop`. `seen` counts how often, and how many work at once. */
 const load = Effect.fnUntraced(function*(limit: number) {
   const semaphore = yield* DistributedSemaphore.make("load", { limit, ttl: "2 seconds" })
   const seen = { out: 0, most: 0, done: 0, lost: 0 }
@@ -40,9 +40,9 @@ const load = Effect.fnUntraced(function*(limit: number) {
   }
 })
 
-describe("connections that are cut", () => {
+describe("connections that are cut, or that hang", () => {
   it.live(
-    "by pg_terminate_backend, all of them again and again: limit, progress, and nothing left",
+    "by pg_terminate_backend, again and again: the limit is kept, work goes on, and nothing is left",
     () =>
       Effect.gen(function*() {
         const { url } = yield* server
@@ -65,7 +65,7 @@ describe("connections that are cut", () => {
           // The pool opens all its connections anew, while thirty workers wait for one.
           yield* until(Effect.sync(() => seen.done > before + 50), "40 seconds")
           yield* stop
-          // Who holds for long keeps its lease, or learns that it has lost it.
+          // The long hold keeps its lease, or its holder learns that it has lost it.
           if (holder.pollUnsafe() === undefined) {
             yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
             yield* Fiber.interrupt(holder)
@@ -83,29 +83,33 @@ describe("connections that are cut", () => {
     90_000
   )
 
-  it.live("by a restart of the server: waiters go on, and are notified again", () =>
-    Effect.gen(function*() {
-      const postgres = yield* server
-      yield* Effect.gen(function*() {
-        const { seen, semaphore, stop } = yield* load(3)
-        for (let round = 0; round < 3; round++) {
+  it.live(
+    "by a restart of the server: waiters acquire afterwards, and are notified again",
+    () =>
+      Effect.gen(function*() {
+        const postgres = yield* server
+        yield* Effect.gen(function*() {
+          const { seen, semaphore, stop } = yield* load(3)
+          for (let round = 0; round < 3; round++) {
+            const before = seen.done
+            yield* until(Effect.sync(() => seen.done > before + 50), "20 seconds")
+            yield* Effect.promise(postgres.kill)
+            yield* Effect.sleep("300 millis")
+            yield* Effect.promise(postgres.restart)
+          }
           const before = seen.done
-          yield* until(Effect.sync(() => seen.done > before + 50), "20 seconds")
-          yield* Effect.promise(postgres.kill)
-          yield* Effect.sleep("300 millis")
-          yield* Effect.promise(postgres.restart)
-        }
-        const before = seen.done
-        // 300 hand-offs by polling once a second would take minutes.
-        yield* until(Effect.sync(() => seen.done > before + 300), "20 seconds")
-        yield* stop
-        expect(seen.most).toBe(3)
-        yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
-      }).pipe(Effect.provide(backing(yield* connect(postgres.url))))
-    }), 90_000)
+          // 300 hand-offs by polling once a second would take minutes.
+          yield* until(Effect.sync(() => seen.done > before + 300), "20 seconds")
+          yield* stop
+          expect(seen.most).toBe(3)
+          yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
+        }).pipe(Effect.provide(backing(yield* connect(postgres.url))))
+      }),
+    90_000
+  )
 
   it.live(
-    "while the server is frozen: the holder is interrupted in time, a waiter is not kept",
+    "while the server is frozen: the holder is interrupted in time, and a waiter can be interrupted",
     () =>
       Effect.gen(function*() {
         const postgres = yield* server
@@ -134,7 +138,7 @@ describe("connections that are cut", () => {
     60_000
   )
 
-  it.live("while the server is frozen: the layer closes without waiting for it", () =>
+  it.live("while the server is frozen: the layer closes without waiting for the server", () =>
     Effect.gen(function*() {
       const postgres = yield* server
       const sql = yield* connect(postgres.url)
@@ -158,7 +162,7 @@ describe("connections that are cut", () => {
 
 describe.each([true, false])("interrupting take after 0 to 12 ms, push %s", (push) => {
   it.live(
-    "2000 times: no permit, no place, no fiber is left, and the pool is whole",
+    "2000 times leaves no permit, no place and no fiber, and the pool is whole",
     () =>
       Fibers.counted((running) =>
         Effect.gen(function*() {
@@ -168,7 +172,7 @@ describe.each([true, false])("interrupting take after 0 to 12 ms, push %s", (pus
           const sql = yield* connect(url, { maxConnections })
           yield* Effect.gen(function*() {
             const semaphore = yield* DistributedSemaphore.make("key", { limit: 2, ttl: "1 minute" })
-            // All connections are open before, and the LISTEN stands.
+            // First, all connections are opened, and the LISTEN stands.
             const holder = yield* Scope.make()
             yield* Scope.provide(semaphore.take(2), holder)
             const waiter = yield* Effect.forkChild(Effect.scoped(semaphore.take(1)))

@@ -1,4 +1,4 @@
-/** A Redis user whose ACL lacks something that the backing needs: no permit is lost, and the store's sums stay right. */
+/** The ACL of a Redis user lacks what the backing needs: no permit is lost, and the store's sums stay right. */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Option, Schedule, Stream } from "effect"
 import { Cluster } from "ioredis"
@@ -11,7 +11,7 @@ import { until } from "../utils/until.ts"
 
 const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8")
 
-/** The users that the README describes: of a server, and of a Cluster. */
+/** The rules of the users that the README describes, for a server and for a Cluster. */
 const [documented, documentedForCluster] = Array.from(
   readme.matchAll(/^ACL SETUSER app (.*)$/gm),
   ([, rules]) => rules!.split(" ")
@@ -20,7 +20,7 @@ const [documented, documentedForCluster] = Array.from(
 const change = (admin: Redis, ...rules: ReadonlyArray<string>) =>
   Effect.promise(() => admin.call("ACL", "SETUSER", "app", ...rules))
 
-/** What was refused since the last time: commands and channels. */
+/** Returns the commands and the channels that were refused since the last call. */
 const refusals = (admin: Redis) =>
   Effect.promise(async () => {
     const entries = await admin.call("ACL", "LOG", "128") as ReadonlyArray<ReadonlyArray<unknown>>
@@ -35,7 +35,7 @@ const limited = Effect.gen(function*() {
   return { admin, url, urlOfUser: url.replace("//", "//app:secret@") }
 })
 
-/** The backing over a client of its own, like another process. */
+/** Builds the backing over a client of its own, as in another process. */
 const build = (url: string) =>
   Effect.gen(function*() {
     const context = yield* Layer.build(RedisBacking.layer(yield* connect(url)))
@@ -55,7 +55,7 @@ describe("the user that the README describes", () => {
       yield* Effect.gen(function*() {
         const { context } = yield* build(urlOfUser)
         const semaphore = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "1 minute" }), context)
-        // By looking alone, each hand-off would take longer than a second.
+        // By looks alone, each hand-off would take longer than a second.
         yield* Effect.timeout(contend(semaphore, 20), "5 seconds")
         yield* Effect.exit(semaphore.withPermits(1)(semaphore.tryTake(1)))
         expect(yield* semaphore.inspect).toMatchObject({ holders: [], line: [] })
@@ -63,7 +63,7 @@ describe("the user that the README describes", () => {
       expect(yield* refusals(admin)).toEqual([])
     }))
 
-  it.live("is refused nothing that operators ask for, once it may SCAN, too", () =>
+  it.live("is refused no operation of operators, if it may also SCAN", () =>
     Effect.gen(function*() {
       const { admin, urlOfUser } = yield* limited
       yield* change(admin, "+scan")
@@ -76,7 +76,7 @@ describe("the user that the README describes", () => {
         yield* until(Effect.map(channels(admin), ({ length }) => length === 2))
         changes = 0
         yield* backing.tryAcquire("key", "a", ttl, 1, 1)
-        // It is watched within a second.
+        // The key is watched within a second.
         yield* until(Effect.map(backing.refresh("key", "a", ttl, 1, 1), () => changes > 0))
         expect(yield* Stream.runCollect(backing.keys!)).toEqual(["key"])
         expect((yield* backing.inspect!("key")).holderCount).toBe(1)
@@ -110,21 +110,21 @@ describe("the user that the README describes", () => {
     }))
 })
 
-describe("a user who may not publish", () => {
+describe("a user that may not publish", () => {
   const cases = (["-publish", "resetchannels"] as const).flatMap((rule) =>
     ["the same process", "another process"].map((where) => [rule, where] as const)
   )
   it.live.each(cases)(
-    "by %s: releases once, and a waiter in %s gets the permit within about a second",
+    "because of %s releases once, and a waiter in %s acquires within about a second",
     ([rule, where]) =>
       Effect.gen(function*() {
         const { admin, url, urlOfUser } = yield* limited
         const holder = yield* build(urlOfUser)
-        // A waiter elsewhere is another user, who hears everything that is published.
+        // A waiter in another process is another user, which receives everything that is published.
         const waiter = where === "the same process" ? holder : yield* build(url)
         const ttl = Duration.minutes(1)
         const semaphore = yield* Effect.provide(DistributedSemaphore.make("key", { ttl }), waiter.context)
-        // The channel stands when the permission is taken away.
+        // The subscription stands before the permission is taken away.
         yield* holder.backing.tryAcquire("key", "first", ttl, 1, 1)
         const early = yield* Effect.forkScoped(semaphore.withPermits(1)(Effect.void))
         yield* until(Effect.map(channels(admin), (subscribed) => subscribed.length === 1))
@@ -152,21 +152,21 @@ describe("a user who may not publish", () => {
   )
 })
 
-describe("a user who may not use one of the commands", () => {
+describe("a user that may not use one of the commands", () => {
   const outsideOfScripts = ["+eval", "+evalsha", "+subscribe", "+unsubscribe", "+info"]
   const commands = documented
     .filter((rule) => rule.startsWith("+") && !outsideOfScripts.includes(rule))
     .map((rule) => rule.slice(1))
 
   it.live.each(commands)(
-    "%s: may fail, but loses no permit for longer than a ttl, nor gives one out twice",
+    "(%s) may fail, but loses no permit for longer than a ttl, and gives none out twice",
     (command) =>
       Effect.gen(function*() {
         const { admin, url, urlOfUser } = yield* limited
         const [limit, ttl] = [3, Duration.millis(400)]
         const [limitedUser, healthy] = [yield* build(urlOfUser), yield* build(url)]
 
-        /** Permits out, as the healthy know: they believe what they are told. */
+        /** `out` counts the permits that workers hold, as far as they know. */
         let [out, most, cycles, failures] = [0, 0, 0, 0]
         let stop = false
         const work = (permits: number) =>
@@ -192,7 +192,7 @@ describe("a user who may not use one of the commands", () => {
               Effect.repeat({ while: () => !stop })
             )
           }).pipe(Effect.provide(context))
-        /** Holders and waiters who crash: what they had expires under the hands of the others. */
+        /** Makes holders and waiters that crash: their holds and places expire while others operate. */
         const crash = (backing: DistributedSemaphoreBacking, permits: number) =>
           Effect.gen(function*() {
             const briefly = Duration.millis(5)
@@ -215,7 +215,7 @@ describe("a user who may not use one of the commands", () => {
         expect(yield* refusals(admin)).toContain(command)
         if (command !== "publish") expect(failures).toBeGreaterThan(failuresBefore)
 
-        // Nothing is lost for longer than a ttl, though the key never rests.
+        // No permit is lost for longer than a ttl, although the key is never idle.
         yield* Effect.sleep(ttl)
         const before = cycles
         yield* until(Effect.sync(() => cycles > before + 30), "5 seconds")
@@ -224,7 +224,7 @@ describe("a user who may not use one of the commands", () => {
         expect(most).toBeLessThanOrEqual(limit)
 
         const { backing } = healthy
-        // Whatever is left over has its own end.
+        // Holds and places that are left over expire by themselves.
         yield* Effect.sleep(ttl)
         const { holders } = yield* backing.inspect!("key")
         expect(yield* backing.getCount("key", ttl)).toBe(holders.reduce((sum, { permits }) => sum + permits, 0))

@@ -1,6 +1,6 @@
 /**
- * A failover behind one address, as of a managed Redis: a replica becomes the primary, and the address leads to it. The old
- * primary becomes a replica. It keeps the connections that are open, and answers writes with READONLY.
+ * A failover behind one address, as of a managed Redis: a replica becomes the primary, and the address leads to it.
+ * The old primary becomes a replica. It keeps the connections that are open, and answers writes with READONLY.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber, Schedule } from "effect"
@@ -68,7 +68,7 @@ describe("after a failover behind one address, a client", () => {
       }).pipe(Effect.provide(RedisBacking.layer(redis)))
     }))
 
-  it.live("without it stays with the old one, which refuses all, and the work is interrupted in time", () =>
+  it.live("without it stays with the old primary, which refuses all writes, and the work is interrupted in time", () =>
     Effect.gen(function*() {
       const { failover, redis } = yield* build()
       yield* Effect.gen(function*() {

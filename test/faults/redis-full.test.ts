@@ -1,4 +1,4 @@
-/** A Redis server that has reached `maxmemory`, with `noeviction`: what exists lives on, and only what is new is refused. */
+/** A Redis server that has reached `maxmemory`, with `noeviction`, keeps what exists, and refuses what is new. */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Option, Schedule } from "effect"
 import type { Redis } from "ioredis"
@@ -46,7 +46,7 @@ describe("on a full server", () => {
       }
       expect(yield* backing.tryAcquire("key", "holder", Duration.minutes(3), 3, 2)).toEqual(token)
       expect(yield* remaining).toBeGreaterThan(175)
-      // Neither needs a full server more memory for scripts that it has to load again.
+      // A full server can also load the scripts again.
       yield* Effect.promise(() => other.script("FLUSH"))
       expect(yield* backing.refresh("key", "holder", ttl, 3, 2)).toEqual(token)
       expect(yield* backing.release("key", "holder", 1)).toBe(1)
@@ -96,7 +96,7 @@ describe("on a full server", () => {
       expect(yield* backing.getCount("key", ttl)).toBe(1)
     }))
 
-  it.live("work goes on for many ttl, and whoever waits goes on after it", () =>
+  it.live("work goes on for many ttl, and a waiter acquires after it", () =>
     Effect.gen(function*() {
       const { context, other } = yield* build
       yield* Effect.gen(function*() {

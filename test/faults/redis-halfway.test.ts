@@ -1,6 +1,6 @@
 /**
- * Whatever Redis may refuse, it refuses before anything has changed, or what is done by then harms nothing: every command that a
- * script uses is refused at each step of a contended history, and allowed again.
+ * When Redis refuses a command of a script, nothing has changed yet, or the changes so far do no harm. Each command
+ * that a script uses is refused at each step of a contended history, and then allowed again.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Duration, Effect, Layer } from "effect"
@@ -17,7 +17,7 @@ const commands = Array.from(
   new Set(Object.values(Scripts).flatMap(({ lua }) => Array.from(lua.matchAll(/call\('(\w+)'/g), ([, name]) => name!)))
 )
 
-/** What contenders do one after another: enter, wait, extend, start over, shrink, expire, leave. */
+/** Returns what contenders do one after another: ask, wait, refresh, start over, release a part, expire, release. */
 const history = (backing: DistributedSemaphoreBacking, key: string) => {
   const ask = (
     id: string,
@@ -48,14 +48,14 @@ const history = (backing: DistributedSemaphoreBacking, key: string) => {
   ] as ReadonlyArray<() => Effect.Effect<unknown, unknown>>
 }
 
-/** The permits held are those of the holders, and nobody waits who could hold. */
+/** Checks that the count is that of the holders, that tokens rise, and that no waiter could hold. */
 const isRight = ({ holders, line }: SemaphoreState, count: number) => {
   const held = holders.reduce((sum, { permits }) => sum + permits, 0)
   expect(count).toBe(held)
   expect(held).toBeLessThanOrEqual(limit)
   const tokens = [...holders, ...line].map(({ fencingToken }) => fencingToken!)
   expect(tokens).toEqual(tokens.toSorted((a, b) => a < b ? -1 : 1))
-  // Some asked with a smaller limit.
+  // A contender asked with a smaller limit, by one.
   const [first] = line
   if (first !== undefined) expect(held + first.permits).toBeGreaterThan(limit - 1)
 }
@@ -73,7 +73,7 @@ const build = Effect.gen(function*() {
       const context = yield* Layer.build(RedisBacking.layer(yield* connect(url), options))
       return Context.get(context, DistributedSemaphoreBacking)
     })
-  // With a grace, so that all commands are used. It is over at once.
+  // The scripts use all their commands only with a grace. It is over at once.
   const app = yield* of(url.replace("//", "//app:secret@"), { restartGrace: "1 millis" })
   const healthy = yield* of(url)
   let refused = 0
@@ -82,7 +82,7 @@ const build = Effect.gen(function*() {
     call,
     server: redisServer,
     refused: () => refused,
-    /** An operation in the middle of trouble, which then ends. */
+    /** Makes a trouble that begins before an operation, and ends after it. */
     during: (begin: Effect.Effect<unknown>, end: Effect.Effect<unknown>): Trouble => (operation) =>
       begin.pipe(
         Effect.andThen(Effect.exit(operation)),
@@ -101,7 +101,7 @@ const build = Effect.gen(function*() {
 
 type Trouble = <A, E>(operation: Effect.Effect<A, E>) => Effect.Effect<A, E>
 
-/** Runs the history, with trouble at one of its steps; then somebody looks, all leave, and all permits are free. */
+/** Runs the history with trouble at one of its steps. Then all contenders leave, and all permits must be free. */
 const survives = (
   backings: { readonly app: DistributedSemaphoreBacking; readonly healthy: DistributedSemaphoreBacking },
   admin: Redis,
@@ -132,14 +132,14 @@ const survives = (
 
 const steps = Array.from({ length: history(undefined as never, "").length }, (_, step) => step)
 
-describe("at each step of a contended history,", () => {
+describe("a contended history keeps its sums, and frees all permits in the end, if at any one step", () => {
   it.live.each([...commands.map((command) => command.toLowerCase()), "publish"])(
     "%s is refused by the ACL, and allowed again",
     (command) =>
       Effect.gen(function*() {
         const { acl, call, during, eachStep, refused } = yield* build
         yield* eachStep(during(acl(`-${command}`), acl(`+${command}`)))
-        // Without a message nothing fails.
+        // An operation does not fail if its message can't be published.
         if (command === "publish") expect(String(yield* call("ACL", "LOG"))).toContain("publish")
         else expect(refused()).toBeGreaterThan(0)
       }),
@@ -169,7 +169,7 @@ describe("at each step of a contended history,", () => {
         await server.kill()
         await server.restart()
       })
-      // It forgets its users, too.
+      // It forgets its users, too: the history uses the default user.
       yield* eachStep(during(restart, Effect.void), healthy)
     }), 60_000)
 })

@@ -9,7 +9,7 @@ import { until } from "../utils/until.ts"
 
 describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push) => {
   it.live(
-    "2000 times: no permit, no place, no connection, no fiber is left",
+    "2000 times leaves no permit, no place, no connection and no fiber",
     () =>
       Fibers.counted((running) =>
         Effect.gen(function*() {
@@ -20,7 +20,7 @@ describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push
 
           yield* Effect.gen(function*() {
             const semaphore = yield* DistributedSemaphore.make("key", { limit: 2, ttl: "1 minute" })
-            // One who waits, so that the subscriber and its channel are there, which the layer keeps.
+            // A waiter makes the layer open its subscriber and the channel, which it keeps.
             yield* Effect.gen(function*() {
               const waiter = yield* Effect.forkChild(Effect.scoped(semaphore.take(1)))
               yield* until(Effect.map(semaphore.inspect, ({ line }) => line.length === 1))
@@ -41,7 +41,7 @@ describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push
     120_000
   )
 
-  it.live("while the server is frozen: returns within a second, and nothing is left after the thaw", () =>
+  it.live("while the server is frozen returns within a second, and leaves nothing after the thaw", () =>
     Effect.gen(function*() {
       const redisServer = yield* server
       const redis = yield* connect(redisServer.url)

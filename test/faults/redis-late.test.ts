@@ -13,7 +13,7 @@ const build = Effect.gen(function*() {
   const redis = yield* connect(url)
   yield* Effect.promise(() => redis.ping())
   const backing = Context.get(yield* Layer.build(RedisBacking.layer(redis)), DistributedSemaphoreBacking)
-  /** Sends what `f` sends to a server that reads it after a while. */
+  /** Runs `f` on a frozen server, which reads its requests `millis` later. */
   const whileFrozen = <A, E>(millis: number, f: Effect.Effect<A, E>) =>
     Effect.gen(function*() {
       yield* Effect.promise(freeze)
@@ -53,7 +53,7 @@ describe("an acquire that a frozen server reads", () => {
       expect(yield* backing.tryAcquire("key", "holder", ttl, 1, 1, { within })).toMatchObject({ _tag: "Acquired" })
     }))
 
-  it.live("too late does not extend the hold of its own", () =>
+  it.live("too late does not extend the hold of the same identifier", () =>
     Effect.gen(function*() {
       const { backing, whileFrozen } = yield* build
       yield* backing.tryAcquire("key", "holder", Duration.seconds(5), 1, 1)
@@ -64,7 +64,7 @@ describe("an acquire that a frozen server reads", () => {
     }))
 
   it.live.each(["before", "after"])(
-    "whose caller has gone leaves nothing: sent %s the layer knows the time",
+    "after its caller has gone leaves nothing, if it was sent %s the layer knew the server's time",
     (when) =>
       Effect.gen(function*() {
         const { backing, redis, url, whileFrozen } = yield* build
@@ -85,7 +85,7 @@ describe("an acquire that a frozen server reads", () => {
       })
   )
 
-  it.live("in time takes effect, and without a limit at any time", () =>
+  it.live("in time takes effect; without `within`, it takes effect at any time", () =>
     Effect.gen(function*() {
       const { backing, whileFrozen } = yield* build
       yield* backing.getCount("key", ttl)
@@ -98,11 +98,11 @@ describe("an acquire that a frozen server reads", () => {
 })
 
 describe("a server's clock", () => {
-  it.live("that is set forward refuses one acquire in time, and no more", () =>
+  it.live("that is set forward makes the server refuse one acquire that is in time, and no more", () =>
     Effect.gen(function*() {
       const { url } = yield* server
       const redis = yield* connect(url)
-      // Until now the server's clock was a minute slow.
+      // At first, the server's clock is a minute slow.
       let slow = 60_000_000
       const evalsha = redis.evalsha.bind(redis) as (...args: ReadonlyArray<unknown>) => Promise<[string]>
       redis.evalsha = (async (...args: ReadonlyArray<unknown>) => {

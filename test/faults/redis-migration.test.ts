@@ -1,4 +1,4 @@
-/** A Cluster that moves a slot, and takes its time: semaphores in it go on, and nothing lands after it was given up. */
+/** A Cluster moves a slot slowly: semaphores in it go on, and no request takes effect after it was given up. */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Duration, Effect, Exit, Fiber, Layer, Option } from "effect"
 import { Cluster } from "ioredis"
@@ -11,7 +11,7 @@ import { until } from "../utils/until.ts"
 
 const slot = slotOf("semaphore:{key}")
 
-/** Another semaphore in the same slot. */
+/** The key of another semaphore in the same slot. */
 const neighbour = Array.from({ length: 200_000 }, (_, index) => `key ${index}`)
   .find((key) => slotOf(`semaphore:{${key}}`) === slot)!
 
@@ -46,14 +46,14 @@ const build = (options: ConstructorParameters<typeof Cluster>[1] = {}) =>
 
 describe("while a slot migrates", () => {
   it.live(
-    "for 10 s, a hold of 3 s lives on, its key moved or not, and whoever waits gets it",
+    "for 10 s, a hold with a ttl of 3 s is kept, whether its key has moved or not, and its waiter acquires after it",
     () =>
       Effect.gen(function*() {
         const { client, importing, migrating, moveOne } = yield* build()
         yield* Effect.gen(function*() {
           const mutex = yield* DistributedSemaphore.make("key", { ttl: "3 seconds" })
           const other = yield* DistributedSemaphore.make(neighbour, { ttl: "3 seconds" })
-          // What a used key keeps does not confuse the nodes.
+          // The token that a used key keeps must not confuse the nodes.
           yield* mutex.withPermits(1)(Effect.void)
           yield* importing
           yield* migrating
@@ -74,9 +74,9 @@ describe("while a slot migrates", () => {
     60_000
   )
 
-  it.live("an acquire that the client repeats until it is late has no effect", () =>
+  it.live("an acquire that the client repeats until it is too late has no effect", () =>
     Effect.gen(function*() {
-      // The other node sends everything back, so the client asks each in turn.
+      // The other node redirects everything back, so the client asks the two nodes in turn.
       const { client, migrating, stable } = yield* build({ retryDelayOnMoved: 200 })
       const backing = Context.get(yield* Layer.build(RedisBacking.layer(client)), DistributedSemaphoreBacking)
       const ttl = Duration.minutes(1)

@@ -14,7 +14,7 @@ import { until } from "../utils/until.ts"
 
 const millis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
-describe("under a hold with a ttl of 2 seconds, a server that is", () => {
+describe("when the server is", () => {
   const policies: ReadonlyArray<readonly [string, DistributedSemaphore.DistributedSemaphoreConfig]> = [
     ["the default policy", {}],
     ["a policy that retries for ever", { backingFailureRetryPolicy: Schedule.spaced("50 millis") }]
@@ -23,7 +23,7 @@ describe("under a hold with a ttl of 2 seconds, a server that is", () => {
     policies.map(([policy, config]) => [fault, policy, config] as const)
   )
   it.live.each(cases)(
-    "%s: the work is interrupted before the lease is over, with %s",
+    "%s, the work is interrupted before its lease of 2 seconds is over, with %s",
     ([fault, , config]) =>
       Effect.gen(function*() {
         const redisServer = yield* server
@@ -32,7 +32,7 @@ describe("under a hold with a ttl of 2 seconds, a server that is", () => {
           (proxy) => Effect.promise(() => proxy.close())
         )
         const redis = yield* connect(`redis://127.0.0.1:${proxy.port}`)
-        // What is written to the server: the last refresh is known by when the client handed it over.
+        // Records when a request was last sent before the fault: that was the last refresh.
         let lastSent = 0
         const evalsha = redis.evalsha.bind(redis)
         let frozen = false
@@ -74,7 +74,7 @@ describe("under a hold with a ttl of 2 seconds, a server that is", () => {
 
 describe("a server that is killed and started again under load", () => {
   it.live.each([true, false])(
-    "no waiter hangs, no holder goes on past its lease, subscriptions come back: push %s",
+    "lets no waiter hang and no holder go on past its lease, and subscriptions come back, push %s",
     (push) =>
       Effect.gen(function*() {
         const redisServer = yield* server
@@ -90,7 +90,7 @@ describe("a server that is killed and started again under load", () => {
             const end = (yield* millis) + (yield* Random.nextBetween(1, 20))
             while ((yield* millis) < end) {
               yield* Effect.sleep("1 millis")
-              // Running after the lease is over would be a broken promise.
+              // Work must not go on after its lease is over.
               if (lease.keepAlive.pollUnsafe() !== undefined) overstayed++
             }
             cycles++
@@ -100,8 +100,8 @@ describe("a server that is killed and started again under load", () => {
             Effect.repeat({ until: () => stop })
           )
 
-          // Others hold for as long as they may. A server that is killed forgets their holds, so that their leases end a ttl
-          // after that at the latest.
+          // Others hold for as long as they can. A server that is killed forgets their holds: their leases end at most
+          // a ttl later.
           const ttl = 2000
           const long = yield* DistributedSemaphore.make("long", { limit: 3, ttl })
           let lastKill = Number.NEGATIVE_INFINITY
@@ -138,7 +138,7 @@ describe("a server that is killed and started again under load", () => {
           const before = cycles
           yield* until(Effect.sync(() => cycles > before + 50))
           if (push) {
-            // The one channel of the key is subscribed again, and hand-offs go by it. So is that of revocations.
+            // The one channel of the key is subscribed again, and so is that of revocations.
             yield* until(Effect.map(channels(observer), (subscribed) =>
               subscribed.length === 2 && subscribed.includes("semaphore:revocations") &&
               subscribed.some((channel) =>

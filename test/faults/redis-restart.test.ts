@@ -13,7 +13,7 @@ const grace = Duration.seconds(2)
 const timeOf = (redis: Redis) =>
   Effect.map(Effect.promise(() => redis.time()), ([seconds, micros]) => Number(seconds) * 1000 + Number(micros) / 1000)
 
-/** A server whose first grace is over, and a layer that has one. */
+/** Starts a server, and builds a layer with a grace. The first grace is over. */
 const started = Effect.gen(function*() {
   const own = yield* server
   const redis = yield* connect(own.url)
@@ -32,7 +32,7 @@ const restart = (own: Server) =>
   })
 
 describe("a server that comes back empty", () => {
-  it.live("grants nothing for the grace, then in order, and the old holder has stopped by then", () =>
+  it.live("grants nothing during the grace, and then in order; the old holder has stopped by then", () =>
     Effect.gen(function*() {
       const { make, own, redis } = yield* started
       const semaphore = yield* make("key")
@@ -65,7 +65,7 @@ describe("a server that comes back empty", () => {
       expect(Exit.isFailure(lost) && Cause.squash(lost.cause)).toMatchObject({ _tag: "LockLostError" })
       expect(worked).toEqual(["old holder", "old holder stops", "first", "first stops", "second", "second stops"])
 
-      // What was marked is removed, and the usual case is as cheap as ever.
+      // The key that the grace marked is removed. Only the record of the restart is left.
       yield* until(Effect.map(Effect.promise(() => redis.exists("semaphore:{key}")), (count) => count === 0))
       expect(yield* Effect.promise(() => redis.keys("*"))).toEqual(["semaphore:restart"])
     }))
@@ -95,7 +95,7 @@ it.live("a server that comes back with its data grants at once", () =>
     expect(Option.isSome(yield* Effect.scoped(semaphore.tryTake(1)))).toBe(true)
   }))
 
-it.live("a grace with a Cluster, or one that is no time, is refused", () =>
+it.live("restartGrace is refused with a Cluster, and if it is not a positive duration", () =>
   Effect.gen(function*() {
     const own = yield* server
     const redis = yield* connect(own.url)

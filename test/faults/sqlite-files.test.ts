@@ -1,4 +1,4 @@
-/** Trouble with the file: it is deleted, replaced, or can't be written; and with the files that wake. */
+/** The file of semaphores is deleted, replaced, or can't be written; the files that wake waiters are deleted. */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Duration, Effect, Fiber, Layer } from "effect"
 import { execFileSync } from "node:child_process"
@@ -13,7 +13,7 @@ const isRoot = process.getuid?.() === 0 && process.platform === "linux"
 
 const mutex = DistributedSemaphore.make("key", { ttl: "1 second" })
 
-/** A file system of 256 kB in memory. */
+/** Mounts a file system of 256 kB in memory. */
 const tinyDisk = Effect.gen(function*() {
   const path = yield* folder
   return yield* Effect.acquireRelease(
@@ -45,7 +45,7 @@ const remove = (file: string) => ["", "-wal", "-shm"].forEach((suffix) => Fs.rmS
 
 describe("a file that is", () => {
   it.live.each(["deleted", "replaced"])(
-    "%s: the next operation fails and says so, the one after it finds nothing",
+    "%s makes the next operation fail and say so; the one after it finds nothing",
     (how) =>
       Effect.gen(function*() {
         const file = yield* filename
@@ -65,7 +65,7 @@ describe("a file that is", () => {
   )
 
   it.live.each(["deleted", "replaced"])(
-    "%s: its holders lose their leases in time, and its waiters begin anew",
+    "%s costs its holders their leases in time, and its waiters begin anew",
     (how) =>
       Effect.gen(function*() {
         const file = yield* filename
@@ -87,7 +87,7 @@ describe("a file that is", () => {
   )
 
   it.live.skipIf(!isRoot)(
-    "on a full disk (needs root, to mount one): fails and says so, nothing hangs, and goes on when there is room",
+    "on a full disk makes operations fail and say so, until there is room (needs root, to mount a disk)",
     () =>
       Effect.gen(function*() {
         const disk = yield* tinyDisk
@@ -110,19 +110,22 @@ describe("a file that is", () => {
       })
   )
 
-  it.live.skipIf(!isRoot)("in a folder that can't be written (needs root, to mount one)", () =>
-    Effect.gen(function*() {
-      const disk = yield* tinyDisk
-      execFileSync("mount", ["-o", "remount,ro", disk])
-      const layer = SqliteBacking.layer({ filename: Path.join(disk, "semaphores.sqlite") })
-      const error = yield* Effect.flip(Effect.scoped(Layer.build(layer)))
-      expect(error).toMatchObject({ _tag: "SemaphoreBackingError" })
-      expect(error.message).toContain("EROFS")
-    }))
+  it.live.skipIf(!isRoot)(
+    "in a folder that can't be written makes the layer fail (needs root, to mount a disk)",
+    () =>
+      Effect.gen(function*() {
+        const disk = yield* tinyDisk
+        execFileSync("mount", ["-o", "remount,ro", disk])
+        const layer = SqliteBacking.layer({ filename: Path.join(disk, "semaphores.sqlite") })
+        const error = yield* Effect.flip(Effect.scoped(Layer.build(layer)))
+        expect(error).toMatchObject({ _tag: "SemaphoreBackingError" })
+        expect(error.message).toContain("EROFS")
+      })
+  )
 })
 
-describe("the files that wake", () => {
-  it.live("may be deleted: they are made anew, and meanwhile waiters look by themselves", () =>
+describe("the files that wake waiters", () => {
+  it.live("may be deleted: they are made anew, and until then waiters look by themselves", () =>
     Effect.gen(function*() {
       const file = yield* filename
       const layer = SqliteBacking.layer({ filename: file })

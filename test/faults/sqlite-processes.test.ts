@@ -1,4 +1,4 @@
-/** Eight processes share three permits through a file. `FAULTS_SECONDS=60` lets them do so for a minute. */
+/** Eight processes share three permits through a file. `FAULTS_SECONDS=60` makes them do so for a minute. */
 import { expect, it } from "@effect/vitest"
 import { Effect, Fiber, Schedule } from "effect"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
@@ -16,17 +16,17 @@ interface Hold {
   readonly to: number
 }
 
-/** The most permits that were held at once. */
+/** Returns the most permits that were held at once. */
 const most = (holds: ReadonlyArray<Hold>): number => {
   const changes = holds.flatMap(({ from, permits, to }) => [[from, permits], [to, -permits]] as const)
   let [held, max] = [0, 0]
-  // At one instant, what ends comes first.
+  // At one instant, holds end before others begin.
   for (const [, change] of changes.toSorted(([a, x], [b, y]) => a - b || x - y)) max = Math.max(max, held += change)
   return max
 }
 
 it.live(
-  "eight processes, one of them killed: the limit is kept, the holders are the front of the line, nothing is left",
+  "eight processes, of which one is killed, keep the limit; holders are the front of the line, and nothing is left",
   () =>
     Effect.gen(function*() {
       const file = yield* filename
@@ -58,7 +58,7 @@ it.live(
         expect(most(holds)).toBe(3)
         expect(new Set(holds.map(({ token }) => token)).size).toBe(holds.length)
         expect([looks > 10, waiting > 2, overtaken]).toEqual([true, true, []])
-        // What the killed process had is over by now, or when its ttl is.
+        // A hold of the killed process is over by now, or when its ttl is.
         yield* Effect.flatMap(
           DistributedSemaphore.make("key", { limit: 3, ttl: "2 seconds" }),
           ({ withPermits }) => withPermits(3)(Effect.void)
@@ -69,7 +69,7 @@ it.live(
   (seconds + 240) * 1000
 )
 
-it.live("a hand-off between processes takes a few milliseconds, not a look", () =>
+it.live("a hand-off between processes takes a few milliseconds, and waits for no look", () =>
   Effect.gen(function*() {
     const file = yield* filename
     const rounds = 100
@@ -84,6 +84,6 @@ it.live("a hand-off between processes takes a few milliseconds, not a look", () 
       return previous && previous.index !== next.index ? [(next.acquired - previous.released) / 1000] : []
     }).toSorted((a, b) => a - b)
     expect(took.length).toBeGreaterThan(rounds)
-    // 2 ms on a machine with little else to do; without being woken, the first in line would look after a second.
+    // It takes 2 ms on an idle machine. If it were not woken, the first in line would look after a second.
     expect(took[Math.floor(took.length / 2)]!).toBeLessThan(300)
   }), 240_000)

@@ -1,4 +1,4 @@
-/** What processes do to a file of semaphores that they share: they die, stop, interrupt, and are many. */
+/** Processes that share a file of semaphores are killed, stopped, or interrupted. */
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Fiber } from "effect"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
@@ -8,13 +8,13 @@ import { interruptTakes } from "../utils/interruptions.ts"
 import { filename, rows, start } from "../utils/sqlite.ts"
 import { until } from "../utils/until.ts"
 
-/** Milliseconds: processes may take long to start. */
+/** In milliseconds. Processes may take long to start. */
 const timeout = 240_000
 
 const mutex = (ttl: Duration.Input) => DistributedSemaphore.make("key", { ttl })
 
 describe("a process that is killed", () => {
-  it.live("outside of a transaction: its permit is free again after its ttl", () =>
+  it.live("outside of a transaction frees its permit after its ttl", () =>
     Effect.gen(function*() {
       const file = yield* filename
       const holder = yield* start("hold", file, 1, 3000)
@@ -30,7 +30,7 @@ describe("a process that is killed", () => {
       expect(rows(file)).toBe(0)
     }), timeout)
 
-  it.live("inside of a transaction: nothing of it is done, and it delays nobody", () =>
+  it.live("inside of a transaction changes nothing, and delays nobody any more", () =>
     Effect.gen(function*() {
       const file = yield* filename
       yield* Effect.gen(function*() {
@@ -54,7 +54,7 @@ describe("a process that is killed", () => {
 })
 
 describe("a process that is stopped", () => {
-  it.live("outside of a transaction: loses its lease, and learns of it when it goes on", () =>
+  it.live("outside of a transaction loses its lease, and learns of it when it goes on", () =>
     Effect.gen(function*() {
       const file = yield* filename
       const holder = yield* start("hold", file, 1, 1000)
@@ -69,7 +69,7 @@ describe("a process that is stopped", () => {
     }), timeout)
 
   it.live(
-    "inside of a transaction: delays all for as long; holders give up in time, nothing hangs, looks go on",
+    "inside of a transaction delays all others meanwhile; holders give up in time, nothing hangs, and looks go on",
     () =>
       Effect.gen(function*() {
         const file = yield* filename
@@ -102,7 +102,7 @@ describe("a process that is stopped", () => {
 })
 
 it.live(
-  "a file that is busy for a second leaves the event loop its turns, and the processor to others",
+  "a file that is busy for a second blocks neither the event loop nor the processor",
   () =>
     Effect.gen(function*() {
       const file = yield* filename
@@ -111,7 +111,7 @@ it.live(
         yield* semaphore.withPermit(Effect.void)
         const other = yield* start("transact", file)
         yield* other.hears
-        // The time that attempts take, not the machine: it may be busy with other things.
+        // The processor time of this process alone: the machine may be busy with other things.
         const before = process.cpuUsage()
         const attempt = yield* Effect.forkChild(semaphore.withPermit(Effect.void), { startImmediately: true })
         let turns = 0
@@ -129,13 +129,13 @@ it.live(
 
 describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push) => {
   it.live(
-    "2000 times: no permit, no place, no fiber is left",
+    "2000 times leaves no permit, no place and no fiber",
     () =>
       Fibers.counted((running) =>
         Effect.gen(function*() {
           const file = yield* filename
           const layer = SqliteBacking.layer({ filename: file, pushBasedAcquireEnabled: push })
-          // Another connection, which is busy with the file, too.
+          // Another connection uses the file at the same time.
           const other = yield* Effect.forkChild(
             Effect.flatMap(
               DistributedSemaphore.make("key", { limit: 2 }),

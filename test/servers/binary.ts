@@ -8,7 +8,7 @@ import type { Server } from "./server.ts"
 import { freePort, untilReady } from "./server.ts"
 import type { Program } from "./stores.ts"
 
-/** Where a program is, on the PATH or where Debian hides those of PostgreSQL. */
+/** Finds a program on the PATH, or where Debian puts those of PostgreSQL. */
 const locate = (program: string): string | undefined => {
   const versions = "/usr/lib/postgresql"
   const folders = [
@@ -31,7 +31,7 @@ const userFor = (store: Program): { readonly uid?: number; readonly gid?: number
 const children = new Set<ChildProcess>()
 process.once("exit", () => children.forEach((child) => child.kill("SIGKILL")))
 
-/** PostgreSQL has a process for each connection. */
+/** Lists the children of a process: PostgreSQL has one for each connection. */
 const childrenOf = (child: ChildProcess): ReadonlyArray<number> =>
   spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" }).stdout
     .split("\n").filter((line) => line !== "").map(Number)
@@ -47,7 +47,7 @@ const signalAll = (pids: ReadonlyArray<number>, signal: NodeJS.Signals) => {
   }
 }
 
-/** The parent first: then it has no more children. */
+/** Signals the parent first, so that it starts no more children. */
 const signalTree = (child: ChildProcess, signal: NodeJS.Signals) => {
   child.kill(signal)
   signalAll(childrenOf(child), signal)
@@ -56,7 +56,7 @@ const signalTree = (child: ChildProcess, signal: NodeJS.Signals) => {
 const ramDisk = "/dev/shm"
 const enoughBytes = 4 * 2 ** 30
 
-/** A server that is killed loses nothing on a RAM disk, and the tests need not wait for a disk. */
+/** On a RAM disk, a server that is killed loses nothing, and the tests wait for no disk. */
 const parentOfFolders = (): string => {
   if (!Fs.existsSync(ramDisk)) return Os.tmpdir()
   const { bavail, bsize } = Fs.statfsSync(ramDisk)

@@ -11,7 +11,7 @@ export interface ServerWithClock extends Server {
   readonly setClock: (seconds: number) => void
 }
 
-/** In the folder of the machine's architecture. */
+/** Finds the library, which is in a folder of the machine's architecture. */
 const library = () => {
   const folder = Fs.readdirSync("/usr/lib").find((name) => Fs.existsSync(`/usr/lib/${name}/faketime/libfaketime.so.1`))
   return `/usr/lib/${folder}/faketime/libfaketime.so.1`
@@ -35,7 +35,7 @@ export const start = async (): Promise<ServerWithClock> => {
         LD_PRELOAD: library(),
         FAKETIME_TIMESTAMP_FILE: file,
         FAKETIME_NO_CACHE: "1",
-        // Timers go on as they do when a clock is set.
+        // Timers are not changed, just as when a clock is set.
         FAKETIME_DONT_FAKE_MONOTONIC: "1"
       }
     }

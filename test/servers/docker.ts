@@ -17,7 +17,7 @@ export const start = async (
     .withExposedPorts({ container: store.containerPort, host: port })
     .withEnvironment(store.environment)
     .withLogConsumer((stream) => stream.on("data", (data) => output = (output + data).slice(-4000)))
-    // For nothing: by default a shell in the container looks for the port, and the image of etcd has none.
+    // Waits for nothing: by default a shell in the container looks for the port, but the image of etcd has no shell.
     .withWaitStrategy(Wait.forAll([]))
   if (store.command.length > 0) definition.withCommand([...store.command])
   const started = await configure(definition).start()

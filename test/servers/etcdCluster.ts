@@ -14,7 +14,7 @@ export interface Member extends Server {
 export interface EtcdCluster {
   readonly members: ReadonlyArray<Member>
   readonly urls: Array<string>
-  /** The member that leads, as it says itself. */
+  /** Finds the member that says that it leads. */
   readonly leader: () => Promise<Member>
   /** Cuts a member off from the others; clients still reach it. */
   readonly isolate: (member: Member) => void
@@ -25,7 +25,7 @@ export interface EtcdCluster {
 
 const size = 3
 
-/** What a member says of itself; nothing if it does not answer within a second. */
+/** Asks a member for its status. Returns nothing if it does not answer within a second. */
 const statusOf = async (url: string) => {
   const client = new Etcd3({ hosts: url })
   try {
@@ -40,7 +40,7 @@ const statusOf = async (url: string) => {
   }
 }
 
-/** A member's flags, but for those about clients. */
+/** Returns a member's flags, without those about clients. */
 const flagsOf = (index: number, listenUrl: string, peerUrls: ReadonlyArray<string>) => [
   `--name=member-${index}`,
   `--listen-peer-urls=${listenUrl}`,
@@ -48,7 +48,7 @@ const flagsOf = (index: number, listenUrl: string, peerUrls: ReadonlyArray<strin
   `--initial-cluster=${peerUrls.map((url, other) => `member-${other}=${url}`).join()}`
 ]
 
-/** Containers reach each other, too, through the proxies on this machine. */
+/** Starts the members. Containers, too, reach each other through the proxies on this machine. */
 const startMembers = async (
   peerPorts: ReadonlyArray<number>,
   proxyPorts: ReadonlyArray<number>
@@ -92,7 +92,7 @@ export const start = async (): Promise<EtcdCluster> => {
     urls: members.map(({ url }) => url),
     leader,
     isolate: (member) => {
-      // Members say in each request to a peer who they are.
+      // Each request to a peer names the member that sends it.
       const from = `X-Server-From: ${BigInt(member.id).toString(16)}`
       for (const [index, proxy] of proxies.entries()) proxy.refuse(members[index] === member ? undefined : from)
     },

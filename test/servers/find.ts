@@ -1,4 +1,4 @@
-/** Where servers for the tests come from, in this order. A server that can't be had is never skipped. */
+/** Finds or starts servers for the tests. If there is none, tests fail: they are never skipped. */
 import { execFileSync } from "node:child_process"
 import { existsSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -30,7 +30,7 @@ const canInstall = () => process.getuid?.() === 0 && existsSync("/usr/bin/apt-ge
 export const startOwn = async (store: Store): Promise<Server> =>
   await Docker.isAvailable() ? Docker.start(store) : startBinary(store)
 
-/** From the programs on this machine, which are installed if that is possible. */
+/** Starts a server from the programs on this machine, which are installed first if that is possible. */
 export const startBinary = async (
   program: Program,
   extraArgs: ReadonlyArray<string> = [],
@@ -44,7 +44,7 @@ export const startBinary = async (
   throw new Error(ways(program))
 }
 
-/** The URL of a server that all tests share, and how to end it if it was started for them. */
+/** Returns the URL of a server that all tests share, and how to stop it if it was started for them. */
 export const findShared = async (
   store: Store
 ): Promise<{ readonly url: string; readonly stop: () => Promise<void> }> => {

@@ -21,7 +21,7 @@ export default async function(project: TestProject): Promise<() => Promise<void>
     return server.url
   }
   try {
-    // One after the other: the first may install programs for all.
+    // One after the other, because the first may install programs for all.
     project.provide("redisUrl", await start(stores.redis))
     project.provide("postgresUrl", await start(stores.postgres))
     project.provide("etcdUrl", await start(stores.etcd))

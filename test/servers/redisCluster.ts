@@ -14,7 +14,7 @@ export interface RedisCluster {
 
 const slots = 16_384
 
-/** All nodes in one container, on the ports that they have outside, so that they find each other by the same addresses. */
+/** Starts all nodes in one container, on the same ports inside and outside: all use the same addresses. */
 const startNodesInDocker = async (): Promise<RedisCluster> => {
   const ports = [await freePort(), await freePort(), await freePort()]
   const nodes = ports.map((port) =>

@@ -1,4 +1,4 @@
-/** A running server of a store. Those that were started here can be frozen, killed and started again. */
+/** A running server that the tests have started, so that they can freeze, kill and restart it. */
 import * as Net from "node:net"
 import type { Program } from "./stores.ts"
 
@@ -8,17 +8,17 @@ export interface Server {
   /** Stops the process without closing its connections (SIGSTOP). */
   readonly freeze: () => Promise<void>
   readonly thaw: () => Promise<void>
-  /** SIGKILL. */
+  /** Kills the process (SIGKILL). */
   readonly kill: () => Promise<void>
-  /** Starts it again, on the same port, with what it had stored. */
+  /** Starts the server again, on the same port, with what it had stored. */
   readonly restart: () => Promise<void>
   /** Ends it and removes its data. */
   readonly stop: () => Promise<void>
 }
 
 /**
- * Below the ports that clients get, so that none takes a port before its server does, or while that restarts. Test files run side by
- * side, and choose at random. The nodes of a Redis Cluster also use the port 10,000 higher.
+ * These ports are below those that clients get, so that no client takes one before a server does, or during a restart.
+ * Test files run side by side, so they choose at random. The nodes of a Redis Cluster also use the port 10,000 higher.
  */
 const ports = { first: 10_000, count: 10_000 }
 

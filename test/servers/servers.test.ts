@@ -8,7 +8,7 @@ it.each(Object.values(stores))("a $name server answers", async (store) => {
   expect(await store.isReady(urls[store.name])).toBe(true)
 })
 
-it("says the four ways when there is none", () => {
+it("the error for a missing server names four ways to get one", () => {
   for (const way of ["REDIS_URL", "Docker", "redis-server", "install-test-servers.sh"]) {
     expect(ways(stores.redis)).toContain(way)
   }

@@ -14,9 +14,9 @@ export interface Program {
   readonly programs: ReadonlyArray<string>
   /** Whether the server refuses to run as root. It then runs as the user `postgres`. */
   readonly refusesRoot: boolean
-  /** What the server finds in its environment besides ours. */
+  /** Environment variables of the server besides ours. */
   readonly variables?: Record<string, string>
-  /** Runs before the first start, in an empty folder. */
+  /** Returns the arguments of the second program, if any. It runs in an empty folder before the first start. */
   readonly prepare: (folder: string) => ReadonlyArray<string> | undefined
   /** The folder is also the working directory. */
   readonly args: (port: number, folder: string) => ReadonlyArray<string>
@@ -34,7 +34,7 @@ export interface Store extends Program {
 
 export const loopback = "127.0.0.1"
 
-/** What a server answers to the given bytes, or nothing if it does not within a second. */
+/** Returns what a server answers to these bytes, or nothing if it does not answer within a second. */
 const ask = (url: string, bytes: string | Uint8Array): Promise<string> =>
   new Promise((resolve) => {
     const { hostname, port } = new URL(url)
@@ -64,7 +64,7 @@ const redis: Store = {
   isReady: async (url) => (await ask(url, "PING\r\n")).startsWith("+PONG")
 }
 
-/** A StartupMessage. The answer is R, for authentication, or E: among others while the server still recovers. */
+/** A StartupMessage. The answer begins with R, for authentication, or with E, as while the server still recovers. */
 const startupMessage = (url: string) => {
   const text = `\0\x03\0\0user\0${new URL(url).username || "postgres"}\0\0`
   return Buffer.from(`\0\0\0${String.fromCharCode(text.length + 4)}${text}`, "latin1")
@@ -126,7 +126,7 @@ const etcd: Store = {
 
 export const stores: Record<StoreName, Store> = { redis, postgres, etcd }
 
-/** The images are pinned in one place. REDIS_IMAGE, POSTGRES_IMAGE and ETCD_IMAGE name others. */
+/** Returns the image that docker-compose.yml pins. REDIS_IMAGE, POSTGRES_IMAGE and ETCD_IMAGE name others. */
 export const imageOf = (name: StoreName): string => {
   const other = process.env[`${name.toUpperCase()}_IMAGE`]
   if (other) return other

@@ -1,8 +1,8 @@
 /**
- * Watches every step from outside: what the store has, what users believe, and what each promise says about the two.
+ * Watches every step from outside: compares what the store has with what users believe, as each promise says.
  *
- * An identifier is *touched* when something went wrong with one of its requests, or with its process. What is promised for good days
- * only is asked for where nothing has touched; safety is asked for always.
+ * An identifier is *touched* when something went wrong with one of its requests, or with its process. Promises for good
+ * days are checked only for identifiers that are not touched. Safety is checked always.
  */
 import { Duration, Effect, Exit } from "effect"
 import type { Fiber } from "effect"
@@ -23,17 +23,17 @@ export interface Violation {
   readonly message: string
 }
 
-/** An end waits for a store that may not answer, but not for longer (milliseconds); timers and clocks may be late. */
+/** How long an end may wait for a store that does not answer, in milliseconds, even if timers and clocks are late. */
 const patience = 520
-/** After a suspension, the core takes a timer for late only after so long. */
+/** After a suspension, the core notices only timers that are later than this. */
 const lateTimer = 60
-/** A suspended machine notices within a second of waking up that a lease was over. */
+/** How long it takes a machine that wakes up to notice that a lease was over: about a second. */
 const wakingUp = 1020
 const slack = 30
 
 export class Checker {
   readonly uses = new Set<Use>()
-  /** Why what is promised for good days is not asked for. */
+  /** Why each identifier is touched. */
   private readonly touched = new Map<string, string>()
   private readonly unaccountable = new Set<string>()
   /** How many requests of an identifier are under way, and when that changed last. */
@@ -46,14 +46,14 @@ export class Checker {
   private readonly forgottenTokens = new Set<bigint>()
   private readonly sentAt = new WeakMap<Request<unknown>, number>()
   private readonly tokens = new Map<string, Map<bigint, string>>()
-  /** Until when something may be left of an identifier that nobody uses. */
+  /** Until when the store may have something of an identifier that nobody uses. */
   private readonly leftUntil = new Map<string, { readonly key: string; readonly id: string; until: number }>()
   private readonly heardTokens = new Map<string, Set<bigint>>()
   /** The first promise that was broken. */
   violation: Violation | undefined
   private readonly world: World
   private readonly store: () => Store
-  /** Users that want to be interrupted at a moment. */
+  /** Is called at each moment at which a user may be interrupted. */
   onMoment: (use: Use, moment: Moment) => void = () => {}
 
   constructor(world: World, store: () => Store) {
@@ -65,7 +65,7 @@ export class Checker {
     this.violation ??= { promise, message }
   }
 
-  // What happens.
+  // Events.
 
   begin(use: Use): void {
     if (use.process.hasDied) return
@@ -77,7 +77,7 @@ export class Checker {
     if (use.user.stopsKeepAlive) this.touch([use], "its user stops the refreshes")
   }
 
-  /** Without a lease, its user knows only that its work goes on. */
+  /** A user believes that it holds. Without a lease, it knows only that its work goes on. */
   believe(use: Use, lease: Lease["Service"] | undefined, work: Use["work"]): void {
     const { key } = use
     const store = this.store()
@@ -102,7 +102,7 @@ export class Checker {
     known.set(token, use.id)
   }
 
-  /** Its work is over: what is left is to give back. */
+  /** The work is over: only the release is left. */
   doneWorking(use: Use): void {
     use.work = undefined
     this.mustEnd(use)
@@ -115,7 +115,7 @@ export class Checker {
 
   end(use: Use, exit: Exit.Exit<unknown, unknown>): void {
     const { id, key, ttl } = use
-    // Its process had died: nobody asks it any more.
+    // Its process has died: the use does not count any more.
     if (!this.uses.has(use)) return
     const before = use.phase
     use.phase = "ended"
@@ -139,7 +139,7 @@ export class Checker {
     this.leftUntil.set(name, left)
   }
 
-  /** A process has died: what it believed counts no more. */
+  /** A process has died: what it believed does not count any more. */
   bury(process: Process): void {
     for (const use of this.uses) {
       if (use.process !== process) continue
@@ -149,7 +149,7 @@ export class Checker {
     }
   }
 
-  /** Unless it was only slow, what its requests did to the store is not known from their answers. */
+  /** Marks identifiers. Unless requests were only slow, their answers do not tell what they did in the store. */
   touch(subjects: ReadonlyArray<Subject>, why: string, onlySlow = false): void {
     for (const subject of subjects) {
       const name = nameOf(subject)
@@ -166,7 +166,7 @@ export class Checker {
     return this.touched.has(nameOf(subject))
   }
 
-  /** A process goes on after a pause: it had no chance to end anything. */
+  /** A process goes on after a pause, during which it could end nothing. */
   resumed(process: Process): void {
     for (const use of this.uses) {
       if (use.process === process && Number.isFinite(use.mustEndBy)) this.mustEnd(use)
@@ -177,7 +177,7 @@ export class Checker {
     const { coverage } = this.world
     this.sentAt.set(request, this.world.now)
     if (request.operation === "release" && request.token === undefined && this.store().grants) {
-      coverage.count("core: releases without a number, because no answer ever came")
+      coverage.count("core: releases without a token, because no answer ever came")
       for (const subject of request.subjects) {
         const own = this.usesOf(subject).filter((use) => use.process === request.process)
         if (own.length > 0 && own.every(({ token }) => token !== undefined)) {
@@ -197,9 +197,9 @@ export class Checker {
   }
 
   landed({ operation, process, subjects, token }: Request<unknown>, open: boolean, deaf: boolean): void {
-    // B4: without a token, nothing tells a late release from one of a newer hold. Nor with it, when two refreshed one hold. A driver
-    // that does not answer interruption keeps open what the core gave up.
-    // B1: an acquire for another number that lands late, but within its time, starts over.
+    // B4: a late release without a token can't be told from that of a newer hold. Nor can one with a token, when two
+    // uses refreshed one hold. A driver that does not answer an interruption keeps open what the core gave up.
+    // B1: an acquire for another number of permits that takes effect late, but within its time, starts over.
     if (operation === "release" && (!open || deaf) || operation === "tryAcquire" && !open) {
       for (const subject of subjects) {
         const isUnclear = operation === "tryAcquire" || token === undefined || !this.store().grants ||
@@ -213,7 +213,7 @@ export class Checker {
         if (operation === "tryAcquire" && !open) this.touch([subject], "an acquire landed after it was given up")
         continue
       }
-      // Nothing stops a refresh of what nobody has any more from being late.
+      // A refresh may be late, although its acquisition has ended: nothing stops it.
       const left = this.leftUntil.get(nameOf(subject))
       const contender = this.store().find(subject.key, subject.id)
       if (left === undefined || contender === undefined) continue
@@ -224,7 +224,7 @@ export class Checker {
     this.tellMoment({ process, subjects }, "landed")
   }
 
-  /** The driver was interrupted: what becomes of it, nobody hears. */
+  /** The driver was interrupted: nobody hears what becomes of the request. */
   givenUp({ operation, subjects }: Request<unknown>): void {
     for (const subject of subjects) {
       this.countUnderWay(subject, -1)
@@ -238,7 +238,7 @@ export class Checker {
       this.countUnderWay(subject, -1)
       if (Exit.isFailure(exit)) this.world.coverage.count(`core: is told that a ${request.operation} failed`)
       if (Exit.isFailure(exit)) this.unaccountable.add(nameOf(subject))
-      // A defect ends whatever asked for it.
+      // A defect ends the acquisition that sent the request.
       if (Exit.hasDies(exit)) { for (const use of this.usesOf(subject)) use.givesBack = true }
     }
     if (Exit.isSuccess(exit)) {
@@ -253,9 +253,9 @@ export class Checker {
           if (use.place !== undefined && use.place !== answer.fencingToken) {
             this.world.coverage.count("core: asks anew after its place was lost")
           }
-          // What it heard before this answer, when its lease may have been over, has made it look.
+          // A notification before this answer, when its lease may have been over, has made it look.
           if (use.place !== undefined) this.heardTokens.get(`${use.process.name} ${use.key}`)?.delete(use.place)
-          // It was on its way when the hold that it tells of was taken away.
+          // The answer was on its way when its hold was taken away.
           if (use.forgotten && use.place === undefined) this.forgottenTokens.add(answer.fencingToken)
           use.place = answer.fencingToken
           use.position = answer._tag === "Waiting" ? answer.position : -1
@@ -273,7 +273,7 @@ export class Checker {
     this.signalled(process, key)
   }
 
-  /** Whoever waits asks again at once, or after the answer that is under way. */
+  /** A waiter asks again at once, or after the answer that is under way. */
   signalled(process: Process, key: string): void {
     for (const use of this.uses) {
       const waits = use.phase === "asks" && use.position >= 0 && use.user.waitingPolicy === "default"
@@ -318,9 +318,9 @@ export class Checker {
     }
   }
 
-  // What must be so.
+  // Checks.
 
-  /** At any instant: what is believed is so. */
+  /** At any instant, the store has what users believe to hold. */
   checkBeliefs(): void {
     for (const use of this.uses) {
       if (use.phase !== "holds" || use.process.state !== "runs" || !this.believes(use)) continue
@@ -338,7 +338,7 @@ export class Checker {
     }
   }
 
-  /** After all that comes of an event: what is due has happened. */
+  /** After an event and its consequences, all that is due has happened. */
   checkDue(): void {
     const { now } = this.world
     for (const use of this.uses) {
@@ -370,10 +370,10 @@ export class Checker {
   private checkWaiting(use: Use): void {
     const { id, key, outer, place, position, process, renewed, ttl } = use
     const { now } = this.world
-    // The loss of the hold that it works under ends it.
+    // When the hold that it works under is lost, it ends.
     if (outer !== undefined && this.isTouched(outer)) return
     if (now > use.mustAskBy && !this.isTouched(use)) {
-      return this.fail("L3", `${key}/${id} was told to look, and does not ask`)
+      return this.fail("L3", `${key}/${id} was notified, and does not ask`)
     }
     if (place === undefined || position < 0 || !this.store().grants) return
     const has = this.store().find(key, id)
@@ -391,7 +391,7 @@ export class Checker {
   }
 
   private believes({ lease, process, work }: Use): boolean {
-    // Timers are late after a suspension, but not the clock.
+    // After a suspension, timers are late, but the clock is not.
     const isLate = this.world.now < process.suspendedUntil + wakingUp
     return !isLate && work !== undefined && !isInterrupted(work) ||
       lease !== undefined && Duration.toMillis(Effect.runSync(lease.remaining)) > 0
@@ -401,7 +401,7 @@ export class Checker {
     return Array.from(this.uses).filter((use) => use.key === key && use.id === id)
   }
 
-  /** What it believes to hold may be gone through no fault of the core's. */
+  /** Excuses a use: its hold may be gone through no fault of the core. */
   private excuse(use: Use): void {
     use.forgotten = true
     if (use.place !== undefined) this.forgottenTokens.add(use.place)
@@ -428,12 +428,12 @@ export class Checker {
   }
 }
 
-/** Whether its policy lets it wait for as long as it takes. */
+/** Returns whether its policy lets it wait for as long as it takes. */
 const waitsOn = ({ user: { waitingPolicy } }: Use) => waitingPolicy === "default" || waitingPolicy === "spaced"
 
 const nameOf = ({ id, key }: Subject) => `${key.length}:${key}${id}`
 
-/** Work that is interrupted may have finalizers that take their time. Nothing but the fiber itself knows so soon. */
+/** Returns whether a fiber is being interrupted: its finalizers may take time. Only the fiber itself knows so soon. */
 const isInterrupted = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
   (fiber as unknown as { readonly _interruptedCause: unknown })._interruptedCause !== undefined
 

@@ -1,10 +1,10 @@
-/** The clocks of one process: they drift, and the wall clock jumps. A suspended machine's monotonic clock stands still. */
+/** The clocks of one process. They drift; the wall clock jumps; the monotonic clock stops in a suspended machine. */
 import { Clock, Duration, Effect } from "effect"
 import type { Process } from "./process.ts"
 import type { Event, World } from "./world.ts"
 
 interface Timer {
-  /** By the monotonic clock. */
+  /** When it rings, by the monotonic clock. */
   readonly due: number
   readonly ring: () => void
   event: Event | undefined
@@ -32,24 +32,24 @@ export class ProcessClock implements Clock.Clock {
     this.base = { time: 0, monotonic: start }
   }
 
-  /** Of the monotonic clock. */
+  /** The milliseconds of the monotonic clock. */
   get millis(): number {
     const { base: { monotonic, time }, rate, suspended, world } = this
     return suspended ? monotonic : monotonic + (world.now - time) * rate
   }
 
-  /** The wall clock is set, by so many milliseconds. */
+  /** Sets the wall clock forward, or back, by so many milliseconds. */
   jump(millis: number): void {
     this.wall += millis
   }
 
-  /** The monotonic clock leaps ahead. */
+  /** Makes the monotonic clock leap ahead. */
   leap(millis: number): void {
     this.leaps++
     this.rebase(() => this.base = { ...this.base, monotonic: this.base.monotonic + millis })
   }
 
-  /** The monotonic clock stands still until it is resumed, and timers with it. */
+  /** Stops the monotonic clock, and timers with it, until `resume`. */
   suspend(): void {
     this.rebase(() => this.suspended = true)
   }
@@ -87,7 +87,7 @@ export class ProcessClock implements Clock.Clock {
     if (millis <= 0) return Effect.yieldNow
     if (!Number.isFinite(millis)) return Effect.never
     return Effect.callback((resume) => {
-      // As Node's: whole milliseconds, and never early.
+      // Like Node's timers: whole milliseconds, and never early.
       const timer: Timer = {
         due: this.millis + Math.max(1, Math.ceil(millis)),
         ring: () => resume(Effect.void),

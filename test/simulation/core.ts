@@ -1,6 +1,6 @@
 /**
- * Builds of the core: the real one, and copies in which one snippet is replaced. Each is loaded anew, so that nothing that a run
- * leaves in its modules reaches another build.
+ * Builds of the core: the real one, and copies in which one snippet is replaced. Each is loaded anew, so that nothing
+ * that a run leaves in its modules reaches another build.
  */
 import { readFileSync } from "node:fs"
 import { registerHooks } from "node:module"

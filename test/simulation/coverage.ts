@@ -11,7 +11,7 @@ export class Coverage {
     for (const [kind, times] of other.counts) this.count(kind, times)
   }
 
-  /** What should have come up, but did not. */
+  /** Returns what should have come up, but did not. */
   missing(): ReadonlyArray<string> {
     return expected.filter((kind) => !this.counts.has(kind))
   }
@@ -22,7 +22,7 @@ export class Coverage {
   }
 }
 
-/** Of a thousand runs, each should see these. */
+/** Any thousand runs should see each of these. */
 const expected: ReadonlyArray<string> = [
   "core: asks anew after its place was lost",
   "core: gives up a refresh",
@@ -39,7 +39,7 @@ const expected: ReadonlyArray<string> = [
   "core: is told that a release failed",
   "core: is told that a tryAcquire failed",
   "core: refreshes together",
-  "core: releases without a number, because no answer ever came",
+  "core: releases without a token, because no answer ever came",
   "core: takes over an identifier in use",
   "core: waits for an identifier in use",
   "end: LockLostError revoked",

@@ -1,6 +1,6 @@
 /**
- * The machine, as far as the runtime and the core see it: what they put off goes to the process that runs, random names come from
- * the user that asks, and no real timer is set.
+ * The machine, as far as the runtime and the core see it. Tasks that they put off go to the process that runs, random
+ * identifiers come from the user that asks, and no real timer is set.
  */
 import { Context, Fiber } from "effect"
 import { Uuid } from "./users.ts"
@@ -29,10 +29,10 @@ const refuse = (name: string) => () => {
   throw new Error(`${name} is not in virtual time`)
 }
 
-/** Whether something keeps the process alive. */
+/** Returns whether something keeps the process alive. */
 export const isAwake = (): boolean => Array.from(timers).some(({ awake }) => awake)
 
-/** After a run that failed: its core is not used again. */
+/** Forgets the timers of a run that failed: its core is not used again. */
 export const forget = (): void => timers.clear()
 
 /** Runs with the globals replaced. */
@@ -47,7 +47,7 @@ export const replaced = (world: World, run: () => void): void => {
   const { now } = Date
   const { randomUUID } = crypto
   Object.assign(globalThis, own)
-  // Hashes of the runtime's; nothing depends on them.
+  // The runtime hashes with it. Nothing depends on these hashes.
   Math.random = () => 0.5
   Date.now = refuse("Date.now")
   crypto.randomUUID = (() => Context.get(Fiber.getCurrent()!.context, Uuid)) as typeof randomUUID

@@ -12,7 +12,7 @@ export interface Evidence {
   readonly has: Contender | undefined
 }
 
-/** Why an end is wrong; `undefined` if it is not. */
+/** Returns why an end is wrong, or `undefined` if it is not. */
 export const judge = (
   use: Use,
   exit: Exit.Exit<unknown, unknown>,
@@ -28,7 +28,7 @@ export const judge = (
       ? judgeError(use, reason.error, evidence)
       : mayBeInterrupted(use)
       ? undefined
-      : `${use.id} is interrupted, but nobody did`
+      : `${use.id} is interrupted, but nobody interrupted it`
     if (reason._tag === "Interrupt") coverage.count(`end: interrupted while it ${phase}`)
     if (wrong !== undefined) return wrong
   }
@@ -66,7 +66,7 @@ const judgeError = (use: Use, error: unknown, { coverage, has, isTouched }: Evid
       if (use.external || user.waitingPolicy === "none" || user.waitingPolicy === "ends") return
       return `${key}/${id} was not acquired, though its policy does not end`
     case "SemaphoreBackingError":
-      // The failure of a batch is each one's failure, if its policy says so.
+      // A failure of a batch is a failure of each of its holds, after which a policy may end.
       if (isTouched || ["none", "twice", "dies"].includes(user.failurePolicy)) return
       return `${key}/${id} has an error of the store, which had none: ${(error as Error).message}`
     default:

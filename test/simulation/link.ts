@@ -49,7 +49,7 @@ export class Link {
     this.backing = this.make()
   }
 
-  /** The subscriptions of this process fall, and stand again after a while. */
+  /** Makes the subscriptions of this process fall, and stand again after a while. */
   fall(millis: number): void {
     for (const subscription of this.subscriptions) {
       if (!subscription.stands) continue

@@ -1,6 +1,7 @@
 /**
- * Runs the simulation: all seeds that ever failed, then fresh ones for a while (`--seconds`, `--minutes`; `--from` a seed). With
- * `--seed`, one run again, with its story. With `--planted`, the faults in copies of the core, each of which must be found.
+ * Runs the simulation: all seeds that ever failed, then fresh ones for a while (`--seconds`, `--minutes`; `--from` a
+ * seed). `--seed` runs one seed again, and prints its story. `--planted` runs copies of the core with faults, each of
+ * which must be found.
  */
 import { setPriority } from "node:os"
 import { parseArgs } from "node:util"
@@ -26,7 +27,7 @@ const { values } = parseArgs({
   }
 })
 
-// A long run leaves the machine to others.
+// A long run gives way to other programs.
 if (values.minutes !== undefined) setPriority(10)
 
 const real = () => load("the core")
@@ -83,13 +84,13 @@ const search = async (): Promise<number> => {
   return failures.length + (runs >= 1000 ? missing.length : 0)
 }
 
-/** A run that failed leaves things in the modules of its core. */
+/** Loads the core anew: a run that failed leaves things in its modules. */
 const fresh = (): Promise<Core> => {
   Globals.forget()
   return real()
 }
 
-/** Each is tried with the seed that found it last, then with fresh ones, for a minute at most. */
+/** Tries each fault with the seed that found it last, then with fresh ones, for a minute at most. */
 const plant = async (): Promise<number> => {
   let missed = 0
   for (const { fault, patches, seed } of faults.filter(({ fault }) => fault.includes(values.only))) {

@@ -1,4 +1,4 @@
-/** What is between the processes and the store: each request has a fate, drawn from the seed and from what it asks for. */
+/** The network. Each request to the store has a fate, drawn from the seed and from what it asks for. */
 import { Effect, Exit } from "effect"
 import type { FencingToken, SemaphoreBackingError } from "../../src/core/Backing.ts"
 import type { Checker } from "./checker.ts"
@@ -19,7 +19,7 @@ export interface Request<A> {
   readonly operation: string
   readonly subjects: ReadonlyArray<Subject>
   readonly token?: FencingToken | undefined
-  /** B12: milliseconds after which it may take no effect. */
+  /** B12: the milliseconds after which it may have no effect. */
   readonly within?: number | undefined
   readonly perform: () => A
 }
@@ -27,23 +27,23 @@ export interface Request<A> {
 type Failure = "refused" | "defect" | "interrupted"
 
 interface Fate {
-  /** Whether it could be any request's, on the best of days. */
+  /** Whether it is a fate of good days. */
   readonly calm: boolean
   /** Milliseconds until it arrives. */
   readonly there: number
-  /** Until its answer is back, or until it fails. */
+  /** Milliseconds until its answer is back, or until it fails. */
   readonly back: number
   readonly arrives: boolean
-  /** How it ends without an answer; `hangs` if it does not. */
+  /** How it ends without an answer: it `hangs` if it never ends. */
   readonly fails: Failure | "hangs" | undefined
-  /** It fails before it arrives. */
+  /** Whether it fails before it arrives. */
   readonly early: boolean
-  /** It arrives again, before it is answered. */
+  /** Milliseconds until it arrives again, before it is answered. */
   readonly again: number | undefined
   readonly deaf: boolean
 }
 
-/** A driver that hears no interruption gives up after so long. */
+/** A driver that does not answer an interruption gives up after this time. */
 const deafMillis = 20_000
 
 export class Network {
@@ -51,9 +51,9 @@ export class Network {
   down: "refuses" | "hangs" | undefined
   /** Keys whose part of the store is down. */
   readonly broken = new Set<string>()
-  /** Processes that reach nobody. */
+  /** Processes that can't reach the store. */
   readonly cut = new Set<Process>()
-  /** Nothing goes wrong any more. */
+  /** Whether nothing goes wrong any more. */
   calm = false
   private connection = 0
   private readonly world: World
@@ -76,13 +76,13 @@ export class Network {
     this.omitted = omitted
   }
 
-  /** The store answers again what it was sent. */
+  /** Thaws the store: it answers what it was sent meanwhile. */
   thaw(): void {
     this.frozen = false
     for (const arrive of this.waiting.splice(0)) arrive()
   }
 
-  /** All connections end. */
+  /** Ends all connections. */
   disconnect(): void {
     this.connection++
     this.waiting.length = 0
@@ -134,7 +134,7 @@ export class Network {
           return fail("refused", "the connection broke")
         }
         if (this.cut.has(process)) return checker.touch(subjects, "the process is cut off")
-        // A lease ends too early for a process whose only clock leaps: what it released before may be its next hold.
+        // If its clock leaps, a lease ends too early for a process: an earlier release could meet its next hold.
         if (request.operation === "release" && process.clock.leaps !== leaps) {
           return checker.touch(subjects, "the clock of the process leapt")
         }
@@ -161,7 +161,7 @@ export class Network {
         if (!open) world.coverage.count(`late: ${request.operation} landed after it was given up`)
         world.tell(() => `${name} lands`)
         const answer = request.perform()
-        // Its second arrival may be as late as one that was given up.
+        // The second arrival may be as late as that of a request that was given up.
         checker.landed(request, open && isFirst, fate.deaf)
         isFirst = false
         if (!isLast) return
@@ -196,7 +196,7 @@ export class Network {
     })
   }
 
-  /** Connections keep the order of what they carry. */
+  /** Returns a time that keeps the order of what a connection carries. */
   private inOrder(last: Map<Process, number>, process: Process, millis: number): number {
     const time = Math.max(this.world.now + millis, last.get(process) ?? 0)
     last.set(process, time)

@@ -1,4 +1,4 @@
-/** What will happen in a run, drawn from its seed: who asks for what, and which troubles the store, the network and the processes have. */
+/** The plan of a run, drawn from its seed: what users ask for, and which troubles store, network and processes have. */
 import type { ProcessPlan } from "./process.ts"
 import { Random } from "./random.ts"
 
@@ -14,7 +14,7 @@ export type WaitingPolicy = "default" | "none" | "ends" | "spaced" | "dies"
 export interface UserPlan {
   readonly name: string
   readonly process: number
-  /** True milliseconds. */
+  /** When it begins, in true milliseconds. */
   readonly at: number
   readonly key: string
   readonly limit: number
@@ -24,13 +24,13 @@ export interface UserPlan {
   readonly failurePolicy: FailurePolicy
   readonly asks: Asks
   readonly permits: number
-  /** Local milliseconds. Without end: until the run ends. */
+  /** How long it works, in local milliseconds. If this is infinite, it works until the run ends. */
   readonly works: number
   readonly ends: "succeeds" | "fails" | "dies"
   /** Whose identifier it uses: its own, or that of another user of its process, or of a process that has died. */
   readonly sharesWith: string | undefined
   readonly external: boolean
-  /** Whether a `take` is ended by its keepAlive fiber. */
+  /** Whether the end of its keepAlive fiber ends a `take`. */
   readonly joins: boolean
   /** Whether it interrupts its keepAlive fiber. */
   readonly stopsKeepAlive: boolean
@@ -82,7 +82,7 @@ export interface Plan {
   readonly horizon: number
 }
 
-/** Each of a run's possibilities is there or not: what never meets in one run hides what meets. */
+/** Draws a plan. A run has only some of all features: those that were always there could hide the faults of others. */
 export const draw = (seed: string): Plan => {
   const random = new Random(`${seed} plan`)
   const base = random.pick([300, 1000, 1000, 3000, 30_000])
@@ -168,7 +168,7 @@ const drawUser = (context: Context, earlier: ReadonlyArray<UserPlan>): UserPlan 
     at: random.chance(0.3) ? random.pick([0, 0, 10]) : random.between(0, horizon * 0.8),
     key: other?.key ?? key,
     limit: other?.limit ?? limit,
-    // Who goes on with a hold must go on with its ttl: the refreshes of one would shorten the lease of the other.
+    // A user that resumes a hold must use its ttl: the refreshes of one would shorten the lease of the other.
     ttl: other?.ttl ?? ttl,
     refreshInterval: other === undefined && features.differs && random.chance(0.3)
       ? ttl * random.pick([0.1, 0.5, 0.9])
@@ -240,7 +240,7 @@ const drawTroubles = ({ base, horizon, keys, processes, random }: Context): Read
       case "shard":
       case "revoke":
         return { ...common, kind, key: random.pick(keys) }
-      // A shorter one than the core's tolerance is not noticed: it must not be cut short by the end of all troubles, either.
+      // The core notices no suspension below its tolerance. So none is that short, even if the end of troubles cuts it.
       case "suspend":
         return {
           ...common,

@@ -3,7 +3,7 @@ import type { Patch } from "./core.ts"
 
 export interface Planted {
   readonly fault: string
-  /** Found it last. */
+  /** The seed that found it last. */
   readonly seed: string
   readonly patches: ReadonlyArray<Patch>
 }
@@ -17,7 +17,7 @@ const planted = (seed: number, fault: string, file: string, find: string, replac
 export const faults: ReadonlyArray<Planted> = [
   planted(
     165,
-    "forgets to settle what is under way before it releases",
+    "does not settle requests under way before it releases",
     "requests.ts",
     "const underWay = renewing === undefined ? Array.from(late) : [...late, renewing]",
     "contender.late?.clear()\n  void [late, renewing]\n  const underWay: ReadonlyArray<Fiber.Fiber<unknown, unknown>> = []"
@@ -87,7 +87,7 @@ export const faults: ReadonlyArray<Planted> = [
   ),
   planted(
     9,
-    "does not tell the first holder that the second one, which took its hold over, has given it back",
+    "does not end the first acquisition when the second one, which took its hold over, releases it",
     "names.ts",
     "if (this.isOwn) this.sharing?.forEach((use) => use !== this && use.lost())",
     "if (this.isOwn) this.wake()"
@@ -101,7 +101,7 @@ export const faults: ReadonlyArray<Planted> = [
   ),
   planted(
     30,
-    "takes a refused refresh of its place for a question that is still open",
+    "takes a refused refresh of its place for a request that is still open",
     "contender.ts",
     "if (answer === false && !this.asksAgain) {",
     "if (answer === false && this.onTurn === undefined) {"
@@ -129,7 +129,7 @@ export const faults: ReadonlyArray<Planted> = [
   ),
   planted(
     1400,
-    "tells only the last but one of several holders that the hold was given back",
+    "ends only the last but one of several acquisitions when their hold is released",
     "names.ts",
     "if (from !== undefined) this.sharing = (from.sharing ??= new Set([from])).add(this)",
     "if (from !== undefined) this.sharing = new Set([from, this])"

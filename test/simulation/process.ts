@@ -13,20 +13,20 @@ export interface ProcessPlan {
   /** What its monotonic clock shows at the start. */
   readonly start: number
   readonly wall: number
-  /** After as many steps a fiber leaves others their turn. */
+  /** After this many steps, a fiber gives others their turn. */
   readonly opsBeforeYield: number
 }
 
 export class Process {
   readonly name: string
   readonly clock: ProcessClock
-  /** For everything that this process runs. */
+  /** The context of everything that this process runs. */
   readonly context: Context.Context<never>
   state: "runs" | "paused" | "dead" = "runs"
   hasDied = false
-  /** Fibers that have not ended. */
+  /** How many fibers have not ended. */
   fibers = 0
-  /** How often it has been paused, suspended or let live on; and when that ended last. */
+  /** How often it has been paused or suspended, and when that ended last. */
   disturbances = 0
   disturbedUntil = Number.NEGATIVE_INFINITY
   suspendedUntil = Number.NEGATIVE_INFINITY
@@ -59,7 +59,7 @@ export class Process {
     world.processes.push(this)
   }
 
-  /** A task that the runtime puts off: it runs before time goes on. */
+  /** Takes a task that the runtime puts off. It runs before time goes on. */
   enqueue(task: () => void): void {
     this.ready.push(task)
   }
@@ -68,20 +68,20 @@ export class Process {
     return this.state === "runs" ? this.ready.shift() : undefined
   }
 
-  /** A timer, an answer or a notification. */
+  /** Delivers a timer, an answer or a notification. */
   deliver(run: () => void): void {
     if (this.state === "runs") this.world.within(this, run)
     else this.deferred.push(run)
   }
 
-  /** Nothing of it runs. */
+  /** Stops everything that it runs. */
   pause(): void {
     this.state = "paused"
     this.disturbances++
     this.disturbedUntil = Number.POSITIVE_INFINITY
   }
 
-  /** Its machine sleeps: nothing runs, and the monotonic clock stands still. */
+  /** Puts its machine to sleep: nothing runs, and the monotonic clock stands still. */
   suspend(): void {
     this.clock.suspend()
     this.pause()
@@ -93,7 +93,7 @@ export class Process {
     this.resume()
   }
 
-  /** All that has come in meanwhile happens at once. */
+  /** Goes on. All that has come meanwhile happens at once. */
   resume(): void {
     const { deferred } = this
     this.deferred = []

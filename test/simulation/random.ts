@@ -7,7 +7,7 @@ export class Random {
     this.state = hash(String(seed))
   }
 
-  /** At least 0, below 1 (mulberry32). */
+  /** Returns a number of at least 0 and below 1 (mulberry32). */
   next(): number {
     this.state = (this.state + 0x6d2b79f5) | 0
     let t = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state)
@@ -19,7 +19,7 @@ export class Random {
     return this.next() < probability
   }
 
-  /** At least 0, below the bound. */
+  /** Returns an integer of at least 0 and below the bound. */
   int(below: number): number {
     return Math.floor(this.next() * below)
   }
@@ -28,7 +28,7 @@ export class Random {
     return least + this.next() * (most - least)
   }
 
-  /** Small values are as likely as large ones. */
+  /** Returns a number. Small orders of magnitude are as likely as large ones. */
   logBetween(least: number, most: number): number {
     return least * (most / least) ** this.next()
   }
@@ -38,7 +38,7 @@ export class Random {
   }
 }
 
-/** FNV-1a. */
+/** Hashes a text (FNV-1a). */
 const hash = (text: string): number => {
   let value = 0x811c9dc5
   for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193)

@@ -1,4 +1,4 @@
-/** Takes away from a failing run whatever it fails without: users, troubles, fates of requests, and what users do besides. */
+/** Removes from a failing run what it still fails without: users, troubles, fates of requests, and traits of users. */
 import type { Core } from "./core.ts"
 import * as Globals from "./globals.ts"
 import type { Plan, UserPlan } from "./plan.ts"
@@ -7,7 +7,7 @@ import { simulate } from "./simulate.ts"
 
 const traits = ["interrupt", "timeout", "nested", "looks", "cycles", "stopsKeepAlive"] as const
 
-/** A plan without some of its users, troubles and traits. Fates are omitted by the network. */
+/** Returns a plan without some of its users, troubles and traits. The network omits fates. */
 export const without = (plan: Plan, omitted: ReadonlySet<string>): Plan => ({
   ...plan,
   users: plan.users.filter(({ name }) => !omitted.has(name)).map((user): UserPlan => ({
@@ -22,7 +22,7 @@ export const without = (plan: Plan, omitted: ReadonlySet<string>): Plan => ({
   troubles: plan.troubles.filter(({ name }) => !omitted.has(name))
 })
 
-/** All that can be taken away from a plan; fates are known once it has run. */
+/** Lists all that can be removed from a plan. Fates are known only once it has run. */
 const elementsOf = (plan: Plan): ReadonlyArray<string> => [
   ...plan.users.map(({ name }) => name),
   ...plan.troubles.map(({ name }) => name),
@@ -31,7 +31,7 @@ const elementsOf = (plan: Plan): ReadonlyArray<string> => [
 
 const mostRuns = 400
 
-/** A failing run made small, and its story. Every run that fails needs a fresh core: it leaves things behind. */
+/** Shrinks a failing run, and returns its story. Each run needs a fresh core: one that fails leaves things behind. */
 export const shrink = async (fresh: () => Promise<Core>, plan: Plan): Promise<Result> => {
   const tried: Array<ReadonlySet<string>> = []
   const attempt = async (omitted: ReadonlySet<string>, tells = false) => {
@@ -53,7 +53,7 @@ export const shrink = async (fresh: () => Promise<Core>, plan: Plan): Promise<Re
         removed = true
       } else at += size
     }
-    // Once singles can't be taken away either, nothing can.
+    // If no single element can be removed either, nothing can.
     if (size === 1 && !removed) break
     size = size === 1 ? 1 : Math.ceil(size / 2)
   }

@@ -19,15 +19,15 @@ export interface Result {
   readonly violation: Violation | undefined
   readonly events: number
   readonly coverage: Coverage
-  /** The requests that fared badly, by name. */
+  /** The names of the requests that fared badly. */
   readonly fates: ReadonlyArray<string>
   readonly story: ReadonlyArray<string>
 }
 
-/** More events than any run that ends. */
+/** A run with more events than this never ends. */
 const mostEvents = 100_000
 
-/** Subscriptions outlive their last waiter by a minute; holds by a ttl. */
+/** Subscriptions outlive their last waiter by a minute. */
 const idleMillis = 61_000
 
 export const simulate = (core: Core, plan: Plan, omitted: ReadonlySet<string> = new Set(), tells = false): Result => {
@@ -57,11 +57,11 @@ export class Run {
   readonly links: ReadonlyArray<Link>
   readonly users: Array<User> = []
   readonly disposed = new Set<Process>()
-  /** Events until all users had ended: what comes then is waiting. */
+  /** How many events there were until all users had ended. After that, the run only waits. */
   eventsOfUsers = 0
-  /** Which process uses an identifier. */
+  /** The process that uses an identifier. */
   private readonly claims = new Map<string, Process>()
-  /** Users that have not begun. */
+  /** How many users have not begun. */
   private toCome: number
 
   constructor(world: World, core: Core, plan: Plan, omitted: ReadonlySet<string>) {
@@ -139,7 +139,7 @@ export class Run {
     }
   }
 
-  /** An identifier belongs to one process at a time; to another, only when that has died. */
+  /** An identifier belongs to one process. Another one may use it only when that has died. */
   private identify({ external, name, sharesWith }: UserPlan, process: Process) {
     const claim = sharesWith === undefined ? undefined : this.claims.get(sharesWith)
     const shares = claim !== undefined && (claim === process || claim.state === "dead")
@@ -164,7 +164,7 @@ export class Run {
     }
   }
 
-  /** Nothing goes wrong any more, and nobody works for ever. */
+  /** Ends all troubles, and all work without end. */
   private calmDown(): void {
     this.world.tell(() => "the troubles end")
     this.network.calm = true
@@ -172,7 +172,7 @@ export class Run {
     for (const user of this.users) if (!Number.isFinite(user.plan.works)) user.interrupt()
   }
 
-  /** What a dead process had in memory would end, too, if it reached nobody. Then nothing of it may be left, either. */
+  /** Lets dead processes go on, cut off from the store, until they end: nothing may be left in their memory, either. */
   private buryTheDead(): void {
     for (const process of this.processes.filter(({ state }) => state === "dead")) {
       this.network.cut.add(process)

@@ -1,4 +1,4 @@
-/** The simulation, in processes of its own: it replaces timers and random numbers. */
+/** Runs the simulation in processes of its own, because it replaces timers and random numbers. */
 import { execFile } from "node:child_process"
 import { createHash } from "node:crypto"
 import * as Fs from "node:fs"
@@ -9,8 +9,8 @@ import { describe, expect, it } from "vitest"
 const main = fileURLToPath(new URL("main.ts", import.meta.url))
 
 /**
- * Where fresh seeds begin: it follows from the sources. So each change of the core, or of the simulation, meets seeds that none before it
- * met, and what fails once fails again.
+ * Returns the first fresh seed, which follows from the sources. So each change of the core, or of the simulation, meets
+ * new seeds, and what fails once fails again.
  */
 const fresh = (): string => {
   const digest = createHash("sha256")
@@ -22,7 +22,7 @@ const fresh = (): string => {
   return String(digest.digest().readUIntBE(0, 5))
 }
 
-/** Runs it; what it prints, and whether it found nothing that it should not find. */
+/** Runs the simulation. Returns what it prints, and whether it found what it should, and nothing else. */
 const run = (...args: ReadonlyArray<string>): Promise<{ readonly output: string; readonly ok: boolean }> =>
   new Promise((resolve) =>
     execFile(
@@ -41,13 +41,13 @@ describe("the real core, over a store that does its worst", () => {
     expect(Number(/(\d+) runs/.exec(output)?.[1])).toBeGreaterThan(100)
   }, 180_000)
 
-  it("would not keep them with any of the planted faults", async () => {
+  it("breaks a promise with each of the planted faults", async () => {
     const { ok, output } = await run("--planted")
     console.log(output)
     expect(ok, output).toBe(true)
   }, 600_000)
 
-  it("runs the same again from the same seed", async () => {
+  it("does the same again with the same seed", async () => {
     const [first, second] = await Promise.all([run("--seed", "7"), run("--seed", "7")])
     expect(first.output).toBe(second.output)
     expect(first.output.split("\n").length).toBeGreaterThan(20)

@@ -1,6 +1,6 @@
 /**
- * The store: the kit's model of the contract, on true time. What the model leaves open is here: tokens, who is notified, late
- * requests, and a second kind of store that knows neither line nor tokens, as for 0.0.11.
+ * The store: the kit's model of the contract, on true time. This adds what the model leaves open: tokens,
+ * notifications, and a second kind of store that has neither line nor tokens, as for 0.0.11.
  */
 import { Duration } from "effect"
 import type { FencingToken } from "../../src/core/Backing.ts"
@@ -11,13 +11,13 @@ import type { World } from "./world.ts"
 /** Why a contender is gone. */
 export type Gone = "expired" | "given up" | "forgotten"
 
-/** Who watches the store. */
+/** Watches the store. */
 export interface Watcher {
   readonly granted: (key: string, contender: Contender) => void
   readonly gone: (key: string, contender: Contender, why: Gone) => void
 }
 
-/** Hears of grants; `undefined` where the store has no tokens. */
+/** Hears the token of each grant, or `undefined` if the store has no tokens. */
 export type Listener = (token: bigint | undefined) => void
 
 export const nanos = (millis: number): bigint => BigInt(Math.round(millis * 1e6))
@@ -43,7 +43,7 @@ export class Store {
     return Array.from(this.states.keys())
   }
 
-  /** Those of a key whose time is not over. */
+  /** Lists the contenders of a key that have not expired. */
   line(key: string): ReadonlyArray<Contender> {
     const now = nanos(this.world.now)
     return this.states.get(key)?.line.filter(({ expiry }) => expiry.latest > now) ?? []
@@ -84,7 +84,7 @@ export class Store {
     }
   }
 
-  /** It restarts without what it knew; tokens go on (S3). Or an operator deletes a key. */
+  /** Forgets keys, as in a restart, or when an operator deletes a key. Tokens go on (S3). */
   forget(keys: ReadonlyArray<string>): void {
     for (const key of keys) {
       const state = this.states.get(key)
@@ -131,7 +131,7 @@ export class Store {
     }
   }
 
-  /** B3: nobody who could be in the way expires earlier. */
+  /** B3: no hold or place that could be in the way expires earlier. */
   private retryAfter({ line }: State, position: number, ttl: bigint, now: bigint): Duration.Duration {
     const bounds = [
       ttl / 3n,

@@ -2,7 +2,7 @@
 import type { Trouble } from "./plan.ts"
 import type { Run } from "./simulate.ts"
 
-/** Ends what has begun, in the order in which it began. */
+/** The ends of the troubles under way, in the order in which they began. */
 const underWay = new WeakMap<Run, Set<() => void>>()
 
 export const endAll = (run: Run): void => {
@@ -26,7 +26,7 @@ export const begin = (run: Run, trouble: Trouble): void => {
   world.after(trouble.lasts, undefined, once)
 }
 
-/** Returns how it ends. */
+/** Makes a trouble happen. Returns how to end it. */
 const happen = (run: Run, trouble: Trouble): (() => void) | undefined => {
   const { checker, links, network, processes, store } = run
   const { kind, lasts } = trouble
@@ -83,7 +83,7 @@ const happen = (run: Run, trouble: Trouble): (() => void) | undefined => {
   }
 }
 
-/** Pauses, suspensions, death and partitions of a process. */
+/** Pauses, suspends, kills or cuts off a process. Returns how to end that. */
 const disturb = (run: Run, trouble: Trouble & { readonly process: number }): (() => void) | undefined => {
   const { checker, network } = run
   const process = run.processes[trouble.process]!
@@ -117,7 +117,7 @@ const disturb = (run: Run, trouble: Trouble & { readonly process: number }): (()
 
 const describe = ({ at: _at, name: _name, ...trouble }: Trouble) => JSON.stringify(trouble)
 
-/** A clock that is set back while the machine sleeps hides the sleep: nobody could notice it then. */
+/** Returns a jump that hides no sleep: no core could notice one if the wall clock were set back meanwhile. */
 const visible = (
   { plan: { troubles } }: Run,
   { by, process }: Trouble & { readonly kind: "jump" | "leap" | "drift" }

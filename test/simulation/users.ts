@@ -12,7 +12,7 @@ import type { Use } from "./uses.ts"
 import { newUse } from "./uses.ts"
 import type { World } from "./world.ts"
 
-/** The name that `crypto.randomUUID` gives to the acquisition of a fiber. */
+/** The identifier that `crypto.randomUUID` gives to the acquisition of a fiber. */
 export const Uuid = Context.Reference<string>("simulation/Uuid", { defaultValue: () => "nobody" })
 
 export interface Site {
@@ -29,7 +29,7 @@ export class User {
   fiber: Fiber.Fiber<unknown, unknown> | undefined
   private interrupted = false
   private readonly site: Site
-  /** The identifier, and whether the hold is there already. */
+  /** Its identifier. If it is `external`, the hold exists already. */
   private readonly identifier: string
   private readonly external: boolean
   private readonly shared: boolean
@@ -47,7 +47,7 @@ export class User {
     this.fiber = Effect.runForkWith(context)(this.run as Effect.Effect<unknown>)
   }
 
-  /** From outside, whatever it does. */
+  /** Interrupts it from outside, whatever it does. */
   interrupt(): void {
     const { fiber, process, site: { checker, world } } = this
     if (fiber === undefined || fiber.pollUnsafe() !== undefined) return
@@ -69,7 +69,7 @@ export class User {
     return cycle(0)
   }
 
-  /** One acquisition, judged. */
+  /** Makes one acquisition, which the checker judges. */
   private once(
     key: string,
     limit: number,
@@ -80,7 +80,7 @@ export class User {
   ): Effect.Effect<unknown, unknown, unknown> {
     const { plan, process, shared, site: { checker, world } } = this
     return Effect.flatMap(this.make(key, limit), (semaphore) => {
-      // It begins and ends with its user, however that is interrupted.
+      // The checker sees both beginning and end, however the user is interrupted.
       const used = Effect.uninterruptibleMask((restore) => {
         const use = newUse(plan, process, {
           key,
@@ -203,7 +203,7 @@ export class User {
     )
   }
 
-  /** Two who hold and wait for each other would wait for ever: the user is interrupted then. */
+  /** Two users that hold and wait for each other would wait for ever, so the user is interrupted. */
   private nest({ key, limit, permits }: NonNullable<UserPlan["nested"]>, outer: Use) {
     const { process, site: { world } } = this
     let over = false

@@ -4,7 +4,7 @@ import type { Lease } from "../../src/core/Lease.ts"
 import type { UserPlan } from "./plan.ts"
 import type { Process } from "./process.ts"
 
-/** One acquisition by a user, from its question to its end. */
+/** One acquisition by a user, from its first request to its end. */
 export interface Use {
   readonly user: UserPlan
   readonly process: Process
@@ -15,9 +15,9 @@ export interface Use {
   /** Whether other uses may have had or may get the same hold. */
   readonly shared: boolean
   readonly external: boolean
-  /** The use that it works under. */
+  /** The use under whose lease it works. */
   readonly outer: Use | undefined
-  /** How many leases it works under, itself included. */
+  /** How many leases it works under, including its own. */
   readonly depth: number
   phase: "asks" | "holds" | "ended"
   lease: Lease["Service"] | undefined
@@ -25,7 +25,7 @@ export interface Use {
   /** The fiber of its work, if that would be interrupted when the lease is lost. */
   work: Fiber.Fiber<unknown, unknown> | undefined
   interrupted: boolean
-  /** From when on it may end by itself, because its time is over. */
+  /** From when on it may end by itself, because its time limit is over. */
   readonly mayEndFrom: number
   /** When it must have ended, because nothing is left to do. */
   mustEndBy: number
@@ -34,20 +34,20 @@ export interface Use {
   position: number
   renewed: number
   granted: number
-  /** The store has forgotten what it had. */
+  /** Whether the store has forgotten its hold or place. */
   forgotten: boolean
-  /** It has heard something for which it must ask again. */
+  /** When it must have asked again, because it was notified. */
   mustAskBy: number
   /** The operation that was answered last, and whether a notification came after it. */
   answeredBy: string
   heard: boolean
-  /** Its release has been sent. */
+  /** Whether its release has been sent. */
   givesBack: boolean
 }
 
 type Given = Pick<Use, "key" | "id" | "permits" | "shared" | "external" | "outer" | "interrupted" | "mayEndFrom">
 
-/** A use that has just begun. */
+/** Makes a use that has just begun. */
 export const newUse = (user: UserPlan, process: Process, given: Given): Use => ({
   ...given,
   user,

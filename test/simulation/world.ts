@@ -1,6 +1,6 @@
 /**
- * Virtual time. Events happen in the order of (time, sequence); what they set free to run, runs before time goes on. Nothing here
- * waits for the machine: a whole run is one synchronous call.
+ * Virtual time. Events happen in the order of (time, sequence). The tasks that they start run before time goes on.
+ * Nothing here waits for the machine: a whole run is one synchronous call.
  */
 import type { Coverage } from "./coverage.ts"
 import type { Process } from "./process.ts"
@@ -8,17 +8,17 @@ import type { Process } from "./process.ts"
 export interface Event {
   readonly time: number
   readonly sequence: number
-  /** Whose it is: while that is paused, it is put off; when that has died, it never happens. */
+  /** The process that it belongs to. While that is paused, it is put off; once that has died, it never happens. */
   readonly process: Process | undefined
   readonly run: () => void
   cancelled: boolean
 }
 
-/** As many tasks without time going on are taken for an endless loop. */
+/** More tasks than this, without time going on, count as an endless loop. */
 const mostTasks = 20_000
 
 export class World {
-  /** Milliseconds: true time, and the store's. */
+  /** True time, which is also the store's, in milliseconds. */
   now = 0
   /** The process that runs just now. */
   current: Process | undefined
@@ -45,7 +45,7 @@ export class World {
     return this.at(this.now + millis, process, run)
   }
 
-  /** When the next event happens; `undefined` if nothing happens any more. */
+  /** Returns when the next event happens, or `undefined` if nothing happens any more. */
   nextTime(): number | undefined {
     while (this.heap[0]?.cancelled) pop(this.heap)
     return this.heap[0]?.time

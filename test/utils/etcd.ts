@@ -47,7 +47,7 @@ export const serverWithJwt = Effect.acquireRelease(
     })
 ).pipe(Effect.map(({ server }) => server))
 
-/** Switches authentication on, with a user who may read and write below the prefix of semaphores, and nothing else. */
+/** Switches authentication on, with a user that may read and write below the prefix of semaphores, and nothing else. */
 export const enableAuthentication = (admin: Etcd3) =>
   Effect.promise(async () => {
     const role = await admin.role("semaphores").create()
@@ -59,14 +59,14 @@ export const enableAuthentication = (admin: Etcd3) =>
     await admin.auth.authEnable()
   })
 
-/** A client of its own, until the scope closes. */
+/** Makes a client, which is closed with the scope. */
 export const connect = (hosts: string | Array<string>, options: Omit<IOptions, "hosts"> = {}) =>
   Effect.acquireRelease(
     Effect.sync(() => new Etcd3({ hosts, ...options })),
     (client) => Effect.sync(() => client.close())
   )
 
-/** The names of all keys. */
+/** Lists the names of all keys. */
 export const keys = (client: Etcd3) => Effect.promise(() => client.getAll().keys())
 
 export const leases = (client: Etcd3) =>
@@ -75,14 +75,14 @@ export const leases = (client: Etcd3) =>
     ({ leases }) => leases.map(({ ID }) => ID)
   )
 
-/** Sends a request late: its lease must be gone. */
+/** Sends a request that is late: its lease must be gone. */
 export const findsNoLease = (client: Etcd3, request: ITxnRequest) =>
   Effect.map(
     Effect.flip(Effect.tryPromise(() => client.kv.txn(request))),
     ({ cause }) => expect(String(cause)).toContain("requested lease not found")
   )
 
-/** What a server counts, by the names of its metrics. */
+/** Returns what a server counts, by the names of its metrics. */
 export const metrics = (url: string) =>
   Effect.promise(async () => {
     const text = await (await fetch(`${url}/metrics`)).text()

@@ -1,4 +1,4 @@
-/** A process that held, waited and closed everything; it prints when, and when it ended, in milliseconds. */
+/** A process that holds, waits, and closes all. It prints when it has done so, and when it exits, in milliseconds. */
 import { Effect, Fiber } from "effect"
 import { Etcd3 } from "etcd3"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"

@@ -1,4 +1,4 @@
-/** Two processes that use one key of etcd, and what may happen just before, between and after their requests. */
+/** Two processes use one key on etcd. Something happens just before, between or after their requests. */
 import { Context, Duration, Effect, Layer, Stream } from "effect"
 import type { Etcd3, ITxnRequest } from "etcd3"
 import { inject } from "vitest"
@@ -29,7 +29,7 @@ export const setting = Effect.gen(function*() {
       queues: ask(true),
       releases: (id: string, permits: number) => backing.release(key, id, permits),
       refreshes: (id: string) => backing.refresh(key, id, minute, 1, 1),
-      /** Subscribes, and waits until that stands. What is heard since. */
+      /** Subscribes, waits until the subscription stands, and returns what is heard from then on. */
       listens: Effect.gen(function*() {
         const heard: Array<bigint | undefined> = []
         yield* Effect.forkScoped(
@@ -58,18 +58,18 @@ export type Process = Effect.Success<typeof setting>["one"]
 
 type Kind = (request: ITxnRequest) => boolean
 
-/** Joins the line. */
+/** Matches requests that join the line. */
 export const joins = (id: string): Kind => ({ success }) =>
   success?.some(({ request_put }) => request_put?.lease !== undefined && request_put.key?.includes(`/${id}/`)) ?? false
 
-/** Moves to another lease. */
+/** Matches requests that move to another lease. */
 export const moves = (id: string): Kind => ({ success }) =>
   success?.some(({ request_txn }) =>
     request_txn?.success?.some(({ request_put }) => request_put?.key?.includes(`/${id}/`))
   )
     ?? false
 
-/** Leaves, or gives up a part. */
+/** Matches requests that release all permits, or some. */
 export const leaves = (id: string): Kind => ({ success = [] }) => {
   const writes = success.filter(({ request_range }) => request_range === undefined)
   return writes.length === 1 &&
@@ -79,7 +79,7 @@ export const leaves = (id: string): Kind => ({ success = [] }) => {
     )
 }
 
-/** Does something before the first request of a kind is sent. These requests, to send them again. */
+/** Runs an effect before the first request of a kind is sent. Returns the requests of that kind, to send them again. */
 export const before = (client: Etcd3, kind: Kind, effect: Effect.Effect<unknown, unknown>) => {
   const txn = client.kv.txn.bind(client.kv)
   const seen: Array<ITxnRequest> = []
@@ -90,18 +90,19 @@ export const before = (client: Etcd3, kind: Kind, effect: Effect.Effect<unknown,
   return seen
 }
 
-/** Lets the first request of a kind fail before it is sent; these requests, to send them later. */
+/** Makes the first request of a kind fail before it is sent. Returns the requests of that kind, to send them later. */
 export const delay = (client: Etcd3, kind: Kind) => before(client, kind, Effect.fail(new Error("no reply")))
 
 /**
- * Sends the first request of a kind twice, as the client does when the reply is lost, and does something in between. These requests.
+ * Sends the first request of a kind twice, as the client does when the reply is lost, and runs an effect in between.
+ * Returns the requests of that kind.
  */
 export const repeat = (client: Etcd3, kind: Kind, between: Effect.Effect<unknown, unknown>) => {
   const txn = client.kv.txn.bind(client.kv)
   const seen: Array<ITxnRequest> = []
   client.kv.txn = async (request, options) => {
     if (!kind(request) || seen.push(request) > 1) return txn(request, options)
-    // As the interceptor of each call sees it.
+    // The interceptors of the call see both attempts.
     for (const interceptor of options?.interceptors ?? []) {
       for (let attempt = 0; attempt < 2; attempt++) {
         interceptor({} as never, (() => ({ start: () => {} })) as never).start(undefined as never, undefined as never)
@@ -114,14 +115,14 @@ export const repeat = (client: Etcd3, kind: Kind, between: Effect.Effect<unknown
   return seen
 }
 
-/** On which lease each contender of a key is. */
+/** Returns the lease of each contender of a key. */
 export const leasesOf = (client: Etcd3, key: string) =>
   Effect.map(
     Effect.promise(() => client.getAll().prefix(`semaphore/${key}/`).exec()),
     ({ kvs }) => new Map(kvs.map((kv) => [kv.key.toString().split("/").at(-2)!, kv.lease]))
   )
 
-/** Lets a process have a free lease, and revokes that before it is renewed next: after the request that is under way. */
+/** Gives a process a free lease, which is revoked just before its next renewal, after the request under way. */
 export const withLeaseThatEnds = (one: Process, ttl = minute) =>
   Effect.gen(function*() {
     const unused = freshKey()

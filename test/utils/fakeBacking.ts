@@ -1,4 +1,4 @@
-/** The memory backing with members replaced, and a record of what was called. */
+/** The memory backing with some members replaced, and a record of the calls. */
 import { Effect, Layer } from "effect"
 import { DistributedSemaphoreBacking, MemoryBacking, SemaphoreBackingError } from "../../src/index.ts"
 
@@ -9,7 +9,7 @@ export interface Call {
   readonly holderId: string
 }
 
-/** Members that take the place of the real ones. */
+/** Returns members that take the place of the real ones. */
 export type Replace = (real: Backing) => Partial<Backing>
 
 /** Records calls, and lets a test replace members in terms of the real ones. */
@@ -56,5 +56,5 @@ export const layer = (
 /** A store, or a driver, that does not answer and can't be interrupted. */
 export const hangs: Effect.Effect<never> = Effect.uninterruptible(Effect.never)
 
-/** What a store that is down answers. */
+/** Makes the error of a store that is down. */
 export const failure = (operation: keyof Backing) => new SemaphoreBackingError({ operation, cause: "down" })

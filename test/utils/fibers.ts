@@ -1,7 +1,7 @@
 /** Counts the fibers that an effect leaves behind. */
 import { Effect, Metric } from "effect"
 
-/** Runs an effect with a count of the fibers that it and its descendants have running, itself included. */
+/** Runs an effect, and counts the fibers that run in it, including its own. */
 export const counted = <A, E, R>(use: (running: () => number) => Effect.Effect<A, E, R>) =>
   Effect.suspend(() => {
     let running = 0
@@ -11,7 +11,7 @@ export const counted = <A, E, R>(use: (running: () => number) => Effect.Effect<A
     })
   })
 
-/** The count once it has not changed for longer than a keeper with nothing to keep sleeps, which is a second. */
+/** Returns the count once it has not changed for more than a second, which is how long an idle keeper sleeps. */
 export const steady = (running: () => number) =>
   Effect.gen(function*() {
     let count = running()

@@ -1,6 +1,6 @@
 /**
- * Contenders of one key in memory, in a process of its own. Prints JSON: the bytes of heap that each hold and each waiter takes, and
- * whether the waiters went in order.
+ * A process with many contenders of one key in memory. Prints JSON: the bytes of heap that each hold and each waiter
+ * takes, and whether the waiters acquired in order.
  */
 import { Deferred, Effect, Fiber } from "effect"
 import { DistributedSemaphore, MemoryBacking } from "../../src/index.ts"
@@ -12,7 +12,7 @@ const heap = () => {
   return process.memoryUsage().heapUsed
 }
 
-/** Per fiber that runs the effect; without what `idle` fibers would take. */
+/** Starts a fiber for each index, and measures the heap that each takes. */
 const perFiber = <R>(effect: (index: number) => Effect.Effect<unknown, unknown, R>) =>
   Effect.gen(function*() {
     const before = heap()

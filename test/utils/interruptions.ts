@@ -6,8 +6,8 @@ import type { DistributedSemaphore } from "../../src/index.ts"
 const attempts = 2000
 
 /**
- * Interrupts `take` two thousand times, ten at once, each after a random time up to the longest. Some of the interruptions must hit
- * acquires, and some must come too late.
+ * Interrupts `take` two thousand times, ten at once, each after a random time up to the longest. Some of the
+ * interruptions must hit acquires, and some must come too late.
  */
 export const interruptTakes = Effect.fnUntraced(function*(
   semaphore: DistributedSemaphore.DistributedSemaphore,

@@ -14,11 +14,11 @@ export const server = Effect.acquireRelease(
 export const client = (url: string, options: Omit<PgClient.PgPoolConfig, "url"> = {}) =>
   PgClient.layer({ url: Redacted.make(url), ...options })
 
-/** A client of its own, until the scope closes. */
+/** Makes a client, which is closed with the scope. */
 export const connect = (url: string, options: Omit<PgClient.PgPoolConfig, "url"> = {}) =>
   Effect.map(Layer.build(Layer.fresh(client(url, options))), Context.get(PgClient.PgClient))
 
-/** Builds the backing over a client of its own; answers both, so that a test can use the client too. */
+/** Builds the backing over a client of its own. Returns both, so that a test can use the client, too. */
 export const buildOn = (url: string) =>
   Effect.fnUntraced(function*(
     options: PostgresBacking.PostgresBackingOptions = {},
@@ -33,10 +33,10 @@ export const buildOn = (url: string) =>
 
 let names = 0
 
-/** A name for a schema, a role, a database or a key that no test has used. */
+/** Makes a name for a schema, a role, a database or a key that no test has used. */
 export const freshName = () => `test_${process.pid}_${names++}`
 
-/** How many backends clients have, without the one that asks. */
+/** Counts the connections of clients, without the one that asks. */
 export const connections = (sql: PgClient.PgClient) =>
   sql<{ count: bigint }>`
     select count(*) as count from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()

@@ -3,9 +3,9 @@ import * as Net from "node:net"
 
 export interface Proxy {
   readonly port: number
-  /** Cuts the connection on which the next request that contains `text` is answered, instead of passing the answer on. */
+  /** Cuts the connection of the next request that contains `text` when the answer comes, and does not pass that on. */
   readonly loseReplyTo: (text: string | RegExp, how?: "close" | "reset") => Promise<void>
-  /** Cuts all connections and refuses new ones; or those whose first bytes contain `greeting`. */
+  /** Cuts all connections and refuses new ones, or only those whose first bytes contain `greeting`. */
   readonly refuse: (greeting?: string) => void
   /** Ends all refusals. */
   readonly accept: () => void

@@ -1,4 +1,4 @@
-/** Redis clients for tests, what a server has been asked, and what it keeps. */
+/** Redis servers and clients for tests, and looks at what a server does and keeps. */
 import { Effect } from "effect"
 import type { Scope } from "effect"
 import { Redis } from "ioredis"
@@ -26,7 +26,7 @@ export const connect = (url: string, options: Omit<RedisOptions, "replyMapping">
 
 export const keys = (redis: Redis) => Effect.promise(() => redis.keys("*"))
 
-/** The channels that somebody is subscribed to. */
+/** Lists the channels that have subscribers. */
 export const channels = (redis: Redis) =>
   Effect.promise(() => redis.pubsub("CHANNELS", "*") as Promise<ReadonlyArray<string>>)
 
@@ -34,8 +34,8 @@ export const connectedClients = (redis: Redis) =>
   Effect.map(Effect.promise(() => redis.info("clients")), (info) => Number(/connected_clients:(\d+)/.exec(info)?.[1]))
 
 /**
- * The commands that clients send while an effect runs, without those that scripts call. (Over a socket of its own: the
- * monitor of ioredis loses count when the first command arrives together with the confirmation.)
+ * Returns the commands that clients send while an effect runs, without those that scripts call. It uses a socket of its
+ * own: the monitor of ioredis loses count when the first command arrives together with the confirmation.
  */
 export const commandsDuring = <A, E, R>(url: string, effect: Effect.Effect<A, E, R>) =>
   Effect.scoped(Effect.gen(function*() {
@@ -56,7 +56,7 @@ export const commandsDuring = <A, E, R>(url: string, effect: Effect.Effect<A, E,
     const commands = Array.from(text.matchAll(/^\+[\d.]+ \[\d+ ([^\]]+)\] "(\w+)"/gm))
       .filter(([, source]) => source !== "lua")
       .map(([, , name]) => name!.toLowerCase())
-    // The last ones are those by which the marking client introduces itself, and the mark.
+    // The last commands are those by which the marking client introduces itself, and the mark.
     return { value, commands: commands.slice(0, commands.findLastIndex((name) => !ownCommands.has(name)) + 1) }
   }))
 

@@ -1,4 +1,4 @@
-/** Many contenders in a process of their own, on the Redis of REDIS_URL. Prints JSON. Its arguments: what they do, and how many. */
+/** A process with many contenders on the Redis of REDIS_URL. Arguments: what they do, and how many. Prints JSON. */
 import { Effect, Exit, Fiber, Scope } from "effect"
 import { Redis } from "ioredis"
 import { DistributedSemaphore, RedisBacking } from "../../src/index.ts"
@@ -14,8 +14,8 @@ const cpuMillis = () => {
 
 const scenarios = {
   /**
-   * The share of a core that idle holds of as many keys take, at a ttl of 3 s: the least of several windows, each of three refreshes,
-   * because a busy machine adds to all of them, but not alike.
+   * Measures the share of a core that idle holds of as many keys take, at a ttl of 3 s: the least of several windows,
+   * each of three refreshes. A busy machine adds to all of them, but not alike.
    */
   holds: Effect.gen(function*() {
     yield* Effect.forEach(
@@ -32,7 +32,7 @@ const scenarios = {
     }
     return { share: Math.min(...shares), shares }
   }),
-  /** Waiters of one key: whether they go in order, and the memory that the process had at most. */
+  /** Says whether the waiters of one key acquire in order, and how much memory the process has at most. */
   waiters: Effect.gen(function*() {
     const mutex = yield* DistributedSemaphore.make(`${process.pid}`, { ttl: "2 minutes" })
     const holder = yield* Scope.make()

@@ -13,17 +13,17 @@ interface Contention {
   readonly victims: number
   /** How long the others of each process work, in milliseconds. */
   readonly pauses: ReadonlyArray<number>
-  /** Ends when the victims' process listens for revocations: it does once they hold for a second, a second later at most. */
+  /** Waits until the process of the victims listens: it does so at most a second after they have held for one. */
   readonly listens: Effect.Effect<unknown, unknown>
 }
 
-/** Each of the revoked is interrupted within 100 ms. Whatever was not revoked keeps the limit, and no token comes twice. */
+/** Checks that revoked holders are interrupted within 100 ms, that other holds keep the limit, and tokens differ. */
 export const interruptWithin100Millis = Effect.fnUntraced(function*(
   { limit, listens, pauses, semaphores, victims }: Contention
 ): Effect.fn.Return<void, unknown, Scope.Scope> {
   const [first, second] = semaphores as [typeof semaphores[0], typeof semaphores[0]]
 
-  /** The history: who held at once, without what was revoked, and all tokens. */
+  /** The tokens of the current holds, without the revoked ones. */
   const holding = new Set<bigint>()
   const tokens: Array<bigint> = []
   let most = 0

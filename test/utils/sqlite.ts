@@ -16,7 +16,7 @@ export const folder = Effect.acquireRelease(
 /** The path of a file that does not exist yet. */
 export const filename = Effect.map(folder, (path) => Path.join(path, "semaphores.sqlite"))
 
-/** How many rows there are of semaphores and contenders. */
+/** Counts the rows of semaphores and contenders. */
 export const rows = (filename: string): number => {
   const database = new DatabaseSync(filename)
   try {
@@ -33,7 +33,7 @@ export interface Process {
   readonly child: ChildProcess
   /** What it has sent so far. */
   readonly messages: Array<any>
-  /** The next message that it sends, or sent before and that nobody has taken. */
+  /** Takes the next message, and waits for it if there is none. */
   readonly hears: Effect.Effect<any>
   readonly ended: Promise<number | NodeJS.Signals>
 }

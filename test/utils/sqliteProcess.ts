@@ -1,4 +1,4 @@
-/** A process that uses a file of semaphores. Its arguments: what it does, the file, and more. It reports by messages. */
+/** A process that uses a file of semaphores. Arguments: what it does, the file, and more. It reports by messages. */
 import { Effect, Option, Random } from "effect"
 import { DatabaseSync } from "node:sqlite"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
@@ -25,7 +25,7 @@ const scenarios: Record<string, Effect.Effect<void, unknown, Layer>> = {
   transact: Effect.gen(function*() {
     yield* DistributedSemaphore.make("key")
     const database = new DatabaseSync(filename)
-    // What nobody refers to is closed.
+    // A database without references would be closed.
     Object.assign(globalThis, { database })
     database.exec("begin immediate; delete from semaphores; delete from contenders")
     send("inside")
@@ -47,7 +47,7 @@ const scenarios: Record<string, Effect.Effect<void, unknown, Layer>> = {
     }
   }),
 
-  /** Hands permits to and fro: holds for a moment, and reports when it acquires and when it releases. Arguments: how often. */
+  /** Passes a permit to and fro: holds for a moment, and reports when. Arguments: how often. */
   pass: Effect.gen(function*() {
     const mutex = yield* DistributedSemaphore.make("key")
     send("ready")

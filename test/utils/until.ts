@@ -1,6 +1,6 @@
 import { Duration, Effect } from "effect"
 
-/** Waits for a condition; dies if it does not hold in time. Forks nothing, so that fibers can be counted by it. */
+/** Waits for a condition. Dies if it does not hold in time. Forks nothing, so that tests can count fibers with it. */
 export const until = <E, R>(condition: Effect.Effect<boolean, E, R>, within: Duration.Input = "10 seconds") =>
   Effect.gen(function*() {
     const deadline = performance.now() + Duration.toMillis(within)

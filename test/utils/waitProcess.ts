@@ -1,6 +1,6 @@
 /**
- * A process that has nothing open while it waits. Prints "done" if it stays alive until its program ends. Its argument says what it
- * waits for.
+ * A process that has nothing open while it waits. Prints "done" if it stays alive until its program ends. Its argument
+ * says what it waits for.
  */
 import { Duration, Effect, Layer } from "effect"
 import { DistributedSemaphore, DistributedSemaphoreBacking, MemoryBacking } from "../../src/index.ts"

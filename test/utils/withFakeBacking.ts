@@ -5,7 +5,7 @@ import type { DistributedSemaphoreBacking } from "../../src/index.ts"
 import type { Call, Replace } from "./fakeBacking.ts"
 import * as FakeBacking from "./fakeBacking.ts"
 
-/** A test in virtual time, over the memory backing with members replaced. */
+/** Makes a test in virtual time, over the memory backing with some members replaced. */
 export const test = (
   name: string,
   replace: Replace,

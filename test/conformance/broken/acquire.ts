@@ -85,7 +85,7 @@ export const backings = [
 
   wrong(
     "B1: a waiter that asks for another number starts over: at the end of the line, with a new token",
-    "changes the number of a place where it is",
+    "changes the number of permits of a place where it stands",
     class extends Plain {
       override startOver(own: Contender | undefined, request: Request, queue: boolean) {
         if (own === undefined || own.holds || !queue) return super.startOver(own, request, queue)
@@ -115,7 +115,7 @@ export const backings = [
 
   wrong(
     "B1: a holder that asks for another number overtakes nobody",
-    "makes a hold smaller where it is",
+    "makes a hold smaller where it stands",
     class extends Plain {
       override startOver(own: Contender | undefined, request: Request, queue: boolean) {
         if (!own?.holds || own.permits < request.permits) return super.startOver(own, request, queue)

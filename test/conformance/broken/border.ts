@@ -6,7 +6,7 @@ import { Plain, wrong } from "./plain.ts"
 
 const sum = (contenders: ReadonlyArray<Contender>) => contenders.reduce((total, { permits }) => total + permits, 0)
 
-/** Looks at nobody but the holders. */
+/** Can measure a contender beside the holders only, without the waiters. */
 class Overtaking extends Plain {
   fitsBesideHolders(contender: Contender) {
     const holders = this.line.filter((other) => other.holds && other !== contender)
@@ -17,7 +17,7 @@ class Overtaking extends Plain {
 export const backings = [
   broken(
     "B2: a request succeeds when the permits are free, and only then",
-    "never lets out the last permit",
+    "never gives out the last permit",
     (memory) => ({
       tryAcquire: (key, id, ttl, limit, ...rest) => memory.tryAcquire(key, id, ttl, limit === 5 ? 4 : limit, ...rest)
     })
@@ -25,7 +25,7 @@ export const backings = [
 
   broken(
     "B2: a request is measured by its own limit, even if others ask with a larger one",
-    "goes by the first limit it has seen",
+    "applies the first limit that it has seen",
     (memory) => {
       const limits = new Map<string, number>()
       return {
@@ -39,7 +39,7 @@ export const backings = [
 
   wrong(
     "B2: the smallest limit in the line counts",
-    "goes by the own limit of each, and by no other",
+    "applies to each contender its own limit only",
     class extends Plain {
       override fits(contender: Contender) {
         return sum(this.line.slice(0, this.line.indexOf(contender) + 1)) <= contender.limit
@@ -49,7 +49,7 @@ export const backings = [
 
   wrong(
     "B2: a request with a larger limit overtakes nobody",
-    "lets a larger limit overtake a waiter that its own limit keeps back",
+    "lets a request with a larger limit overtake a waiter that its own limit keeps back",
     class extends Overtaking {
       override fits(contender: Contender) {
         const [first] = this.line.filter(({ holds }) => !holds)
@@ -62,7 +62,7 @@ export const backings = [
 
   wrong(
     "B2: the limit of a contender is the smallest that it asked with",
-    "goes by the limit with which a contender asked first",
+    "applies the limit with which a contender asked first",
     class extends Plain {
       override keep(own: Contender, request: Request, queue: boolean) {
         return super.keep(own, { ...request, limit: own.limit }, queue)
@@ -72,7 +72,7 @@ export const backings = [
 
   wrong(
     "B2: a smaller limit takes no hold away, and grants no more than it allows",
-    "takes a hold back when a smaller limit comes up",
+    "takes a hold away when a smaller limit comes",
     class extends Plain {
       override keep(own: Contender, request: Request, queue: boolean) {
         const kept = super.keep(own, request, queue)

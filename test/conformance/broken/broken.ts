@@ -1,5 +1,5 @@
 /**
- * Backings that are wrong in one way each, made of the one in memory. Each names the case that is meant to fail on it.
+ * Backings with one fault each, made from the memory backing. Each names the case that is meant to fail on it.
  */
 import { Duration, Effect, Layer, Stream } from "effect"
 import type { Acquired, Waiting } from "../../../src/core/Backing.ts"
@@ -10,7 +10,7 @@ type Backing = DistributedSemaphoreBacking
 
 export interface Broken {
   readonly fault: string
-  /** Rule and name of the case. */
+  /** The rule and the name of the case that is meant to fail. */
   readonly meant: string
   readonly options: BackingSuiteOptions
 }
@@ -59,7 +59,7 @@ export const acquired = (token: bigint): Acquired => ({ _tag: "Acquired", fencin
 export const isAcquired = (answer: unknown): answer is Acquired =>
   typeof answer === "object" && answer !== null && "_tag" in answer && answer._tag === "Acquired"
 
-/** Changes every token that is answered. */
+/** Changes every token in an answer. */
 export const withTokens = (memory: Backing, change: (token: bigint) => bigint): Partial<Backing> => {
   const changed = <A extends boolean | Acquired | Waiting>(answer: A): A =>
     typeof answer === "object" ? { ...answer, fencingToken: FencingToken(change(answer.fencingToken!)) } : answer
@@ -75,20 +75,20 @@ export const withTokens = (memory: Backing, change: (token: bigint) => bigint): 
   }
 }
 
-/** Changes every name of a contender. */
+/** Changes every identifier. */
 export const withNames = (memory: Backing, change: (key: string, id: string) => string): Partial<Backing> => ({
   tryAcquire: (key, id, ...rest) => memory.tryAcquire(key, change(key, id), ...rest),
   refresh: (key, id, ...rest) => memory.refresh(key, change(key, id), ...rest),
   release: (key, id, ...rest) => memory.release(key, change(key, id), ...rest)
 })
 
-/** Changes every ttl of a hold. */
+/** Changes every ttl. */
 export const withTtl = (memory: Backing, change: (ttl: Duration.Duration) => Duration.Duration): Partial<Backing> => ({
   tryAcquire: (key, id, ttl, ...rest) => memory.tryAcquire(key, id, change(ttl), ...rest),
   refresh: (key, id, ttl, ...rest) => memory.refresh(key, id, change(ttl), ...rest)
 })
 
-/** Expires holds by a time of the caller's: `isOver(acquired, now, ttl of the caller)`. */
+/** Expires holds by a clock of the caller's, when `isOver(hold, now, ttl of the caller)`. */
 export const withExpiry = (
   memory: Backing,
   clock: Effect.Effect<number>,
@@ -131,7 +131,7 @@ export const withExpiry = (
   }
 }
 
-/** Does to a request that would wait, or be refused, something else. */
+/** Handles every request that does not acquire at once by `otherwise`. */
 export const unlessAcquired = (
   memory: Backing,
   otherwise: (...args: Parameters<Backing["tryAcquire"]>) => ReturnType<Backing["tryAcquire"]>
@@ -143,7 +143,7 @@ export const unlessAcquired = (
     )
 })
 
-/** Changes what is heard after the subscription stands. */
+/** Changes what a subscription emits after its first signal. */
 export const withSignals = (
   memory: Backing,
   change: (signals: Stream.Stream<void | FencingToken>, key: string) => Stream.Stream<void | FencingToken>

@@ -1,11 +1,11 @@
-/** B9 and L4: what several do at once. */
+/** B9 and L4: operations at the same time. */
 import { Effect } from "effect"
 import { broken, holdersOf, holdOf, sum } from "./broken.ts"
 
 export const backings = [
   broken(
     "B9: of many that ask at once, exactly as many acquire as there are permits",
-    "looks first, and writes then",
+    "reads first, and then writes",
     (memory) => ({
       tryAcquire: (key, id, ttl, limit, permits, options) =>
         Effect.gen(function*() {
@@ -16,7 +16,7 @@ export const backings = [
     })
   ),
 
-  broken("B9: releases at once free each hold once", "looks what to free first, and frees it then", (memory) => ({
+  broken("B9: releases at once free each hold once", "reads first what to free, and then frees it", (memory) => ({
     release: (key, id, permits, options) =>
       Effect.gen(function*() {
         const hold = yield* holdOf(memory, key, id)
@@ -33,7 +33,7 @@ export const backings = [
       let releases = 0
       return {
         release: (key, id, permits, options) =>
-          // A UUID: the identifiers that the semaphore chooses.
+          // The identifiers that the semaphore chooses are UUIDs.
           /^[\da-f-]{36}$/.test(id) && ++releases % 5 === 0
             ? Effect.succeed(permits)
             : memory.release(key, id, permits, options)

@@ -3,7 +3,7 @@ import { Clock, Duration, Effect } from "effect"
 import { broken, isAcquired, unlessAcquired, withExpiry, withTtl } from "./broken.ts"
 
 export const backings = [
-  broken("B6: a hold that has expired counts for nothing", "counts the expired in getCount", (memory) => {
+  broken("B6: a hold that has expired counts for nothing", "counts expired holds in getCount", (memory) => {
     const holds = new Map<string, Map<string, number>>()
     const ofKey = (key: string) => holds.get(key) ?? holds.set(key, new Map()).get(key)!
     return {

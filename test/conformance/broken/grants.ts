@@ -5,7 +5,7 @@ import { Plain, wrong } from "./plain.ts"
 export const backings = [
   wrong(
     "B4: a release grants: the waiter counts as holder right after it",
-    "only tells the waiter that it may ask again",
+    "only notifies the waiter that it may ask again",
     class extends Plain {
       override grant(asker?: Contender) {
         for (const contender of this.line) {
@@ -108,7 +108,7 @@ export const backings = [
 
   wrong(
     "B6: the next operation, by whichever contender, grants what an expired hold leaves",
-    "grants what an expired hold leaves only to one that asks",
+    "grants what an expired hold leaves only to a contender that asks",
     class extends Plain {
       override expire(now: bigint) {
         this.line = this.line.filter(({ expiry, holds }) => !holds || expiry > now)

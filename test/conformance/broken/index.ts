@@ -1,4 +1,4 @@
-/** Every way in which a backing is wrong. The files are named as those of the cases, in src/testing/internal/rules. */
+/** All broken backings. Their files have the names of the files of the cases, in src/testing/internal/rules. */
 import * as Acquire from "./acquire.ts"
 import * as Border from "./border.ts"
 import type { Broken } from "./broken.ts"

@@ -5,7 +5,7 @@ import { broken } from "./broken.ts"
 export const backings = [
   broken(
     "B12: a request that takes effect within its time limit is answered as if it had none",
-    "takes every request with a limit in time for late",
+    "takes every request with a time limit for late",
     (memory) => ({
       tryAcquire: (key, id, ttl, limit, permits, options) =>
         options?.within === undefined

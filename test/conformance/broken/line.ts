@@ -17,7 +17,7 @@ export const backings = [
 
   wrong(
     "B3: positions move up when someone ahead is granted or leaves",
-    "answers with the position at which one joined",
+    "answers with the position at which the waiter joined",
     class extends Plain {
       private readonly positions = new Map<bigint, number>()
       override answer(contender: Contender, ttl: bigint, now: bigint) {
@@ -60,7 +60,7 @@ export const backings = [
 
   broken(
     "B3: retryAfter is 1 s at most for the first in line, and a third of the ttl for the others",
-    "wants nobody to refresh within the hour",
+    "says that nobody need refresh within the hour",
     (memory) => ({
       tryAcquire: (...args) =>
         Effect.map(
@@ -75,7 +75,7 @@ export const backings = [
 
   wrong(
     "B3: retryAfter ends with the hold or the place that is in the way",
-    "looks at no lease for retryAfter",
+    "ignores the ends of leases in retryAfter",
     class extends Plain {
       override retryAfter(position: number, ttl: bigint) {
         return position === 0 ? 1_000_000_000n : ttl / 3n

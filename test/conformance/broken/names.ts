@@ -30,7 +30,7 @@ export const backings = [
 
   broken(
     "B8: identifiers come back from inspect as they were",
-    "shows identifiers without blanks around them",
+    "trims the identifiers that it shows",
     (memory) => ({
       inspect: (key) =>
         Effect.map(memory.inspect!(key), ({ holders, line, ...counts }) => ({
@@ -43,7 +43,7 @@ export const backings = [
 
   broken(
     "B8: any string may wait, and has a place of its own",
-    "takes identifiers of waiters without case",
+    "ignores the case of the identifiers of waiters",
     (memory) => unlessAcquired(memory, (key, id, ...rest) => memory.tryAcquire(key, id.toLowerCase(), ...rest))
   ),
 

@@ -7,7 +7,7 @@ import { Plain, wrong } from "./plain.ts"
 
 let restarts = 0
 
-/** Notifies of a waiter that was not granted, too. */
+/** Can notify waiters that were not granted, too. */
 class Talkative extends Plain {
   notifyWaiters(count: number) {
     this.line.filter(({ holds }) => !holds).slice(0, count).forEach((waiter) => this.notify(waiter))
@@ -144,7 +144,7 @@ export const backings = [
 
   broken(
     "L3: a lost notification delays the first in line by 1 s at most",
-    "relies on its notifications",
+    "lets the first in line rely on notifications for 2 s",
     (memory) => {
       const late = <A>(answer: A): A =>
         typeof answer === "object" && answer !== null && "retryAfter" in answer

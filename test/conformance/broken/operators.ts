@@ -1,4 +1,4 @@
-/** What operators see, and what they revoke. */
+/** B2, B10 and B13: what operators see, and what they revoke. */
 import { Effect, Stream } from "effect"
 import { broken as brokenIn } from "./broken.ts"
 
@@ -15,13 +15,13 @@ export const backings = [
 
   broken(
     "B13: a revoked place is gone, every process hears of it, and those behind it move up",
-    "tells half of the name of what is revoked",
+    "notifies of a revocation with half of the identifier",
     ({ onRevoked }) => ({
       onRevoked: Stream.map(onRevoked!, ({ holderId, key }) => ({ key, holderId: holderId.split(",")[0]! }))
     })
   ),
 
-  broken("B13: a release is not a revocation", "tells of every release", (memory) => ({
+  broken("B13: a release is not a revocation", "notifies of every release as of a revocation", (memory) => ({
     release: (key, id, permits, options) => memory.release(key, id, permits, { ...options, revoke: true })
   })),
 
@@ -39,7 +39,7 @@ export const backings = [
 
   broken(
     "B10: inspect lists a thousand holders and waiters, counts all, and names their owners",
-    "counts what it lists",
+    "counts only what it lists",
     (memory) => ({
       inspect: (key) =>
         Effect.map(memory.inspect!(key), (state) => ({

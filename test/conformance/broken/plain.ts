@@ -35,7 +35,7 @@ export class Plain {
     return this.line.find((one) => one.id === id && (token === undefined || one.token === token))
   }
 
-  /** Whether a contender and everyone before it fit into the smallest limit of them. */
+  /** Returns whether a contender and everyone before it fit into the smallest of their limits. */
   fits(contender: Contender): boolean {
     const front = this.line.slice(0, this.line.indexOf(contender) + 1)
     return front.reduce((sum, { permits }) => sum + permits, 0) <= Math.min(...front.map(({ limit }) => limit))
@@ -63,7 +63,7 @@ export class Plain {
     if (this.line.length < before) this.grant()
   }
 
-  /** Asked again with the same number. */
+  /** Answers a contender that asks again with the same number of permits. */
   keep(own: Contender, request: Request, queue: boolean): Contender | undefined {
     if (!queue && !own.holds) return undefined
     own.limit = Math.min(own.limit, request.limit)
@@ -121,7 +121,7 @@ export class Plain {
     return { _tag: "Waiting", fencingToken, position, retryAfter: Duration.nanos(this.retryAfter(position, ttl, now)) }
   }
 
-  /** What a look sees. */
+  /** Returns what a look shows. */
   shown(now: bigint): ReadonlyArray<Contender> {
     return this.line.filter(({ expiry }) => expiry > now)
   }
@@ -189,9 +189,9 @@ const makeBacking = (make: () => Plain): DistributedSemaphoreBacking => {
 const layer = (Semaphore: new() => Plain) =>
   Layer.sync(DistributedSemaphoreBacking, () => makeBacking(() => new Semaphore()))
 
-/** The options of a suite for the backing that is right. */
+/** The options of a suite for the backing without a fault. */
 export const { options: plain } = brokenLayer("", "", layer(Plain))
 
-/** A backing whose semaphores decide wrongly. */
+/** Makes a broken backing from a semaphore that decides wrongly. */
 export const wrong = (meant: string, fault: string, Wrong: new() => Plain): Broken =>
   brokenLayer(meant, fault, layer(Wrong))

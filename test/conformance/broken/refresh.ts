@@ -86,7 +86,7 @@ export const backings = [
 
   broken(
     "B5: a refresh renews a place, and answers that it is one",
-    "knows no place that is refreshed",
+    "answers false for a place that is refreshed",
     (memory) => ({
       refresh: (...args) => Effect.map(memory.refresh(...args), (answer) => isAcquired(answer) && answer)
     })
@@ -94,7 +94,7 @@ export const backings = [
 
   broken(
     "B5: a refresh does not change the number of permits that a waiter wants",
-    "sets the number of a waiter on refresh",
+    "sets the number of permits of a waiter on refresh",
     (memory) => ({
       refresh: (key, id, ttl, limit, permits, options) =>
         Effect.flatMap(
@@ -127,7 +127,7 @@ export const backings = [
 
   wrong(
     "B5: a refresh with an old token extends no newer hold",
-    "looks at no token when it extends a hold",
+    "ignores the token when it extends a hold",
     class extends Plain {
       override refresh(id: string, expiry: bigint, token?: bigint) {
         const answered = super.refresh(id, expiry, token)
@@ -139,7 +139,7 @@ export const backings = [
 
   wrong(
     "B5: a refresh with an old token renews no newer place",
-    "looks at no token when it renews a place",
+    "ignores the token when it renews a place",
     class extends Plain {
       override refresh(id: string, expiry: bigint, token?: bigint) {
         const answered = super.refresh(id, expiry, token)
@@ -160,7 +160,7 @@ export const backings = [
 
   broken(
     "B5: refreshAll answers in order, for any keys, what single refreshes would answer",
-    "answers first those that it knows",
+    "answers first for the holders that it knows",
     (memory) => ({
       refreshAll: (requests) =>
         Effect.map(

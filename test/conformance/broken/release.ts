@@ -1,4 +1,4 @@
-/** B4: giving permits back, and the place in line. */
+/** B4: releases of permits, and of the place in line. */
 import { Effect } from "effect"
 import { broken, holdersOf, holdOf } from "./broken.ts"
 import { Plain, wrong } from "./plain.ts"
@@ -42,7 +42,7 @@ export const backings = [
 
   broken(
     "B4: a release with an old token touches no newer hold",
-    "looks at no token when it releases a hold",
+    "ignores the token when it releases a hold",
     (memory) => ({
       release: (key, id, permits, options) =>
         Effect.flatMap(
@@ -54,7 +54,7 @@ export const backings = [
 
   wrong(
     "B4: a release with an old token touches no newer place, not even a granted one",
-    "looks at no token when it gives up a place",
+    "ignores the token when it gives up a place",
     class extends Plain {
       override release(id: string, permits: number, token?: bigint) {
         return super.release(id, permits, this.find(id)?.holds ? token : undefined)

@@ -34,7 +34,7 @@ export const backings = [
 
   broken(
     "B11: inspect shows the tokens, and holders and waiters in the order of the line",
-    "shows holders by name",
+    "shows holders in the order of their identifiers",
     (memory) => ({
       inspect: (key) =>
         Effect.map(memory.inspect!(key), ({ holders, line, ...counts }) => ({
@@ -53,7 +53,7 @@ export const backings = [
 
   wrong(
     "S3: tokens rise along the line, also past waiters that leave it",
-    "issues the number of a place that was given up again",
+    "issues again the number of a place that was given up",
     class extends Plain {
       private next = 0n
       override nextToken() {
@@ -74,7 +74,7 @@ export const backings = [
       return {
         ...withTokens(memory, (token) => token - first),
         release: (key, id, permits) =>
-          // The tokens that it would have to match are others.
+          // It ignores the token: those that it has answered are not those of the memory backing.
           Effect.tap(memory.release(key, id, permits), () =>
             Effect.gen(function*() {
               if ((yield* memory.getCount(key, Duration.minutes(1))) > 0) return
