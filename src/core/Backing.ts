@@ -61,7 +61,7 @@ export interface Waiting {
   readonly position: number
   /**
    * When to refresh the place if nothing is heard: at the earliest expiry, of a hold or of a place ahead, that could free the
-   * way; at most 1 s for the first in line and `ttl / 3` for the others. Absent while notifications are off or down: the
+   * way; at most 1 s, and never more than the `ttl`, for the first in line, and `ttl / 3` for the others. Absent while notifications are off or down: the
    * semaphore then polls.
    */
   readonly retryAfter?: Duration.Duration | undefined
