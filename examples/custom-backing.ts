@@ -14,11 +14,13 @@ interface Hold {
 const MapBacking = Layer.effect(
   DistributedSemaphoreBacking,
   Effect.gen(function*() {
+    // The clock of the store. In an operation it would be that of the caller.
+    const clock = yield* Clock.Clock
     const keys = new Map<string, Map<string, Hold>>()
     const releases = yield* PubSub.sliding<string>(16)
 
     const holdsOf = (key: string) =>
-      Effect.map(Clock.currentTimeMillis, (now) => {
+      Effect.map(clock.currentTimeMillis, (now) => {
         const holds = keys.get(key) ?? new Map<string, Hold>()
         keys.set(key, holds)
         for (const [id, { expiry }] of holds) {

@@ -61,8 +61,8 @@ export interface Waiting {
   readonly position: number
   /**
    * How long to wait for a notification before the place is refreshed: until the earliest expiry, of a hold or of a place ahead,
-   * that could lead to its grant; at most 1 s for the first in line and `ttl / 3` for the others. Absent while notifications are
-   * off or down: the semaphore then polls.
+   * that could lead to its grant; at most 1 s, and never more than the `ttl`, for the first in line, and `ttl / 3` for the others.
+   * Absent while notifications are off or down: the semaphore then polls.
    */
   readonly retryAfter?: Duration.Duration | undefined
   /** The smallest limit that a holder asked with, if it is smaller than that of the request: it is the one that counts (B2). */

@@ -314,7 +314,7 @@ const refuseToWaitForItself = ({ config, request }: Contender, own: ReadonlyArra
     refuse(
       "permits",
       permits,
-      `at most the ${others} of ${limit} that this fiber does not hold itself already: it would wait for itself`
+      `at most ${others} of ${limit}, because this fiber holds the others: it would wait for itself`
     )
   }
 }

@@ -46,7 +46,7 @@ export class LockNotAcquiredError extends Data.TaggedError("LockNotAcquiredError
   readonly identifier: string
 }> {
   override get message(): string {
-    return `Holder "${this.identifier}" did not acquire its permits of "${this.key}"`
+    return `Holder "${this.identifier}" did not acquire its permits of "${this.key}": the acquireRetryPolicy ended, or there was no hold to resume`
   }
 }
 

@@ -47,7 +47,7 @@ export class Lease extends Context.Service<Lease, {
   /** The fiber that refreshes the lease until its scope closes; it fails when the lease is lost. */
   readonly keepAlive: Fiber.Fiber<never, LockLostError | SemaphoreBackingError>
   /**
-   * The time until the holder gives up if no further refresh succeeds: zero once the lease is over.
+   * The time until the holder gives up if no further refresh succeeds, in whole milliseconds: zero once the lease is over.
    */
   readonly remaining: Effect.Effect<Duration.Duration>
 }>()("effect-distributed-lock/Lease") {}

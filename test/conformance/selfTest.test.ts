@@ -50,6 +50,14 @@ it("a property that failed fails again, in the same way, when it gets what it pr
   expect(steps(again)).toBe(steps(report))
 })
 
+it("a retryAfter out of bounds is reported with its bound and all that led to it, and without a difference to show", async () => {
+  const { options } = brokenBackings.find(({ fault }) => fault === "says that nobody need refresh within the hour")!
+  const sequences = casesFor(options).find(({ rule }) => rule === "B1-B11")!
+  const error = Cause.squash(await Effect.runPromise(Effect.flip(Effect.sandbox(sequences.run(options)))))
+  expect(String(error)).toMatch(/retryAfter of the last answer is 1h, more than .*:\nkey .* asks for .* waits at/s)
+  expect(error).not.toHaveProperty("diff")
+})
+
 it("every rule is meant to catch at least one broken backing", () => {
   // The random sequences test all rules at once.
   const rules = new Set(backingCases.map(({ rule }) => rule).filter((rule) => rule !== "B1-B11"))

@@ -24,7 +24,7 @@ describe("a fiber that holds permits of a key, and asks for more than it leaves 
       expect(defectOf(exit)).toMatchObject({
         _tag: "IllegalArgumentError",
         message:
-          "permits is 1, but must be at most the 0 of 3 that this fiber does not hold itself already: it would wait for itself"
+          "permits is 1, but must be at most 0 of 3, because this fiber holds the others: it would wait for itself"
       })
       expect(yield* semaphore.currentCount).toBe(0)
     }))
@@ -32,7 +32,7 @@ describe("a fiber that holds permits of a key, and asks for more than it leaves 
   test("dies also when it holds them by several leases, and asks by take", (semaphore) =>
     Effect.gen(function*() {
       const third = Effect.scoped(semaphore.take(2)).pipe(semaphore.withPermits(1), semaphore.withPermits(1))
-      expect(String(defectOf(yield* Effect.exit(third)))).toContain("at most the 1 of 3")
+      expect(String(defectOf(yield* Effect.exit(third)))).toContain("at most 1 of 3")
     }))
 
   test("dies when it asks under the identifier of its own hold", (semaphore) =>
@@ -49,7 +49,7 @@ describe("a fiber that holds permits of a semaphore, and asks another semaphore 
     Effect.gen(function*() {
       const larger = yield* DistributedSemaphore.make("key", { limit: 5 })
       const exit = yield* Effect.exit(larger.withPermits(1)(Effect.void).pipe(semaphore.withPermits(3)))
-      expect(String(defectOf(exit))).toContain("at most the 0 of 3")
+      expect(String(defectOf(exit))).toContain("at most 0 of 3")
     }).pipe(Effect.provide(MemoryBacking.layer)))
 })
 

@@ -45,6 +45,16 @@ describe("withPermits", () => {
   )
 
   test(
+    "the time that a lease has left is in whole milliseconds, rounded down",
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { ttl: "9 seconds" })
+      const lease = yield* semaphore.takeLease(1)
+      yield* TestClock.adjust(Duration.micros(1500n))
+      expect(Duration.toMillis(yield* lease.remaining)).toBe(9000 - 450 - 2)
+    })
+  )
+
+  test(
     "releases when the effect fails, dies or is interrupted",
     Effect.gen(function*() {
       const semaphore = yield* DistributedSemaphore.make("key")

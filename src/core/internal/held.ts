@@ -49,7 +49,7 @@ export class Held {
   }
 
   get remaining(): Effect.Effect<Duration.Duration> {
-    return Effect.sync(() => Duration.millis(this.contender.millisLeft()))
+    return Effect.sync(() => Duration.millis(Math.floor(this.contender.millisLeft())))
   }
 
   isUsedBy(fiber: number): boolean {

@@ -3,7 +3,10 @@ import { AssertionError } from "node:assert"
 import { isDeepStrictEqual } from "node:util"
 
 export const fail = (message: string, actual?: unknown, expected?: unknown): never => {
-  throw new AssertionError({ message, actual, expected })
+  const error = new AssertionError({ message, actual, expected })
+  // Newer versions of Node set it to "simple", which vitest would print as if it were the difference.
+  Reflect.deleteProperty(error, "diff")
+  throw error
 }
 
 export const equal = (actual: unknown, expected: unknown, what: string): void => {

@@ -86,7 +86,7 @@ export const make = Effect.fnUntraced(
       yield* pass(Duration.zero)
       while (true) {
         if (yield* typeof condition === "function" ? Effect.sync(condition) : condition) return
-        if ((yield* now) > deadline) return fail(`within ${Duration.format(patience)}: ${what}`)
+        if ((yield* now) > deadline) return fail(`not within ${Duration.format(patience)}: ${what}`)
         yield* pass(tick)
       }
     })

@@ -1,7 +1,7 @@
 /** Plays random sequences of operations, one after the other, and compares each answer with the model's. */
 import { Arbitrary, Duration, Effect } from "effect"
 import { backingCase } from "../../BackingCase.ts"
-import { fail, isTrue } from "../assert.ts"
+import { fail } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 import { now } from "../subject.ts"
 import * as Answers from "./answers.ts"
@@ -13,18 +13,14 @@ import { check } from "./property.ts"
 import type { Step } from "./random.ts"
 import * as Random from "./random.ts"
 
-/** B3: the bounds of retryAfter. */
-const checkRetryAfter = ({ options }: Subject, { answer, operation }: Call) => {
+/** B3: the bounds of retryAfter. Answers how it is out of them. */
+const wrongRetryAfter = ({ options }: Subject, { answer, operation }: Call): string | undefined => {
   if (typeof answer !== "object" || !("position" in answer) || answer.retryAfter === undefined) return
   const ttl = Duration.nanos("ttl" in operation ? operation.ttl : 0n)
   const bound = answer.position === 0 ? Duration.min(ttl, Duration.seconds(1)) : Duration.divideUnsafe(ttl, 3)
   const rounding = Duration.max(options.granularity, Duration.millis(1))
-  isTrue(
-    Duration.isLessThanOrEqualTo(answer.retryAfter, Duration.sum(bound, rounding)),
-    `retryAfter at position ${answer.position}, with a ttl of ${Duration.format(ttl)}: ${
-      Duration.format(answer.retryAfter)
-    }`
-  )
+  if (Duration.isLessThanOrEqualTo(answer.retryAfter, Duration.sum(bound, rounding))) return
+  return `retryAfter of the last answer is ${Duration.format(answer.retryAfter)}, more than ${Duration.format(bound)}`
 }
 
 /** Plays a sequence; dies at the first answer that the model does not allow, with all that led to it. */
@@ -69,11 +65,10 @@ const play = Effect.fnUntraced(function*(subject: Subject, steps: ReadonlyArray<
     for (const { call, key } of yield* Random.calls(subject.processes[process]!, keys, planned)) {
       const before = states[key]
       compare(key, call)
-      checkRetryAfter(subject, call)
       tokens.remember(key, call)
-      if (grants === undefined) continue
-      grants.remember(process, key, call)
-      const wrong = yield* grants.examine(key, call, askers, before, states[key])
+      grants?.remember(process, key, call)
+      const wrong = wrongRetryAfter(subject, call)
+        ?? (grants && (yield* grants.examine(key, call, askers, before, states[key])))
       if (wrong !== undefined) fail(`${wrong}:\n${transcript.join("\n")}`)
     }
   }
