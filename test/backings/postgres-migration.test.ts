@@ -105,11 +105,16 @@ describe("the migration to version 2", () => {
     Effect.gen(function*() {
       const { schema, sql } = yield* earlier
       const lock = (table: string) => sql.unsafe(`lock table "${schema}".${table} in row exclusive mode`)
+      const observer = yield* connect(url, { maxConnections: 1 })
+      // A session looks for a deadlock once, when it has waited for this long, and is the one that ends. The migration locks the
+      // tables in the other order.
+      const startupParameters = { deadlock_timeout: "3s" }
       const building = yield* sql.withTransaction(Effect.gen(function*() {
-        // The migration locks them in the other order, and is the first to wait: so it is the one that PostgreSQL ends.
+        yield* sql`set local deadlock_timeout = '1 min'`
         yield* lock("places")
-        const building = yield* Effect.forkScoped(buildOn(url)({ schema }), { startImmediately: true })
-        const observer = yield* connect(url, { maxConnections: 1 })
+        const building = yield* Effect.forkScoped(buildOn(url)({ schema }, { startupParameters }), {
+          startImmediately: true
+        })
         yield* until(Effect.map(
           observer`select 1 from pg_locks where not granted and relation = ${`"${schema}".places`}::text::regclass`,
           (rows) => rows.length === 1
