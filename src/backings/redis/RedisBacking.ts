@@ -25,7 +25,7 @@ import * as Names from "./names.ts"
 import { escape } from "./names.ts"
 import * as Notifications from "./notifications.ts"
 import { callsOf, micros } from "./refreshes.ts"
-import type { Answer, ContenderReply, InspectReply, Reply } from "./replies.ts"
+import type { Answer, InspectReply, Reply } from "./replies.ts"
 import * as Replies from "./replies.ts"
 import * as Scripts from "./scripts.ts"
 import * as Slots from "./slots.ts"
@@ -126,7 +126,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
   )
   const listener = notifications === undefined ? "" : Names.newListener()
-  const process = `${listener}:${escape(owner)}`
+  const asker = { publish, process: `${listener}:${escape(owner)}` } as const
   const channel = (key: string) => Names.channelOf(fullPrefix, key, listener)
   const canNotify = (key: string) =>
     notifications !== undefined && !notifications.isIdle() && notifications.stands(channel(key))
@@ -137,17 +137,39 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
   const call = <R extends Reply, A>(
     operation: string,
     semaphore: string,
-    call: Calls.Call,
+    call: Scripts.Call<R>,
     answer: (reply: R) => A | SemaphoreBackingError
   ): Effect.Effect<A, SemaphoreBackingError> =>
     Effect.callback((resume) => {
       const sent = ServerTime.localTime()
-      const abandon = send<R>(call, (reply) => {
+      const abandon = send(call, (reply) => {
         serverTime.learn(nodeOf(semaphore), sent, Number(reply[0]))
         const result = answer(reply)
         resume(result instanceof SemaphoreBackingError ? Effect.fail(result) : Effect.succeed(result))
       }, (cause) => resume(Effect.fail(new SemaphoreBackingError({ operation, cause }))))
       return Effect.sync(abandon)
+    })
+
+  const acquire = (
+    key: string,
+    holderId: string,
+    ttl: Duration.Duration,
+    limit: number,
+    permits: number,
+    queue: boolean,
+    latest: number | ""
+  ) =>
+    Scripts.tryAcquire.call({
+      ...asker,
+      key: keyOf(key),
+      restartKey: grace === undefined ? undefined : Names.restartOf(keyPrefix),
+      latest,
+      identifier: escape(holderId),
+      ttlMicros: micros(ttl),
+      limit,
+      permits,
+      queue,
+      graceMicros: grace ?? 0
     })
 
   /**
@@ -167,7 +189,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
         const asked = questions.get(node)
         if (asked !== undefined && sent < asked.until) return asked.reply
         const until = sent + micros(within)
-        const late = { script: Scripts.tryAcquire, keys: [keyOf(key)], args: [publish, process, 0] }
+        const late = acquire(key, "", within, 1, 1, false, 0)
         const reply = new Promise<Reply>((resolve, reject) => send(late, resolve, reject))
           .then(([time]) => serverTime.learn(nodeOf(key), sent, Number(time)))
           .finally(() => {
@@ -195,15 +217,13 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
         () => tryAcquire(key, holderId, ttl, limit, permits, { queue, within }, start)
       )
     }
-    const latest = within === undefined ? "" : String(time! + micros(within))
+    const latest = within === undefined ? "" : time! + micros(within)
     const stood = canNotify(key)
-    const [most, asked] = [limit, permits].map((count) => Math.min(count, mostPermits)) as [number, number]
-    const keys = grace === undefined ? [keyOf(key)] : [keyOf(key), Names.restartOf(keyPrefix)]
-    const args = [publish, process, latest, escape(holderId), micros(ttl), most, asked, queue ? 1 : 0, grace ?? 0]
-    return call<readonly [string, ContenderReply], Answer>(
+    const most = Math.min(limit, mostPermits)
+    return call(
       "tryAcquire",
       key,
-      { script: Scripts.tryAcquire, keys, args },
+      acquire(key, holderId, ttl, most, Math.min(permits, mostPermits), queue ?? false, latest),
       ([, reply]) =>
         reply[0] === "late"
           ? ServerTime.lateError()
@@ -218,11 +238,11 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       return Effect.as(
         Effect.forEach(
           callsOf(requests, keyOf, slotOf),
-          ({ args, indices, keys, semaphore }) =>
-            call<readonly [string, ...ReadonlyArray<ContenderReply>], void>(
+          ({ indices, keys, requests: ofCall, semaphore }) =>
+            call(
               "refresh",
               semaphore,
-              { script: Scripts.refreshAll, keys, args: [publish, process, ...args] },
+              Scripts.refreshAll.call({ ...asker, keys, requests: ofCall }),
               ([, ...replies]) => {
                 for (const [position, index] of indices.entries()) {
                   const { key, limit } = requests[index]!
@@ -238,21 +258,19 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     })
 
   const inspect = <A>(operation: string, key: string, most: number, answer: (reply: InspectReply) => A) =>
-    call<InspectReply, A>(operation, key, { script: Scripts.inspect, keys: [keyOf(key)], args: [most] }, answer)
+    call(operation, key, Scripts.inspect.call({ key: keyOf(key), most }), answer)
 
   /** Publishes a revocation after the release. Nobody waits for this, because a message may be missed anyway. */
   const announce = (key: string, holderId: string) => {
-    const args = [publish, Replies.revocationMessage(key, holderId)]
-    send({ script: Scripts.publish, keys: [Names.revocationsOf(keyPrefix)], args }, ignore, ignore)
+    const message = Replies.revocationMessage(key, holderId)
+    send(Scripts.publish.call({ publish, channel: Names.revocationsOf(keyPrefix), message }), ignore, ignore)
   }
 
   /** Has a key's watchers notified of all its changes, for a new key from a second after its creation at the latest. */
   const watch = (key: string) =>
     Stream.tick("1 second").pipe(
       Stream.mapEffect(() =>
-        Effect.ignore(
-          call("watch", key, { script: Scripts.watch, keys: [keyOf(key)], args: [watchMicros] }, () => {})
-        )
+        Effect.ignore(call("watch", key, Scripts.watch.call({ key: keyOf(key), micros: watchMicros }), ignore))
       ),
       Stream.drain
     )
@@ -263,14 +281,16 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       Effect.suspend(() => tryAcquire(key, holderId, ttl, limit, permits, options)),
 
     release: (key, holderId, permits, options) =>
-      call<readonly [string, string], number>(
+      call(
         "release",
         key,
-        {
-          script: Scripts.release,
-          keys: [keyOf(key)],
-          args: [publish, process, escape(holderId), permits, String(options?.fencingToken ?? "")]
-        },
+        Scripts.release.call({
+          ...asker,
+          key: keyOf(key),
+          identifier: escape(holderId),
+          permits,
+          token: String(options?.fencingToken ?? "")
+        }),
         ([, freed]) => {
           if (options?.revoke) announce(key, holderId)
           return Number(freed)
@@ -285,13 +305,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
 
     refreshAll,
 
-    getCount: (key) =>
-      call<readonly [string, string], number>(
-        "getCount",
-        key,
-        { script: Scripts.getCount, keys: [keyOf(key)], args: [] },
-        ([, count]) => Number(count)
-      ),
+    getCount: (key) => call("getCount", key, Scripts.getCount.call({ key: keyOf(key) }), ([, count]) => Number(count)),
 
     onPermitsReleased: notifications && ((key) => notifications.listen(channel(key), Replies.grantsOf)),
 

@@ -1,12 +1,7 @@
 /** Calls scripts through the user's client. */
 import type { Cluster, Redis } from "ioredis"
-import type { Script } from "./scripts.ts"
-
-export interface Call {
-  readonly script: Script
-  readonly keys: ReadonlyArray<string>
-  readonly args: ReadonlyArray<string | number>
-}
+import type { Reply } from "./replies.ts"
+import type { Call } from "./scripts.ts"
 
 /**
  * Sends a call. Returns a function that abandons it, without taking back what was sent.
@@ -15,9 +10,9 @@ export interface Call {
  * ioredis: its own scripts send the text even when nobody waits any longer, and it could take effect after a later
  * release.
  */
-export type Send = <Reply>(
-  call: Call,
-  succeed: (reply: Reply) => void,
+export type Send = <R extends Reply>(
+  call: Call<R>,
+  succeed: (reply: R) => void,
   fail: (error: unknown) => void
 ) => () => void
 

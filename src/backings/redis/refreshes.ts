@@ -7,7 +7,7 @@ export interface Call {
   /** One of the semaphores. */
   readonly semaphore: string
   readonly keys: Array<string>
-  readonly args: Array<string | number>
+  readonly requests: Array<string | number>
   /** The indices of its requests, in the order of the replies. */
   readonly indices: Array<number>
 }
@@ -40,16 +40,16 @@ export const callsOf = (
     for (let start = 0, end = 0; start < indices.length; start = end) {
       let call = lastCalls.get(slot)
       if (call === undefined || call.indices.length === mostPerCall) {
-        call = { semaphore, keys: [], args: [], indices: [] }
+        call = { semaphore, keys: [], requests: [], indices: [] }
         lastCalls.set(slot, call)
         calls.push(call)
       }
       end = Math.min(indices.length, start + mostPerCall - call.indices.length)
       call.keys.push(keyOf(semaphore))
-      call.args.push(end - start)
+      call.requests.push(end - start)
       for (const index of indices.slice(start, end)) {
         const { fencingToken = "", holderId, ttl } = requests[index]!
-        call.args.push(escape(holderId), micros(ttl), String(fencingToken))
+        call.requests.push(escape(holderId), micros(ttl), String(fencingToken))
         call.indices.push(index)
       }
     }

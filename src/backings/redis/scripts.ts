@@ -50,25 +50,67 @@
  */
 import { createHash } from "node:crypto"
 import { look, mutation, prelude } from "./lua.ts"
+import type { ContenderReply, InspectReply, Reply } from "./replies.ts"
 
-export interface Script {
-  readonly lua: string
-  readonly sha: string
+/** A call of a script that replies an `R`. */
+export interface Call<R extends Reply> {
+  readonly script: { readonly lua: string; readonly sha: string }
+  readonly keys: ReadonlyArray<string>
+  readonly args: ReadonlyArray<string | number>
+  /** Only a type. */
+  readonly reply?: R
 }
 
-const script = (lua: string): Script => ({ lua, sha: createHash("sha1").update(lua).digest("hex") })
+/** A script, and how a request becomes a call of it. */
+export interface Script<Request, R extends Reply> {
+  readonly lua: string
+  readonly sha: string
+  readonly call: (request: Request) => Call<R>
+}
+
+const script = <Request, R extends Reply>(
+  call: (request: Request) => Pick<Call<R>, "keys" | "args">,
+  lua: string
+): Script<Request, R> => {
+  const text = { lua, sha: createHash("sha1").update(lua).digest("hex") }
+  return { ...text, call: (request) => ({ script: text, ...call(request) }) }
+}
+
+/** Of the scripts that change something: the first two arguments. */
+interface Asker {
+  /** The command to notify with. */
+  readonly publish: "PUBLISH" | "SPUBLISH"
+  /** The process that asks, as in the entries. */
+  readonly process: string
+}
+
+interface OfKey {
+  readonly key: string
+}
 
 /**
- * B1, B2, B3, B12.
- *
- * KEYS: the semaphore, and with a grace, the key that says since when the server has its data. ARGV[3]: the latest time
- * at which the request may take effect, or empty; with 0 it only asks for the time. ARGV[4]: identifier. ARGV[5]: ttl
- * in µs. ARGV[6]: limit. ARGV[7]: permits. ARGV[8]: 1 to queue. ARGV[9]: the grace in µs.
- *
- * Answers the time, and `acquired, token, limit`, or `waiting, token, limit, position, retryAfter` (µs), or `refused`,
- * or `late`. The limit is the smallest that it or a holder asked with; it is absent if nobody else holds.
+ * B1, B2, B3, B12. The limit in the reply is the smallest that the contender or a holder asked with; it is absent if nobody else
+ * holds. `late` is the reply to a request that came too late.
  */
-export const tryAcquire = script(
+export const tryAcquire = script<
+  Asker & OfKey & {
+    /** With a grace: where it stands since when the server has its data. */
+    readonly restartKey?: string | undefined
+    /** The latest time at which the request may take effect, or empty. With 0 it only asks for the time. */
+    readonly latest: number | ""
+    readonly identifier: string
+    readonly ttlMicros: number
+    readonly limit: number
+    readonly permits: number
+    readonly queue: boolean
+    readonly graceMicros: number
+  },
+  readonly [time: string, ContenderReply]
+>(
+  ({ graceMicros, identifier, key, latest, limit, permits, process, publish, queue, restartKey, ttlMicros }) => ({
+    keys: restartKey === undefined ? [key] : [key, restartKey],
+    args: [publish, process, latest, identifier, ttlMicros, limit, permits, queue ? 1 : 0, graceMicros]
+  }),
   look + `
 local latest, id, ttl, limit, permits = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local queue = ARGV[8] == '1'
@@ -151,14 +193,20 @@ return { int(now), reply }
 `
 )
 
-/**
- * B4.
- *
- * KEYS: the semaphore. ARGV[3]: identifier. ARGV[4]: permits. ARGV[5]: the token of the acquisition, or empty.
- *
- * Answers the time, and how many permits were freed.
- */
-export const release = script(
+/** B4. Replies how many permits were freed. */
+export const release = script<
+  Asker & OfKey & {
+    readonly identifier: string
+    readonly permits: number
+    /** Of the acquisition, or empty. */
+    readonly token: string
+  },
+  readonly [time: string, freed: string]
+>(
+  ({ identifier, key, permits, process, publish, token }) => ({
+    keys: [key],
+    args: [publish, process, identifier, permits, token]
+  }),
   look + `
 local id, permits, token = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local found = lookAt(KEYS[1])
@@ -194,15 +242,16 @@ return { int(now), int(freed) }
 `
 )
 
-/**
- * B5: refreshes the holds and places of several semaphores.
- *
- * KEYS: the semaphores. ARGV from 3 on, for each semaphore: how many requests, and for each of these: identifier, ttl
- * in µs, token of the acquisition or empty.
- *
- * Answers the time, and for each request, in order, what `tryAcquire` answers, or `none`.
- */
-export const refreshAll = script(
+/** B5: refreshes the holds and places of several semaphores. Replies to each request, in order, as `tryAcquire`, or `none`. */
+export const refreshAll = script<
+  Asker & {
+    readonly keys: ReadonlyArray<string>
+    /** For each key: how many requests, and of each the identifier, the ttl in µs, and the token of the acquisition or nothing. */
+    readonly requests: ReadonlyArray<string | number>
+  },
+  readonly [time: string, ...ReadonlyArray<ContenderReply>]
+>(
+  ({ keys, process, publish, requests }) => ({ keys, args: [publish, process, ...requests] }),
   look + mutation + `
 local replies = { int(now) }
 local next = 3
@@ -242,10 +291,9 @@ return replies
 `
 )
 
-/**
- * B10. KEYS: the semaphore. Answers the time, and the permits held.
- */
-export const getCount = script(
+/** B10. */
+export const getCount = script<OfKey, readonly [time: string, held: string]>(
+  ({ key }) => ({ keys: [key], args: [] }),
   look + prelude + `
 open(KEYS[1], lookAt(KEYS[1]))
 for _, token in ipairs(expired) do
@@ -256,13 +304,9 @@ return { int(now), int(held) }
 `
 )
 
-/**
- * B10. KEYS: the semaphore. ARGV[1]: how many holders, and how many waiters, to list at most.
- *
- * Answers the time, how many hold, how many wait, and two lists in the order of the line, the first holders and the
- * first waiters: `identifier, permits, token, µs left, process` of each.
- */
-export const inspect = script(
+/** B10. Lists the first holders and the first waiters, at most `most` of each, in the order of the line. */
+export const inspect = script<OfKey & { readonly most: number }, InspectReply>(
+  ({ key, most }) => ({ keys: [key], args: [most] }),
   look + prelude + `
 open(KEYS[1], lookAt(KEYS[1]))
 local most, gone = tonumber(ARGV[1]), {}
@@ -289,25 +333,18 @@ return { int(now), int(holders), int(waiting), list(int(SHIFT), line), list('(' 
 `
 )
 
-/**
- * Has all changes of a semaphore published in the channel "<key>:watchers" for a while. Creates no key.
- *
- * KEYS: the semaphore. ARGV[1]: for how long, in µs. Answers the time.
- */
-export const watch = script(
+/** Has all changes of a semaphore published in the channel "<key>:watchers" for a while. Creates no key. */
+export const watch = script<OfKey & { readonly micros: number }, Reply>(
+  ({ key, micros }) => ({ keys: [key], args: [micros] }),
   look + `
 if #lookAt(KEYS[1]) > 0 then call('ZADD', KEYS[1], int(now + ARGV[1]), 'watched') end
 return { int(now) }
 `
 )
 
-/**
- * B13. KEYS: the channel, by whose slot a Cluster's client finds the node. ARGV[1]: PUBLISH or SPUBLISH. ARGV[2]: the
- * message.
- *
- * Answers the time.
- */
-export const publish = script(
+/** B13. The channel is passed as a key, by whose slot a Cluster's client finds the node. */
+export const publish = script<Pick<Asker, "publish"> & { readonly channel: string; readonly message: string }, Reply>(
+  ({ channel, message, publish }) => ({ keys: [channel], args: [publish, message] }),
   look + `
 call(ARGV[1], KEYS[1], ARGV[2])
 return { int(now) }
