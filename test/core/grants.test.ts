@@ -222,14 +222,26 @@ describe("a place", () => {
       })
   )
 
-  test("is given up when its waiter is interrupted", () => ({}), (semaphore) =>
-    Effect.gen(function*() {
-      yield* start(semaphore.withPermits(1)(Effect.never))
-      const waiter = yield* start(semaphore.withPermits(1)(Effect.void))
-      expect((yield* semaphore.inspect).line).toHaveLength(1)
-      yield* Fiber.interrupt(waiter)
-      expect((yield* semaphore.inspect).line).toHaveLength(0)
-    }))
+  const released: Array<FencingToken | undefined> = []
+  test(
+    "is given up by its token when its waiter is interrupted",
+    (real) => ({
+      release: (key, identifier, permits, options) => {
+        released.push(options?.fencingToken)
+        return real.release(key, identifier, permits, options)
+      }
+    }),
+    (semaphore) =>
+      Effect.gen(function*() {
+        yield* start(semaphore.withPermits(1)(Effect.never))
+        const waiter = yield* start(semaphore.withPermits(1)(Effect.void))
+        const places = (yield* semaphore.inspect).line.map(({ fencingToken }) => fencingToken)
+        expect(places).toHaveLength(1)
+        yield* Fiber.interrupt(waiter)
+        expect((yield* semaphore.inspect).line).toHaveLength(0)
+        expect(released).toEqual(places)
+      })
+  )
 })
 
 describe("a release that takes effect late", () => {

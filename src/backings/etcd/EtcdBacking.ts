@@ -127,7 +127,9 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
     release: (key, identifier, permits, options) =>
       failsAs("release", () => {
         const releasing = release(request(key, identifier), permits, options?.fencingToken)
-        return options?.revoke ? Effect.tap(releasing, operators.notify({ key, holderId: identifier })) : releasing
+        return options?.revoke
+          ? Effect.tap(releasing, Effect.ignore(operators.notify({ key, holderId: identifier })))
+          : releasing
       }),
 
     refresh: (key, holderId, ttl, limit, permits, options) =>

@@ -112,8 +112,12 @@ export const make = Effect.fnUntraced(function*(
         })
       }
       const next = underWay?.next ?? Deferred.makeUnsafe<View, Error>()
-      if (underWay !== undefined && performance.now() - underWay.began < patience) underWay.next = next
-      else begin(next)
+      if (underWay === undefined) begin(next)
+      else if (underWay.next === undefined) {
+        underWay.next = next
+        const left = underWay.began + patience - performance.now()
+        setTimeout(() => looks.get(names.folder) === underWay && begin(next), left)
+      }
       return Deferred.await(next)
     })
 
