@@ -159,7 +159,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       own = view.find(identifier)
       isNow = true
       const member = leases.member(contender)
-      if (member && member.modified <= view.revision && member.modified !== own?.modified) leases.forget(contender)
+      if (member && member.token <= view.revision && member.token !== own?.token) leases.forget(contender)
     }
   })
 

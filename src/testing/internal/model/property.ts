@@ -25,7 +25,7 @@ export const check = <A>(
         size: 1000,
         // Runs in real time mostly wait, so many go on at once. Runs in virtual time would share it, so they take turns.
         concurrency: virtualTime ? 1 : 64,
-        maxShrinks: virtualTime ? 500 : 150,
+        maxShrinks: virtualTime ? 500 : 50,
         replay
       }
     )
