@@ -22,19 +22,24 @@ const copy = (contenders: ReadonlyMap<string, Contender>): ReadonlyArray<Contend
   Array.from(contenders.values()).slice(0, mostListed).map((one) => ({ ...one }))
 
 export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.Effect<void>) => ({
-  /** For contenders on leases that it did not ask, `remaining` is their ttl, the most that it can be. */
+  /**
+   * Looks twice, and asks the leases in between: a contender that stayed as it was had the time that its lease said. The others have
+   * just come. For them, and for those on leases beyond `mostLeases`, `remaining` is their ttl, the most that it can be.
+   */
   inspect: Effect.fnUntraced(function*(names: SemaphoreNames): Effect.fn.Return<SemaphoreState, Error> {
     // If `onChanged` watches the semaphore, there is a view already.
     const look = lines.view(names) === undefined
       ? lines.look(names)
       : Effect.map(lines.now([names]), ({ views: [view] }) => view!)
-    const state = yield* Effect.map(look, ({ holders, waiters }) => ({
+    const take = Effect.map(look, ({ holders, waiters }) => ({
       holders: copy(holders),
       line: copy(waiters),
       holderCount: holders.size,
       waiterCount: waiters.size
     }))
-    const leases = new Set([...state.holders, ...state.line].map(({ lease }) => lease))
+    const before = yield* take
+    const seen = new Map([...before.holders, ...before.line].map((one) => [one.identifier, one]))
+    const leases = new Set(Array.from(seen.values(), ({ lease }) => lease))
     const left = new Map(
       yield* Effect.forEach(
         Array.from(leases).slice(0, mostLeases),
@@ -42,11 +47,12 @@ export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.
         { concurrency: 16 }
       )
     )
-    const describe = ({ identifier, lease, owner, permits, token, ttl }: Contender): ContenderState => ({
+    const state = yield* take
+    const describe = ({ identifier, lease, modified, owner, permits, token, ttl }: Contender): ContenderState => ({
       identifier,
       permits,
       fencingToken: FencingToken(token),
-      remaining: Duration.seconds(left.get(lease) ?? ttl),
+      remaining: Duration.seconds((seen.get(identifier)?.modified === modified ? left.get(lease) : undefined) ?? ttl),
       owner
     })
     return { ...state, holders: state.holders.map(describe), line: state.line.map(describe) }

@@ -88,6 +88,6 @@ export const cases = [
       subject,
       Arbitrary.array(Arbitrary.array(Random.step, { maxLength: maxSteps }), { minLength: 2, maxLength: maxClients }),
       (clients) => Effect.scoped(examine(subject, clients)),
-      subject.options.histories
+      { runs: subject.options.histories, inRealTime: 32 }
     ))
 ]

@@ -8,7 +8,7 @@ export const check = <A>(
   subject: Subject,
   arbitrary: Arbitrary.Arbitrary<A>,
   property: (value: A) => Effect.Effect<void, unknown>,
-  runs: number
+  { inRealTime, runs }: { readonly runs: number; readonly inRealTime: number }
 ) =>
   Effect.gen(function*() {
     const { replay, virtualTime } = subject.options
@@ -24,7 +24,7 @@ export const check = <A>(
         // Larger than any length: so inputs have every length from the first run on. By default most would have a few steps.
         size: 1000,
         // Runs in real time mostly wait, so many go on at once. Runs in virtual time would share it, so they take turns.
-        concurrency: virtualTime ? 1 : 64,
+        concurrency: virtualTime ? 1 : inRealTime,
         maxShrinks: virtualTime ? 500 : 50,
         replay
       }

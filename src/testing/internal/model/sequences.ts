@@ -88,6 +88,6 @@ export const cases = [
       subject,
       Arbitrary.array(Random.step, { maxLength: 60 }),
       (steps) => Effect.scoped(play(subject, steps)),
-      subject.options.sequences
+      { runs: subject.options.sequences, inRealTime: 64 }
     ))
 ]

@@ -87,7 +87,7 @@ export const cases = [
         subject,
         Arbitrary.array(user, { minLength: 1, maxLength: 10 }),
         (users) => Effect.scoped(play(subject, users)),
-        Math.ceil(subject.options.sequences / 2)
+        { runs: Math.ceil(subject.options.sequences / 2), inRealTime: 32 }
       )
   )
 ]
