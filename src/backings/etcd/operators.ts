@@ -14,6 +14,9 @@ import type { Contender } from "./view.ts"
 /** `inspect` asks at most this many leases how much time they have left, because each takes a request. */
 const mostLeases = 100
 
+/** Others may change the semaphore all the time, so `inspect` does not look for ever. */
+const mostRounds = 3
+
 /** How many seconds the lease of a notice lasts: long enough for the request that puts the notice. */
 const noticeTtl = 5
 
@@ -21,10 +24,12 @@ const noticeTtl = 5
 const copy = (contenders: ReadonlyMap<string, Contender>): ReadonlyArray<Contender> =>
   Array.from(contenders.values()).slice(0, mostListed).map((one) => ({ ...one }))
 
+const contendersOf = ({ holders, line }: Record<"holders" | "line", ReadonlyArray<Contender>>) => [...holders, ...line]
+
 export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.Effect<void>) => ({
   /**
-   * Looks twice, and asks the leases in between: a contender that stayed as it was had the time that its lease said. The others have
-   * just come. For them, and for those on leases beyond `mostLeases`, `remaining` is their ttl, the most that it can be.
+   * Looks again after it has asked the leases, until every contender is on the lease on which it was: so the time is its own. For
+   * contenders on leases beyond `mostLeases`, `remaining` is their ttl.
    */
   inspect: Effect.fnUntraced(function*(names: SemaphoreNames): Effect.fn.Return<SemaphoreState, Error> {
     // If `onChanged` watches the semaphore, there is a view already.
@@ -37,25 +42,29 @@ export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.
       holderCount: holders.size,
       waiterCount: waiters.size
     }))
-    const before = yield* take
-    const seen = new Map([...before.holders, ...before.line].map((one) => [one.identifier, one]))
-    const leases = new Set(Array.from(seen.values(), ({ lease }) => lease))
-    const left = new Map(
-      yield* Effect.forEach(
-        Array.from(leases).slice(0, mostLeases),
-        (lease) => Effect.map(store.secondsLeft(lease), (seconds) => [lease, seconds] as const),
-        { concurrency: 16 }
+    let before = yield* take
+    for (let round = 1;; round++) {
+      const leaseOf = new Map(contendersOf(before).map(({ lease, token }) => [token, lease]))
+      const left = new Map(
+        yield* Effect.forEach(
+          Array.from(new Set(leaseOf.values())).slice(0, mostLeases),
+          (lease) => Effect.map(store.secondsLeft(lease), (seconds) => [lease, seconds] as const),
+          { concurrency: 16 }
+        )
       )
-    )
-    const state = yield* take
-    const describe = ({ identifier, lease, modified, owner, permits, token, ttl }: Contender): ContenderState => ({
-      identifier,
-      permits,
-      fencingToken: FencingToken(token),
-      remaining: Duration.seconds((seen.get(identifier)?.modified === modified ? left.get(lease) : undefined) ?? ttl),
-      owner
-    })
-    return { ...state, holders: state.holders.map(describe), line: state.line.map(describe) }
+      const state = yield* take
+      if (round === mostRounds || contendersOf(state).every(({ lease, token }) => leaseOf.get(token) === lease)) {
+        const describe = ({ identifier, lease, owner, permits, token, ttl }: Contender): ContenderState => ({
+          identifier,
+          permits,
+          fencingToken: FencingToken(token),
+          remaining: Duration.seconds(left.get(lease) ?? ttl),
+          owner
+        })
+        return { ...state, holders: state.holders.map(describe), line: state.line.map(describe) }
+      }
+      before = state
+    }
   }),
 
   /** Lists the keys. After the first contender of a semaphore it skips the rest of that semaphore. */
