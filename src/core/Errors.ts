@@ -1,9 +1,31 @@
 /**
- * The errors of a semaphore. Contention is not an error: `take` waits, and `tryTake` answers with an `Option`.
+ * The errors of a semaphore. Contention is not an error: `take` waits, and `tryTake` answers with an `Option`. Each error is a
+ * `Schema`, so it survives serialization: what a store's client reported comes out of it as an `Error` with its name and message.
  *
  * @since 0.1.0
  */
-import { Data, Formatter } from "effect"
+import { Formatter, Schema } from "effect"
+
+/**
+ * The store failed, refused or did not answer an operation, and the `backingFailureRetryPolicy` has ended.
+ *
+ * **Details**
+ *
+ * `operation` is the member of the backing that failed (`"tryAcquire"`, `"refresh"`, …), `cause` what its store's client
+ * reported, or a `Cause.TimeoutError` if there was no answer within the time limit of one attempt.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SemaphoreBackingError extends Schema.TaggedError<SemaphoreBackingError>()("SemaphoreBackingError", {
+  operation: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    const why = typeof this.cause === "string" ? this.cause : Formatter.format(this.cause)
+    return `Backing store error during "${this.operation}": ${why}`
+  }
+}
 
 /**
  * The lease of a hold ended while its holder still worked under it. `withPermits` has interrupted the work.
@@ -18,12 +40,12 @@ import { Data, Formatter } from "effect"
  * @category errors
  * @since 0.1.0
  */
-export class LockLostError extends Data.TaggedError("LockLostError")<{
-  readonly key: string
-  readonly identifier: string
-  readonly reason: "expired" | "revoked" | "unreachable"
-  readonly cause?: SemaphoreBackingError | undefined
-}> {
+export class LockLostError extends Schema.TaggedError<LockLostError>()("LockLostError", {
+  key: Schema.String,
+  identifier: Schema.String,
+  reason: Schema.Literals(["expired", "revoked", "unreachable"]),
+  cause: Schema.optional(SemaphoreBackingError)
+}) {
   override get message(): string {
     if (this.reason !== "unreachable") {
       const how = this.reason === "expired" ? "its lease expired" : "the store no longer knows the hold"
@@ -41,32 +63,11 @@ export class LockLostError extends Data.TaggedError("LockLostError")<{
  * @category errors
  * @since 0.1.0
  */
-export class LockNotAcquiredError extends Data.TaggedError("LockNotAcquiredError")<{
-  readonly key: string
-  readonly identifier: string
-}> {
+export class LockNotAcquiredError extends Schema.TaggedError<LockNotAcquiredError>()("LockNotAcquiredError", {
+  key: Schema.String,
+  identifier: Schema.String
+}) {
   override get message(): string {
     return `Holder "${this.identifier}" did not acquire its permits of "${this.key}": the acquireRetryPolicy ended, or there was no hold to resume`
-  }
-}
-
-/**
- * The store failed, refused or did not answer an operation, and the `backingFailureRetryPolicy` has ended.
- *
- * **Details**
- *
- * `operation` is the member of the backing that failed (`"tryAcquire"`, `"refresh"`, …), `cause` what its store's client
- * reported, or a `Cause.TimeoutError` if there was no answer within the time limit of one attempt.
- *
- * @category errors
- * @since 0.1.0
- */
-export class SemaphoreBackingError extends Data.TaggedError("SemaphoreBackingError")<{
-  readonly operation: string
-  readonly cause: unknown
-}> {
-  override get message(): string {
-    const why = typeof this.cause === "string" ? this.cause : Formatter.format(this.cause)
-    return `Backing store error during "${this.operation}": ${why}`
   }
 }

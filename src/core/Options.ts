@@ -50,14 +50,15 @@ export interface DistributedSemaphoreConfig {
  */
 export interface AcquireOptions {
   /**
-   * The name of the holder, a random UUID by default. Processes that use the same name at the same time are the same holder.
-   * In one process, an acquisition under a name in use waits until the earlier one has been given back; `tryTake` answers
+   * The name of the holder, a random UUID by default. Processes that use the same one at the same time are the same holder.
+   * In one process, an acquisition under an identifier in use waits until the earlier one has been given back; `tryTake` answers
    * `None`.
    */
   readonly identifier?: string | undefined
   /**
    * Set this if an earlier run or another process holds the permits already, under this `identifier`: the acquisition verifies
-   * that they are held, and goes on as their holder. The number must be the one that was acquired: it is not compared. If they are not held any more, `tryTake` answers `None` and `take` fails with
+   * that they are held, and goes on as their holder. The number must be the one that was acquired: it is not compared. If they are
+   * not held any more, `tryTake` answers `None` and `take` fails with
    * `LockNotAcquiredError`. If another acquisition of this process holds them, this one takes them over, and the other no longer
    * gives them back.
    */

@@ -1,6 +1,7 @@
 /** What the messages of errors say about their causes, whatever a cause is. */
 import { describe, expect, it } from "@effect/vitest"
-import { LockLostError, SemaphoreBackingError } from "../../src/index.ts"
+import { Schema } from "effect"
+import { LockLostError, LockNotAcquiredError, SemaphoreBackingError } from "../../src/index.ts"
 
 const thrower = () => {
   throw new Error("no text")
@@ -39,5 +40,21 @@ describe("the message of a LockLostError", () => {
     expect(new LockLostError({ ...lost, reason: "expired" }).message).toBe(
       `Holder "me" lost its permits of "key": its lease expired`
     )
+  })
+})
+
+describe("an error that was sent as JSON", () => {
+  const cause = new SemaphoreBackingError({ operation: "refresh", cause: new TypeError("READONLY") })
+  it.each([
+    cause,
+    new LockNotAcquiredError({ key: "key", identifier: "me" }),
+    new LockLostError({ key: "key", identifier: "me", reason: "unreachable", cause })
+  ])("is the same error with the same message: $_tag", (error) => {
+    const codec = Schema.toCodecJson(Schema.Union([LockLostError, LockNotAcquiredError, SemaphoreBackingError]))
+    const json = JSON.stringify(Schema.encodeSync(codec)(error))
+    const received = Schema.decodeUnknownSync(codec)(JSON.parse(json))
+    expect(received).toBeInstanceOf(error.constructor)
+    expect(received.message).toBe(error.message)
+    expect({ ...received, cause: undefined }).toEqual({ ...error, cause: undefined })
   })
 })

@@ -75,6 +75,42 @@ describe("a waiter whose place the store grants", () => {
       })
   )
 
+  const listening = new Set<string>()
+  test(
+    "keeps no more than a thousand subscriptions besides those of waiters: those that were used last",
+    (real) => ({
+      onPermitsReleased: (key) =>
+        Stream.unwrap(Effect.as(
+          Effect.acquireRelease(
+            Effect.sync(() => listening.add(key)),
+            () => Effect.sync(() => listening.delete(key))
+          ),
+          real.onPermitsReleased!(key)
+        ))
+    }),
+    (semaphore) =>
+      Effect.gen(function*() {
+        yield* start(semaphore.withPermits(1)(Effect.never))
+        yield* start(semaphore.withPermits(1)(Effect.never))
+        const contend = (index: number) =>
+          Effect.gen(function*() {
+            const mutex = yield* DistributedSemaphore.make(`${index}`)
+            const holder = yield* start(mutex.withPermits(1)(Effect.never))
+            const waiter = yield* start(mutex.withPermits(1)(Effect.void))
+            yield* Fiber.interrupt(holder)
+            yield* Fiber.join(waiter)
+          })
+        yield* Effect.forEach(Array.from({ length: 1000 }), (_, index) => contend(index))
+        yield* contend(0)
+        expect(listening.size).toBe(1001)
+        yield* contend(1000)
+        expect(listening.size).toBe(1001)
+        expect(["key", "0", "1", "2"].map((key) => listening.has(key))).toEqual([true, true, false, true])
+        yield* TestClock.adjust("1 minute")
+        expect(Array.from(listening)).toEqual(["key"])
+      })
+  )
+
   const replied = Deferred.makeUnsafe<void>()
   let asked = 0
   test(

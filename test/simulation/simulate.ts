@@ -194,11 +194,11 @@ export class Run {
     }
     for (const [index, { context, fibers, name }] of processes.entries()) {
       const keeper = Effect.runSyncWith(context)(core.Keeper.of(links[index]!.backing))
-      const { alarms, contenders, subscriptions } = keeper as unknown as Record<
-        "alarms" | "contenders" | "subscriptions",
+      const { alarms, contenders, idleSubscriptions, subscriptions } = keeper as unknown as Record<
+        "alarms" | "contenders" | "idleSubscriptions" | "subscriptions",
         Set<unknown>
       >
-      const left = { contenders, alarms, subscriptions }
+      const left = { contenders, alarms, subscriptions, idleSubscriptions }
       for (const [what, { size }] of Object.entries(left)) {
         if (size > 0) checker.fail("L4", `${size} ${what} are left in the keeper of ${name}`)
       }

@@ -128,8 +128,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
   const listener = notifications === undefined ? "" : Names.newListener()
   const asker = { publish, process: `${listener}:${escape(owner)}` } as const
   const channel = (key: string) => Names.channelOf(fullPrefix, key, listener)
-  const canNotify = (key: string) =>
-    notifications !== undefined && !notifications.isIdle() && notifications.stands(channel(key))
+  const stoodSince = (key: string, moment: number) => notifications?.stoodSince(channel(key), moment) ?? false
 
   const send = Calls.make(redis)
 
@@ -218,7 +217,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       )
     }
     const latest = within === undefined ? "" : time! + micros(within)
-    const stood = canNotify(key)
+    const sent = performance.now()
     const most = Math.min(limit, mostPermits)
     return call(
       "tryAcquire",
@@ -227,13 +226,13 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
       ([, reply]) =>
         reply[0] === "late"
           ? ServerTime.lateError()
-          : Replies.answerOf(reply, most, stood && canNotify(key))
+          : Replies.answerOf(reply, most, () => stoodSince(key, sent))
     )
   }
 
   const refreshAll = (requests: ReadonlyArray<RefreshRequest>) =>
     Effect.suspend(() => {
-      const stood = new Map(requests.map(({ key }) => [key, canNotify(key)]))
+      const sent = performance.now()
       const results: Array<Answer> = []
       return Effect.as(
         Effect.forEach(
@@ -246,8 +245,11 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
               ([, ...replies]) => {
                 for (const [position, index] of indices.entries()) {
                   const { key, limit } = requests[index]!
-                  const stands = stood.get(key)! && canNotify(key)
-                  results[index] = Replies.answerOf(replies[position]!, Math.min(limit, mostPermits), stands)
+                  results[index] = Replies.answerOf(
+                    replies[position]!,
+                    Math.min(limit, mostPermits),
+                    () => stoodSince(key, sent)
+                  )
                 }
               }
             ),

@@ -12,16 +12,16 @@ import type { Subscriber } from "./subscriber.ts"
 export interface Notifications {
   /** Emits what `read` finds in each message of a channel. `undefined` is read when the channel begins to stand. */
   readonly listen: <A>(channel: string, read: (message: string | undefined) => Iterable<A>) => Stream.Stream<A>
-  readonly stands: (channel: string) => boolean
-  /** Returns whether nobody listens to any channel. */
-  readonly isIdle: () => boolean
+  /** Returns whether a channel has stood since a moment, in milliseconds of the monotonic clock. */
+  readonly stoodSince: (channel: string, moment: number) => boolean
 }
 
 interface Channel {
   readonly listeners: Set<(message?: string) => void>
   /** Open while the channel must be subscribed. */
   readonly fallen: Latch.Latch
-  stands: boolean
+  /** Since when it stands, in milliseconds of the monotonic clock. */
+  stands: number | undefined
 }
 
 /** A key that was contended once will be contended again: its channel outlives its last waiter by this time. */
@@ -39,7 +39,7 @@ export const make = Effect.fnUntraced(function*(
         subscriber.onMessage((name, message) => channels.get(name)?.listeners.forEach((notify) => notify(message)))
         subscriber.onDisconnect(() => {
           for (const channel of channels.values()) {
-            channel.stands = false
+            channel.stands = undefined
             channel.fallen.openUnsafe()
           }
         })
@@ -53,7 +53,7 @@ export const make = Effect.fnUntraced(function*(
         Effect.andThen(channel.fallen.close),
         Effect.andThen(Effect.retry(Effect.tryPromise(() => subscribe(name)), retrySchedule)),
         Effect.andThen(Effect.sync(() => {
-          channel.stands = true
+          channel.stands = performance.now()
           for (const notify of channel.listeners) notify()
         })),
         Effect.forever
@@ -61,7 +61,7 @@ export const make = Effect.fnUntraced(function*(
 
   const subscriptions = yield* RcMap.make({
     lookup: Effect.fnUntraced(function*(name: string) {
-      const channel: Channel = { listeners: new Set(), fallen: Latch.makeUnsafe(true), stands: false }
+      const channel: Channel = { listeners: new Set(), fallen: Latch.makeUnsafe(true), stands: undefined }
       channels.set(name, channel)
       yield* Effect.addFinalizer(() =>
         Effect.map(subscriber, ({ unsubscribe }) => {
@@ -88,10 +88,9 @@ export const make = Effect.fnUntraced(function*(
           Effect.sync(() => channel.listeners.add(notify)),
           () => Effect.sync(() => channel.listeners.delete(notify))
         )
-        if (channel.stands) notify()
+        if (channel.stands !== undefined) notify()
       })),
-    stands: (name) => channels.get(name)?.stands === true,
-    isIdle: () => channels.size === 0
+    stoodSince: (name, moment) => (channels.get(name)?.stands ?? Number.POSITIVE_INFINITY) < moment
   }
   return notifications
 })

@@ -27,7 +27,7 @@ export type InspectReply = readonly [
 ]
 
 /** `retryAfter` is given only if the channel stood at the request and still stands: otherwise a grant may be missed. */
-export const answerOf = (reply: ContenderReply, asked: number, stands: boolean): Answer => {
+export const answerOf = (reply: ContenderReply, asked: number, stood: () => boolean): Answer => {
   const [answer, number = "", smallest, position, retryAfter] = reply
   const limit = Number(smallest) < asked ? Number(smallest) : undefined
   switch (answer) {
@@ -38,7 +38,7 @@ export const answerOf = (reply: ContenderReply, asked: number, stands: boolean):
         _tag: "Waiting",
         fencingToken: tokenOf(number),
         position: Number(position),
-        retryAfter: stands ? Duration.millis(Math.ceil(Number(retryAfter) / 1000)) : undefined,
+        retryAfter: stood() ? Duration.millis(Math.ceil(Number(retryAfter) / 1000)) : undefined,
         limit
       }
     default:

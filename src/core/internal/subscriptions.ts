@@ -10,10 +10,14 @@ import type { Alarm, Keeper } from "./keeper.ts"
 
 const idleMillis = 60_000
 
+/** This many without waiters are kept, because each takes some kilobytes. */
+const mostIdle = 1000
+
 /** The notification of a grant may come before the answer that has the waiter's token. This many of them are remembered. */
 const mostEarly = 1000
 
 export interface Subscription {
+  readonly key: string
   readonly waiters: Set<Contender>
   /** The waiters that have a place, by its token. */
   readonly places: Map<FencingToken, Contender>
@@ -36,8 +40,7 @@ export const join = (waiter: Contender, stoodWhenAsked: number): () => void => {
   if (keeper.backing.onPermitsReleased === undefined) return () => {}
   const subscription = keeper.subscriptions.get(key) ?? open(keeper, key)
   const { early, places, waiters } = subscription
-  if (subscription.idle !== undefined) keeper.cancel(subscription.idle)
-  subscription.idle = undefined
+  wake(keeper, subscription)
   waiters.add(waiter)
   if (token !== undefined) places.set(token, waiter)
   if (token !== undefined && early.delete(token)) waiter.grant()
@@ -46,12 +49,25 @@ export const join = (waiter: Contender, stoodWhenAsked: number): () => void => {
   return () => {
     if (token !== undefined) places.delete(token)
     if (!waiters.delete(waiter) || waiters.size > 0) return
-    subscription.idle = keeper.setAlarm(idleMillis, () => {
-      if (keeper.subscriptions.get(key) === subscription) keeper.subscriptions.delete(key)
-      // Nobody waits for its end: it may hang on a store that does not answer.
-      subscription.fiber.interruptUnsafe()
-    })
+    subscription.idle = keeper.setAlarm(idleMillis, () => close(keeper, subscription))
+    keeper.idleSubscriptions.add(subscription)
+    const [oldest] = keeper.idleSubscriptions
+    if (keeper.idleSubscriptions.size > mostIdle) close(keeper, oldest!)
   }
+}
+
+/** From now on it is not idle. */
+const wake = (keeper: Keeper, subscription: Subscription): void => {
+  if (subscription.idle !== undefined) keeper.cancel(subscription.idle)
+  subscription.idle = undefined
+  keeper.idleSubscriptions.delete(subscription)
+}
+
+const close = (keeper: Keeper, subscription: Subscription): void => {
+  wake(keeper, subscription)
+  if (keeper.subscriptions.get(subscription.key) === subscription) keeper.subscriptions.delete(subscription.key)
+  // Nobody waits for its end: it may hang on a store that does not answer.
+  subscription.fiber.interruptUnsafe()
 }
 
 const open = (keeper: Keeper, key: string): Subscription => {
@@ -73,6 +89,7 @@ const open = (keeper: Keeper, key: string): Subscription => {
     Stream.runForEach(keeper.backing.onPermitsReleased!(key), (granted) => Effect.sync(() => hear(granted)))
   )
   const subscription: Subscription = {
+    key,
     waiters,
     places,
     early,
