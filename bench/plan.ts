@@ -26,7 +26,11 @@ type Template = Omit<Row, "store" | "medium" | "shown"> & { readonly shown?: boo
 
 interface Sizes {
   readonly cycleMillis: number
-  /** How long a process runs before it is measured: by then its code is compiled, as that of a long-running program is. */
+  /**
+   * How many cycles a process does before it is measured, unless they take longer than `warmMillis`: by then its code is compiled, as
+   * that of a long-running program is. The more code there is, the longer this takes.
+   */
+  readonly warmCycles: number
   readonly warmMillis: number
   readonly drains: ReadonlyArray<number>
   readonly loops: ReadonlyArray<number>
@@ -50,6 +54,7 @@ interface Sizes {
 const sizesOf: Readonly<Record<Form, Sizes>> = {
   smoke: {
     cycleMillis: 30,
+    warmCycles: 100,
     warmMillis: 10,
     drains: [5],
     loops: [4],
@@ -71,7 +76,8 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
   },
   short: {
     cycleMillis: 600,
-    warmMillis: 1500,
+    warmCycles: 40_000,
+    warmMillis: 5000,
     drains: [100],
     loops: [100],
     capMillis: 3000,
@@ -91,7 +97,8 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
   },
   full: {
     cycleMillis: 1500,
-    warmMillis: 3000,
+    warmCycles: 100_000,
+    warmMillis: 12_000,
     drains: [10, 100, 1000, 10_000],
     loops: [10, 100, 1000],
     capMillis: 15_000,
@@ -117,7 +124,7 @@ const repetitions = (form: Form, waiters: number) =>
 
 const templates = (form: Form): ReadonlyArray<Template> => {
   const sizes = sizesOf[form]
-  const { warmMillis } = sizes
+  const warm = { warmCycles: sizes.warmCycles, warmMillis: sizes.warmMillis }
   const fast = ["rate", "cpu"] as const
   const idle = ["requests"] as const
   const cyclesOf = { scenario: "cycle", operation: "cycle", compared: fast, shown: true } as const
@@ -126,13 +133,13 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       ...cyclesOf,
       label: "A. Cycles, one after another",
       size: 1,
-      parameters: { callers: 1, millis: sizes.cycleMillis, warmMillis }
+      parameters: { callers: 1, millis: sizes.cycleMillis, ...warm }
     },
     {
       ...cyclesOf,
       label: "A. Cycles, 64 callers on 64 keys",
       size: 64,
-      parameters: { callers: 64, millis: sizes.cycleMillis, warmMillis }
+      parameters: { callers: 64, millis: sizes.cycleMillis, ...warm }
     },
     ...sizes.drains.map((waiters): Template => ({
       scenario: "drain",
@@ -141,7 +148,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       compared: fast,
       size: waiters,
       shown: true,
-      parameters: { waiters, capMillis: sizes.capMillis, repetitions: repetitions(form, waiters), warmMillis }
+      parameters: { waiters, capMillis: sizes.capMillis, repetitions: repetitions(form, waiters), ...warm }
     })),
     ...sizes.loops.map((callers): Template => ({
       scenario: "loop",
@@ -150,7 +157,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       compared: fast,
       size: callers,
       shown: callers === 100,
-      parameters: { callers, millis: sizes.loopMillis, warmMillis }
+      parameters: { callers, millis: sizes.loopMillis, ...warm }
     })),
     {
       scenario: "mixed",
@@ -194,7 +201,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: ["p50"],
       size: permits,
-      parameters: { permits, millis: sizes.cycleMillis / 2, warmMillis }
+      parameters: { permits, millis: sizes.cycleMillis / 2, ...warm }
     })),
     ...sizes.holders.map((holders): Template => ({
       scenario: "holders",
@@ -202,7 +209,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: ["p50"],
       size: holders,
-      parameters: { holders, millis: sizes.cycleMillis / 2, warmMillis }
+      parameters: { holders, millis: sizes.cycleMillis / 2, ...warm }
     })),
     ...sizes.keys.map((keys): Template => ({
       scenario: "keys",
@@ -210,7 +217,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: fast,
       size: keys,
-      parameters: { callers: 64, keys, millis: sizes.cycleMillis, warmMillis }
+      parameters: { callers: 64, keys, millis: sizes.cycleMillis, ...warm }
     })),
     {
       scenario: "processes",

@@ -8,7 +8,7 @@ import { crew, hold, once, untilWaiting, warmUp } from "./scenario.ts"
 export const drain: Scenario = async ({ counters, key, number, open }) => {
   const waiters = number("waiters")
   const client = await open({ callers: waiters + 1 })
-  await warmUp(client, key, number("warmMillis"))
+  await warmUp(client, key, number("warmMillis"), number("warmCycles"))
 
   const drainOnce = async (key: string): Promise<Finding> => {
     const release = await hold(client, key)
@@ -54,7 +54,7 @@ export const drain: Scenario = async ({ counters, key, number, open }) => {
 export const loop: Scenario = async ({ counters, key, number, open }) => {
   const callers = number("callers")
   const client = await open({ callers })
-  await warmUp(client, key, number("warmMillis"))
+  await warmUp(client, key, number("warmMillis"), number("warmCycles"))
   const { report, start: launch, stop, trouble, untilUnderWay } = askAgainAndAgain(client, key, callers)
   launch()
   await untilUnderWay(2 * number("millis"))

@@ -69,12 +69,13 @@ export const hold = (client: Client, key: string): Promise<() => void> =>
     client.run(worker).catch(failed)
   })
 
-/** Runs some cycles on a key of its own, so that connections are open and code is compiled. */
-export const warmUp = async (client: Client, key: string, millis: number) => {
+/** Runs cycles on a key of its own for a time, or as many as there may be, so that connections are open and code is compiled. */
+export const warmUp = async (client: Client, key: string, millis: number, most = Number.POSITIVE_INFINITY) => {
   const deadline = performance.now() + millis
   let cycles = 0
   await client.run({
-    next: () => cycles++ < 5 || performance.now() < deadline ? { key: `${key}-warm`, permits: 1 } : undefined,
+    next: () =>
+      cycles++ < 5 || cycles < most && performance.now() < deadline ? { key: `${key}-warm`, permits: 1 } : undefined,
     holding: () => {}
   })
 }
