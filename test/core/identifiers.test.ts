@@ -1,8 +1,8 @@
 /** Two acquisitions under one identifier in one process: the second waits, or takes the hold over. */
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Option, Scope, Stream } from "effect"
+import { Deferred, Duration, Effect, Exit, Fiber, Option, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { DistributedSemaphore, LockNotAcquiredError } from "../../src/index.ts"
+import { DistributedSemaphore, DistributedSemaphoreBacking, LockNotAcquiredError } from "../../src/index.ts"
 import type { Call, Replace } from "../utils/fakeBacking.ts"
 import * as FakeBacking from "../utils/fakeBacking.ts"
 import { start } from "../utils/start.ts"
@@ -192,6 +192,47 @@ describe("acquiredExternally, if the store confirms the hold before it is releas
             })
         }))
       )
+    ))
+})
+
+describe("acquiredExternally under an identifier that nobody uses", () => {
+  const asks = Deferred.makeUnsafe<void>()
+  it.effect("keeps other acquisitions waiting until the store has answered, and frees the identifier if there is no hold", () =>
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { limit: 2 })
+      const resumed = yield* start(
+        Effect.flip(semaphore.withPermits(1, { ...named, acquiredExternally: true })(Effect.void))
+      )
+      const other = yield* start(semaphore.withPermits(1, named)(Effect.succeed("done")))
+      expect(other.pollUnsafe()).toBeUndefined()
+      expect(yield* semaphore.currentCount).toBe(0)
+      yield* Deferred.succeed(asks, undefined)
+      expect(yield* Fiber.join(resumed)).toBeInstanceOf(LockNotAcquiredError)
+      expect(yield* Fiber.join(other)).toBe("done")
+    }).pipe(
+      Effect.provide(FakeBacking.layer([], (real) => ({
+        refresh: (...args) => Effect.andThen(Deferred.await(asks), real.refresh(...args))
+      })))
+    ))
+
+  const answers = Deferred.makeUnsafe<void>()
+  let asked = 0
+  it.effect("asks again if another acquisition resumed the hold and released it before the answer came", () =>
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { limit: 2 })
+      const backing = yield* DistributedSemaphoreBacking
+      yield* backing.tryAcquire("key", named.identifier, Duration.minutes(1), 2, 1)
+      const resume = semaphore.withPermits(1, { ...named, acquiredExternally: true })(Effect.succeed("done"))
+      const first = yield* start(Effect.flip(resume))
+      expect(yield* resume).toBe("done")
+      expect(yield* semaphore.currentCount).toBe(0)
+      yield* Deferred.succeed(answers, undefined)
+      expect(yield* Fiber.join(first)).toBeInstanceOf(LockNotAcquiredError)
+    }).pipe(
+      Effect.provide(FakeBacking.layer([], (real) => ({
+        refresh: (...args) =>
+          Effect.tap(real.refresh(...args), () => ++asked === 1 ? Deferred.await(answers) : Effect.void)
+      })))
     ))
 })
 

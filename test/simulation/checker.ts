@@ -43,6 +43,8 @@ export class Checker {
   >()
   /** Identifiers whose hold an acquisition has taken over. */
   private readonly takenOver = new Set<string>()
+  /** Identifiers that two acquisitions of a process used at the same time, as after a loss that the first did not notice. */
+  private readonly reused = new Set<string>()
   private readonly forgottenTokens = new Set<bigint>()
   private readonly sentAt = new WeakMap<Request<unknown>, number>()
   private readonly tokens = new Map<string, Map<bigint, string>>()
@@ -71,6 +73,7 @@ export class Checker {
     if (use.process.hasDied) return
     if (use.external) this.takenOver.add(nameOf(use))
     const isUsed = this.usesOf(use).some(({ process }) => process === use.process)
+    if (isUsed) this.reused.add(nameOf(use))
     if (isUsed) this.world.coverage.count(`core: ${use.external ? "takes over" : "waits for"} an identifier in use`)
     this.uses.add(use)
     if (use.shared) this.touch([use], "its identifier is shared")
@@ -180,7 +183,8 @@ export class Checker {
       coverage.count("core: releases without a token, because no answer ever came")
       for (const subject of request.subjects) {
         const own = this.usesOf(subject).filter((use) => use.process === request.process)
-        if (own.length > 0 && own.every(({ token }) => token !== undefined)) {
+        const knowsIt = own.length > 0 && own.every(({ token }) => token !== undefined)
+        if (knowsIt && !this.reused.has(nameOf(subject))) {
           this.fail("B4", `${subject.key}/${subject.id} worked with a token, and releases without it`)
         }
       }

@@ -18,5 +18,9 @@ export const seeds: ReadonlyArray<readonly [seed: string, found: string]> = [
   ["74965217848", "An alarm waited for a timer that had stood still with the machine."],
   ["1795928682022", "A refresh that failed for one part of the store ended a hold in another."],
   ["126240682209", "An identifier was free at the end of the lease, and a release was still under way."],
-  ["1795928589642", "An identifier was free when the wall clock was set forward, and its release was still under way."]
+  ["1795928589642", "An identifier was free when the wall clock was set forward, and its release was still under way."],
+  [
+    "1795957148268",
+    "While a hold was resumed, another acquisition of its identifier acquired and released: the answer was out of date."
+  ]
 ]

@@ -108,10 +108,13 @@ export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreB
   const refresh = question(contender, "refresh", () => backing.refresh(key, identifier, ttl, limit, permits))
   return Effect.flatMap(name.givenBack(), () => {
     const { other } = name
+    contender.mustStartOver = false
+    // If nobody else uses the name, nobody may acquire under it and give back before the answer comes.
+    name.claimIfUnused()
     return Effect.flatMap(refresh, (answer) => {
       if (!isGranted(answer)) return Effect.succeed(false)
-      // If the other acquisition has given the hold back meanwhile, the answer is out of date.
-      return name.takeOver(other) ? Effect.succeed(true) : confirm(contender)
+      // If another acquisition has given the hold back meanwhile, the answer is out of date.
+      return !contender.mustStartOver && name.takeOver(other) ? Effect.succeed(true) : confirm(contender)
     })
   })
 }
