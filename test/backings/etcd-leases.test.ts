@@ -6,6 +6,8 @@ import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import * as KeepAlives from "../../src/backings/etcd/keepAlives.ts"
 import { Leases } from "../../src/backings/etcd/leases.ts"
 import type { Store } from "../../src/backings/etcd/store.ts"
+import type { Waiting } from "../../src/core/Backing.ts"
+import type { FencingToken } from "../../src/index.ts"
 import { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { connect, leases as allLeases } from "../utils/etcd.ts"
 import { acquired, before, freshKey, joins, leasesOf, minute, setting, withLeaseThatEnds } from "../utils/etcdRaces.ts"
@@ -168,6 +170,25 @@ describe("a lease that somebody revokes, or empties, by hand", () => {
       expect(answers).toEqual([false, false])
       expect(yield* state).toEqual({ holders: [], line: [] })
       expect(yield* one.queues("a", 1, 2)).toMatchObject(acquired)
+    }))
+
+  it.live("if it was not renewed in time, notifies of what is granted before etcd ends it", () =>
+    Effect.gen(function*() {
+      const { key, one, other, state } = yield* setting
+      const heard = yield* one.listens
+      let granted: FencingToken | undefined
+      // etcd ends a lease half a second late at most, and may do so at once.
+      for (let attempt = 0; granted === undefined && attempt < 10; attempt++) {
+        yield* other.tries("holder", 1, 1)
+        const place = yield* one.backing.tryAcquire(key, "a", Duration.seconds(2), 1, 1, { queue: true })
+        yield* Effect.sleep("2010 millis")
+        // Whatever is put on a lease next makes the process look through its leases.
+        yield* one.backing.tryAcquire(freshKey(), "b", Duration.seconds(2), 1, 1)
+        yield* other.releases("holder", 1)
+        if ((yield* state).holders.length > 0) granted = (place as Waiting).fencingToken
+      }
+      expect(granted).toBeDefined()
+      yield* until(Effect.sync(() => heard.includes(granted)))
     }))
 
   it.live("if its keys are deleted, keeps nobody from acquiring anew", () =>

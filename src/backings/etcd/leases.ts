@@ -70,6 +70,9 @@ const mostFree = 16
 /** How long a release waits for the answer to a request that was given up. */
 const patience = "500 millis"
 
+/** etcd may take this long to end a lease. Until then a place on it may be granted, and its process is notified. */
+const lateMillis = 3000
+
 /** Times within this many milliseconds count as the same: no more than the span that the keeper refreshes together. */
 const sameTime = (ttl: number) => Math.min(200, ttl * 1000 / 30)
 
@@ -269,8 +272,9 @@ export class Leases {
   private take(ttl: number): Lease {
     let free: Lease | undefined
     for (const lease of this.leases) {
-      if (isGranted(lease) && age(lease) >= lease.ttl * 1000 && lease.users === 0) this.drop(lease)
-      else if (lease.ttl !== ttl || lease.doubts.size > 0) continue
+      const isLate = isGranted(lease) && age(lease) >= lease.ttl * 1000 && lease.users === 0
+      if (isLate && (isFree(lease) || age(lease) >= lease.ttl * 1000 + lateMillis)) this.drop(lease)
+      else if (isLate || lease.ttl !== ttl || lease.doubts.size > 0) continue
       else if (isFree(lease)) free = free && age(free) < age(lease) ? free : lease
       else if (performance.now() - lease.since <= sameTime(ttl) && lease.members.size + lease.users < mostMembers) {
         return lease
