@@ -22,5 +22,9 @@ export const seeds: ReadonlyArray<readonly [seed: string, found: string]> = [
   [
     "1795957148268",
     "While a hold was resumed, another acquisition of its identifier acquired and released: the answer was out of date."
+  ],
+  [
+    "1795957859211",
+    "After the wall clock was set forward, nobody had read the clock: so a release seemed to come too late."
   ]
 ]

@@ -235,13 +235,15 @@ export class Contender {
   }
 
   /**
-   * When the lease is over in the store, at the latest. The store counts from when a request takes effect: that is at most the time
-   * limit of an attempt after it was sent (B12). Time that timers have missed since then is not counted: perhaps only the wall clock
-   * was set forward.
+   * How many milliseconds the lease may still last in the store, at most. The store counts from when a request takes effect: that is
+   * at most the time limit of an attempt after it was sent (B12). What timers have missed since then does not count: perhaps only the
+   * wall clock was set forward.
    */
-  get expiry(): number {
+  millisInStore(): number {
     const { config: { attemptLimit, ttl }, keeper, missed, sent } = this
-    return sent + Duration.toMillis(ttl) + Duration.toMillis(attemptLimit) + keeper.now.missed - missed
+    // The clock is read first, because this notices what timers have missed.
+    const now = keeper.now()
+    return sent + Duration.toMillis(ttl) + Duration.toMillis(attemptLimit) + keeper.now.missed - missed - now
   }
 
   /**
@@ -249,8 +251,8 @@ export class Contender {
    * more. A release without a token would free the next hold of the same name.
    */
   leaveName(): void {
-    const freed = Math.max(this.expiry, this.released + Duration.toMillis(this.config.attemptLimit))
-    const left = this.mayHave ? freed - this.keeper.now() : 0
+    const ofRelease = this.released + Duration.toMillis(this.config.attemptLimit) - this.keeper.now()
+    const left = this.mayHave ? Math.max(this.millisInStore(), ofRelease) : 0
     if (left <= 0) this.name.leave()
     // An alarm may ring a moment early.
     else this.keeper.setAlarm(left + 1, () => this.leaveName())

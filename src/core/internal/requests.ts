@@ -153,7 +153,7 @@ export const giveBack = (contender: Contender, done: () => void): void => {
     contender.leaveName()
     done()
   }
-  if (!mayHave || !name.isOwn || contender.expiry <= keeper.now() && !late?.size) return end()
+  if (!mayHave || !name.isOwn || contender.millisInStore() <= 0 && !late?.size) return end()
   if (late?.size || renewing !== undefined) return void keeper.run(settleAndRelease(contender)).addObserver(end)
   // The usual case needs no fiber but that of the attempt.
   Attempt.start(keeper, keeper.context, releaseAttempt(contender), (exit) => {
@@ -220,16 +220,16 @@ const release = (
   contender: Contender,
   made?: Exit.Exit<number, SemaphoreBackingError>
 ): Effect.Effect<void, SemaphoreBackingError> => {
-  const { config: { backingFailureRetryPolicy }, expiry: end, keeper } = contender
-  if (end <= keeper.now()) return Effect.void
+  const { config: { backingFailureRetryPolicy }, keeper } = contender
+  if (contender.millisInStore() <= 0) return Effect.void
   const attempt = Effect.suspend(() =>
     // The pause before it may have been longer than it should, as while the machine was suspended.
-    end <= keeper.now()
+    contender.millisInStore() <= 0
       ? Effect.succeed(0)
       // An abandoned release may take effect late, but creates nothing that must be released.
       : Attempt.run(keeper, releaseAttempt(contender), () => {}, true)
   )
-  const timeLeft = () => Duration.millis(Math.max(0, end - keeper.now()))
+  const timeLeft = () => Duration.millis(Math.max(0, contender.millisInStore()))
   return Effect.map(Attempt.repeat(attempt, backingFailureRetryPolicy, timeLeft, made), () => {
     contender.mayHave = false
   })
