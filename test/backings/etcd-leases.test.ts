@@ -1,6 +1,8 @@
 /** etcd: contenders that share a lease, renewals that a deposed leader answers, and leases that end too early. */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
+import { EventEmitter } from "node:events"
+import { stat } from "node:fs"
 import { inject } from "vitest"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import * as KeepAlives from "../../src/backings/etcd/keepAlives.ts"
@@ -244,6 +246,28 @@ describe("a stream of renewals that is not answered", () => {
       expect(yield* Effect.timeoutOption(keepAlives.renew("1"), "400 millis")).toEqual(Option.none())
       yield* Effect.yieldNow
       expect([opened, ended]).toEqual([1, 1])
+    }))
+
+  it.live("is read before it counts as silent, if the process was busy for long", () =>
+    Effect.gen(function*() {
+      let [opened, written] = [0, 0]
+      const keepAlives = KeepAlives.make(async () => {
+        opened++
+        const stream = new EventEmitter()
+        const write = ({ ID }: { readonly ID: string }) => {
+          written++
+          // The answer is there while the process is busy, and is read after its timers.
+          stat(import.meta.filename, () => stream.emit("data", { ID, TTL: "60", header: { raft_term: "1" } }))
+        }
+        return Object.assign(stream, { write, end: () => {}, cancel: () => {} }) as never
+      })
+      const renewing = yield* Effect.forkScoped(keepAlives.renew("1"), { startImmediately: true })
+      yield* Effect.promise(() => Promise.resolve())
+      expect(written).toBe(1)
+      const busyUntil = performance.now() + 1100
+      while (performance.now() < busyUntil);
+      expect(yield* Fiber.join(renewing)).toMatchObject({ term: 1n })
+      expect(opened).toBe(1)
     }))
 
   it.live("is not opened again once the layer is closed", () =>

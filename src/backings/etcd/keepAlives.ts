@@ -50,8 +50,11 @@ export const make = (open: () => Promise<Stream>) => {
   const watch = () => {
     const late = performance.now() - patienceMillis
     for (const { sent } of messages.values()) if (sent <= late) return reset(new Error("etcd does not answer"))
-    watchdog = messages.size === 0 ? undefined : setTimeout(watch, patienceMillis)
-    watchdog?.unref?.()
+    if (messages.size === 0) return void (watchdog = undefined)
+    // A process that was busy for long reads first what has arrived meanwhile.
+    const timer = setTimeout(() => setImmediate(() => watchdog === timer && watch()), patienceMillis)
+    timer.unref?.()
+    watchdog = timer
   }
 
   const start = () => {
