@@ -8,10 +8,10 @@ const source = (file: string) => new URL(`src/${file}`, import.meta.url).pathnam
 const longest = [
   "test/conformance/etcd-cluster.test.ts",
   "test/conformance/etcd.test.ts",
-  "test/simulation/simulation.test.ts",
-  "test/documentation.test.ts",
   "test/cli/stores.test.ts",
-  "test/conformance/postgres.test.ts"
+  "test/conformance/postgres.test.ts",
+  "test/documentation.test.ts",
+  "test/simulation/simulation.test.ts"
 ]
 
 /** Vitest knows how long a file takes only where it has run before. */
