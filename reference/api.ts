@@ -38,6 +38,8 @@ export const writeReference = async (): Promise<ReadonlyArray<string>> => {
     readme: "none",
     // A link to the source would need the name of a commit.
     disableSources: true,
+    // What errors inherit from Effect, its own reference describes.
+    excludeExternals: true,
     validation: { invalidLink: true, invalidPath: true, notExported: true }
   })
   const logger = new ProblemLogger()
