@@ -26,6 +26,27 @@ const copy = (contenders: ReadonlyMap<string, Contender>): ReadonlyArray<Contend
 
 const contendersOf = ({ holders, line }: Record<"holders" | "line", ReadonlyArray<Contender>>) => [...holders, ...line]
 
+/** Asks leases how many seconds they have left. */
+const timesLeft = (store: Store, leases: ReadonlySet<string>) =>
+  Effect.map(
+    Effect.forEach(
+      Array.from(leases).slice(0, mostLeases),
+      (lease) => Effect.map(store.secondsLeft(lease), (seconds) => [lease, seconds] as const),
+      { concurrency: 16 }
+    ),
+    (times) => new Map(times)
+  )
+
+const describe =
+  (left: ReadonlyMap<string, number>) =>
+  ({ identifier, lease, owner, permits, token, ttl }: Contender): ContenderState => ({
+    identifier,
+    permits,
+    fencingToken: FencingToken(token),
+    remaining: Duration.seconds(left.get(lease) ?? ttl),
+    owner
+  })
+
 export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.Effect<void>) => ({
   /**
    * Looks again after it has asked the leases, until every contender is on the lease on which it was: so the time is its own. For
@@ -45,23 +66,11 @@ export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.
     let before = yield* take
     for (let round = 1;; round++) {
       const leaseOf = new Map(contendersOf(before).map(({ lease, token }) => [token, lease]))
-      const left = new Map(
-        yield* Effect.forEach(
-          Array.from(new Set(leaseOf.values())).slice(0, mostLeases),
-          (lease) => Effect.map(store.secondsLeft(lease), (seconds) => [lease, seconds] as const),
-          { concurrency: 16 }
-        )
-      )
+      const left = yield* timesLeft(store, new Set(leaseOf.values()))
       const state = yield* take
-      if (round === mostRounds || contendersOf(state).every(({ lease, token }) => leaseOf.get(token) === lease)) {
-        const describe = ({ identifier, lease, owner, permits, token, ttl }: Contender): ContenderState => ({
-          identifier,
-          permits,
-          fencingToken: FencingToken(token),
-          remaining: Duration.seconds(left.get(lease) ?? ttl),
-          owner
-        })
-        return { ...state, holders: state.holders.map(describe), line: state.line.map(describe) }
+      const isSame = contendersOf(state).every(({ lease, token }) => leaseOf.get(token) === lease)
+      if (isSame || round === mostRounds) {
+        return { ...state, holders: state.holders.map(describe(left)), line: state.line.map(describe(left)) }
       }
       before = state
     }
