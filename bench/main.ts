@@ -86,10 +86,10 @@ const withServers = async <A>(rows: ReadonlyArray<Row>, use: (servers: Map<strin
 
 const run = async (form: Form) => {
   const began = new Date()
-  const rows = plan(form, options.only)
-  if (rows.length === 0) throw new Error("Nothing in the plan has all the parts that --only names")
   const effort: Effort = { ...efforts[form], ...options.minutes && { minutes: Number(options.minutes) } }
   if (!(effort.minutes >= 0)) throw new Error(`--minutes is a number, not ${options.minutes}`)
+  const rows = plan(form, effort.minutes, options.only)
+  if (rows.length === 0) throw new Error("Nothing in the plan has all the parts that --only names")
   if (form === "smoke") {
     const results = await withServers(rows, (servers) => smoke(rows, servers, effort, Os.availableParallelism() + 1))
     const bad = results.flatMap(({ row, subjects }) =>

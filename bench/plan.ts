@@ -26,12 +26,6 @@ type Template = Omit<Row, "store" | "medium" | "shown"> & { readonly shown?: boo
 
 interface Sizes {
   readonly cycleMillis: number
-  /**
-   * How many cycles a process does before it is measured, unless they take longer than `warmMillis`: by then its code is compiled, as
-   * that of a long-running program is. The more code there is, the longer this takes.
-   */
-  readonly warmCycles: number
-  readonly warmMillis: number
   readonly drains: ReadonlyArray<number>
   readonly loops: ReadonlyArray<number>
   readonly capMillis: number
@@ -54,8 +48,6 @@ interface Sizes {
 const sizesOf: Readonly<Record<Form, Sizes>> = {
   smoke: {
     cycleMillis: 30,
-    warmCycles: 100,
-    warmMillis: 10,
     drains: [5],
     loops: [4],
     capMillis: 5000,
@@ -75,9 +67,7 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
     idleOneKey: true
   },
   short: {
-    cycleMillis: 600,
-    warmCycles: 40_000,
-    warmMillis: 5000,
+    cycleMillis: 1000,
     drains: [100],
     loops: [100],
     capMillis: 3000,
@@ -96,9 +86,7 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
     idleOneKey: false
   },
   full: {
-    cycleMillis: 1500,
-    warmCycles: 100_000,
-    warmMillis: 12_000,
+    cycleMillis: 2000,
     drains: [10, 100, 1000, 10_000],
     loops: [10, 100, 1000],
     capMillis: 15_000,
@@ -118,13 +106,19 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
   }
 }
 
-/** The first drain of a process only warms up, because its code is not compiled yet. A short one is repeated more often. */
-const repetitions = (form: Form, waiters: number) =>
-  form === "smoke" ? 1 : waiters <= 10 ? 6 : waiters <= 100 ? 3 : waiters <= 1000 ? 2 : 1
+/** A short drain is repeated more often. */
+const repetitions = (form: Form, waiters: number) => form === "smoke" ? 1 : waiters <= 10 ? 5 : waiters <= 100 ? 3 : 1
 
-const templates = (form: Form): ReadonlyArray<Template> => {
+/**
+ * How long a process works before it is measured: with five seconds its code is compiled, as that of a long-running program is.
+ * With less, a subject suffers for the amount of its code. The more minutes a run may take, the longer this is.
+ */
+const warmMillisOf = (minutes: number) => 10 + Math.min(5000, minutes * 170)
+
+const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
   const sizes = sizesOf[form]
-  const warm = { warmCycles: sizes.warmCycles, warmMillis: sizes.warmMillis }
+  const warm = { warmMillis: warmMillisOf(minutes) }
+  const briefly = { millis: sizes.cycleMillis / 2, warmMillis: warm.warmMillis / 4 }
   const fast = ["rate", "cpu"] as const
   const idle = ["requests"] as const
   const cyclesOf = { scenario: "cycle", operation: "cycle", compared: fast, shown: true } as const
@@ -201,7 +195,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: ["p50"],
       size: permits,
-      parameters: { permits, millis: sizes.cycleMillis / 2, ...warm }
+      parameters: { permits, ...briefly }
     })),
     ...sizes.holders.map((holders): Template => ({
       scenario: "holders",
@@ -209,7 +203,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: ["p50"],
       size: holders,
-      parameters: { holders, millis: sizes.cycleMillis / 2, ...warm }
+      parameters: { holders, ...briefly }
     })),
     ...sizes.keys.map((keys): Template => ({
       scenario: "keys",
@@ -217,7 +211,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: fast,
       size: keys,
-      parameters: { callers: 64, keys, millis: sizes.cycleMillis, ...warm }
+      parameters: { callers: 64, keys, ...briefly }
     })),
     {
       scenario: "processes",
@@ -226,7 +220,7 @@ const templates = (form: Form): ReadonlyArray<Template> => {
       compared: fast,
       size: sizes.processes,
       shown: true,
-      parameters: { processes: sizes.processes, callers: sizes.callersOfEachProcess, millis: sizes.loopMillis }
+      parameters: { processes: sizes.processes, callers: sizes.callersOfEachProcess, millis: sizes.loopMillis, ...warm }
     }
   ]
 }
@@ -253,8 +247,12 @@ const isWorthDisk = (form: Form, { scenario, size }: Template) =>
     : scenario === "drain" || (scenario === "cycle" && size > 1)
 
 /** Returns the rows to measure: those whose store, medium and label contain each part in `only`. */
-export const plan = (form: Form, only: ReadonlyArray<string> = []): ReadonlyArray<Row> =>
-  templates(form).flatMap((template) =>
+export const plan = (
+  form: Form,
+  minutes = efforts[form].minutes,
+  only: ReadonlyArray<string> = []
+): ReadonlyArray<Row> =>
+  templates(form, minutes).flatMap((template) =>
     (Object.keys(mediaOf) as ReadonlyArray<StoreName>).flatMap((store) =>
       mediaOf[store]
         .filter((medium) => hasMedium(medium) && !(form === "smoke" && medium === "disk"))

@@ -1,5 +1,5 @@
 /** Callers of one process that ask for one key again and again. */
-import { until } from "../measure/meter.ts"
+import { sleep, until } from "../measure/meter.ts"
 import type { Client } from "../subjects/subject.ts"
 import { crew } from "./scenario.ts"
 
@@ -17,9 +17,10 @@ export const askAgainAndAgain = (client: Client, key: string, callers: number) =
   const waits: Array<number> = []
   let over = false
   const { failures, start, trouble } = crew(client)
+  const running: Array<Promise<void>> = []
   const launch = () => {
     for (let caller = 0; caller < callers; caller++) {
-      start({
+      const ended = start({
         next: () => {
           if (over) return undefined
           asked[caller] = performance.now()
@@ -30,16 +31,30 @@ export const askAgainAndAgain = (client: Client, key: string, callers: number) =
           waits.push(performance.now() - asked[caller]!)
         }
       })
+      running.push(ended)
     }
   }
   return {
     start: launch,
-    stop: () => void (over = true),
+    /** Resolves when all callers have ended. */
+    stop: () => {
+      over = true
+      return Promise.all(running)
+    },
     trouble,
     report: (): Contention => ({ served: [...served], waits: [...waits] }),
     /** Waits until as many permits were acquired as there are callers, but no longer than `millis`. */
     untilUnderWay: (millis: number) => until(() => waits.length + failures() >= callers, millis)
   }
+}
+
+/** Has callers ask for a key of their own for a time, so that the code of waiting is compiled. At least one of them is served. */
+export const warmUpInTurns = async (client: Client, key: string, callers: number, millis: number) => {
+  const { start, stop } = askAgainAndAgain(client, `${key}-warm`, callers)
+  start()
+  await sleep(millis)
+  // A caller that polls may take long to notice that it is its turn.
+  await Promise.race([stop(), sleep(5000)])
 }
 
 /** Returns what happened between two reports. */

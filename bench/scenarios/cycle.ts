@@ -3,13 +3,12 @@ import { latencies, start } from "../measure/meter.ts"
 import type { Client } from "../subjects/subject.ts"
 import type { Scenario } from "./scenario.ts"
 
-/** Runs cycles for a time, or as many as there may be. Resolves to how long each of them took, in milliseconds. */
+/** Runs cycles for a time. Resolves to how long each of them took, in milliseconds. */
 export const cycles = async (
   client: Client,
   keyOf: (caller: number) => string,
   callers: number,
-  millis: number,
-  most = Number.POSITIVE_INFINITY
+  millis: number
 ) => {
   const took: Array<number> = []
   const deadline = performance.now() + millis
@@ -19,7 +18,7 @@ export const cycles = async (
     return client.run({
       next: () => {
         asked = performance.now()
-        if (!first && (asked > deadline || took.length >= most)) return undefined
+        if (!first && asked > deadline) return undefined
         first = false
         return { key: keyOf(caller), permits: 1 }
       },
@@ -34,7 +33,7 @@ export const cycle: Scenario = async ({ counters, key, number, open }) => {
   const callers = number("callers")
   const client = await open({ callers })
   const keyOf = (caller: number) => `${key}-${caller}`
-  await cycles(client, keyOf, callers, number("warmMillis"), number("warmCycles"))
+  await cycles(client, keyOf, callers, number("warmMillis"))
   const meter = await start(counters)
   const took = await cycles(client, keyOf, callers, number("millis"))
   return { measures: { ...await meter.stop(took.length), ...latencies(took) } }
@@ -46,7 +45,7 @@ export const keys: Scenario = async ({ counters, key, number, open }) => {
   const client = await open({ callers })
   let asked = 0
   const keyOf = () => `${key}-${asked++ % number("keys")}`
-  await cycles(client, (caller) => `${key}-warm-${caller}`, callers, number("warmMillis"), number("warmCycles"))
+  await cycles(client, (caller) => `${key}-warm-${caller}`, callers, number("warmMillis"))
   const meter = await start(counters)
   const took = await cycles(client, keyOf, callers, number("millis"))
   return { measures: { ...await meter.stop(took.length), ...latencies(took) } }

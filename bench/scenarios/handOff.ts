@@ -1,14 +1,14 @@
 /** B. Hand-offs on one key of limit 1, among callers of one process. */
 import { fairness, heap, latencies, sleep, start, until } from "../measure/meter.ts"
-import { askAgainAndAgain, since } from "./contention.ts"
+import { askAgainAndAgain, since, warmUpInTurns } from "./contention.ts"
 import type { Finding, Scenario } from "./scenario.ts"
-import { crew, hold, once, untilWaiting, warmUp } from "./scenario.ts"
+import { crew, hold, once, untilWaiting } from "./scenario.ts"
 
-/** All callers wait behind one holder, which then releases; each acquires once. It is repeated on new keys; the first warms up. */
+/** All callers wait behind one holder, which then releases; each acquires once. It is repeated on new keys. */
 export const drain: Scenario = async ({ counters, key, number, open }) => {
   const waiters = number("waiters")
   const client = await open({ callers: waiters + 1 })
-  await warmUp(client, key, number("warmMillis"), number("warmCycles"))
+  await warmUpInTurns(client, key, Math.min(waiters, 100), number("warmMillis"))
 
   const drainOnce = async (key: string): Promise<Finding> => {
     const release = await hold(client, key)
@@ -23,7 +23,7 @@ export const drain: Scenario = async ({ counters, key, number, open }) => {
       gaps.push(now - last)
       last = now
     }
-    for (let waiter = 0; waiter < waiters; waiter++) launch(once(key, holding))
+    for (let waiter = 0; waiter < waiters; waiter++) void launch(once(key, holding))
     const missing = await untilWaiting(client, key, waiters)
     const perWaiter = (heap() - before) / waiters
     const meter = await start(counters)
@@ -46,15 +46,14 @@ export const drain: Scenario = async ({ counters, key, number, open }) => {
     if (finding.cutOff !== undefined) return finding
     findings.push(finding)
   }
-  const warm = findings.length > 1 ? findings.slice(1) : findings
-  return warm.toSorted((a, b) => a.measures.rate! - b.measures.rate!)[warm.length >> 1]!
+  return findings.toSorted((a, b) => a.measures.rate! - b.measures.rate!)[findings.length >> 1]!
 }
 
 /** Each caller asks again as soon as it has released. It is measured once as many permits were acquired as there are callers. */
 export const loop: Scenario = async ({ counters, key, number, open }) => {
   const callers = number("callers")
   const client = await open({ callers })
-  await warmUp(client, key, number("warmMillis"), number("warmCycles"))
+  await warmUpInTurns(client, key, callers, number("warmMillis"))
   const { report, start: launch, stop, trouble, untilUnderWay } = askAgainAndAgain(client, key, callers)
   launch()
   await untilUnderWay(2 * number("millis"))
@@ -63,7 +62,7 @@ export const loop: Scenario = async ({ counters, key, number, open }) => {
   await sleep(number("millis"))
   const seconds = meter.seconds()
   const { served, waits } = since(before, report())
-  stop()
+  void stop()
   const never = served.filter((count) => count === 0).length
   const costs = await meter.stop(Math.max(1, waits.length))
   return {

@@ -20,7 +20,7 @@ export const holds = async (client: Client, keyOf: (index: number) => string, co
   let held = 0
   for (let index = 0; index < count; index++) {
     let asked = false
-    launch({
+    void launch({
       next: () => {
         if (asked) return undefined
         asked = true
@@ -61,7 +61,7 @@ export const idleWaiters: Scenario = async (context) => {
   const before = heap()
   let intruders = 0
   const { start: launch, trouble } = crew(client)
-  for (let waiter = 0; waiter < count; waiter++) launch(once(key, () => void intruders++))
+  for (let waiter = 0; waiter < count; waiter++) void launch(once(key, () => void intruders++))
   const missing = await untilWaiting(client, key, count)
   await sleep(500)
   const perWaiter = (heap() - before) / count

@@ -20,7 +20,7 @@ export const mixed: Scenario = async ({ counters, key, number, open }) => {
   const meter = await start(counters)
   for (let caller = 0; caller < callers; caller++) {
     const permits = 1 + caller % limit
-    launch({
+    void launch({
       next: () => {
         if (over) return undefined
         asked[caller] = performance.now()

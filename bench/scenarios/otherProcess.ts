@@ -39,7 +39,7 @@ const loop = async () => {
     } else {
       const { system, user } = process.cpuUsage(cpu)
       const report: LoopReport = { ...since(before, callersOfThis.report()), cpu: system + user }
-      callersOfThis.stop()
+      void callersOfThis.stop()
       process.send!(report)
     }
   })

@@ -46,7 +46,7 @@ export const crash: Scenario = async (context) => {
   await message(holder)
   const { start: launch, trouble } = crew(client)
   const acquired: Array<number> = []
-  for (const key of keys) launch(once(key, () => void acquired.push(performance.now())))
+  for (const key of keys) void launch(once(key, () => void acquired.push(performance.now())))
   await sleep(300 + 300 * Math.random())
   const stolen = acquired.length
   const killed = performance.now()
@@ -78,6 +78,7 @@ export const processes: Scenario = async (context) => {
     await Promise.all(children.map(message))
     for (const child of children) child.send("go")
     await Promise.all(children.map(message))
+    await sleep(context.number("warmMillis"))
     const meter = await start(context.counters)
     for (const child of children) child.send("measure")
     await sleep(context.number("millis"))

@@ -19,10 +19,9 @@ const oneAfterAnother = async (context: Context, client: Client, key: string, pe
     })
     return took
   }
-  const millis = context.number("millis")
-  await cyclesFor(millis / 3)
+  await cyclesFor(context.number("warmMillis"))
   const meter = await start(context.counters)
-  const took = await cyclesFor(millis)
+  const took = await cyclesFor(context.number("millis"))
   return { ...await meter.stop(took.length), ...latencies(took) }
 }
 

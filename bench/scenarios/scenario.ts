@@ -29,11 +29,11 @@ export type Scenario = (context: Context) => Promise<Finding>
 export const crew = (client: Client) => {
   const failures: Array<string> = []
   return {
-    start: (worker: Worker): void => {
+    /** Resolves when the caller has ended. */
+    start: (worker: Worker): Promise<void> =>
       client.run(worker).catch((error: unknown) => {
         failures.push(error instanceof Error ? error.message : String(error))
-      })
-    },
+      }),
     failures: () => failures.length,
     trouble: (): string | undefined =>
       failures.length === 0 ? undefined : `${failures.length} callers failed: ${failures[0]!.slice(0, 200)}`
@@ -69,13 +69,12 @@ export const hold = (client: Client, key: string): Promise<() => void> =>
     client.run(worker).catch(failed)
   })
 
-/** Runs cycles on a key of its own for a time, or as many as there may be, so that connections are open and code is compiled. */
-export const warmUp = async (client: Client, key: string, millis: number, most = Number.POSITIVE_INFINITY) => {
+/** Runs cycles on a key of its own for a time, so that connections are open and code is compiled. */
+export const warmUp = async (client: Client, key: string, millis: number) => {
   const deadline = performance.now() + millis
   let cycles = 0
   await client.run({
-    next: () =>
-      cycles++ < 5 || cycles < most && performance.now() < deadline ? { key: `${key}-warm`, permits: 1 } : undefined,
+    next: () => cycles++ < 5 || performance.now() < deadline ? { key: `${key}-warm`, permits: 1 } : undefined,
     holding: () => {}
   })
 }
