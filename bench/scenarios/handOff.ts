@@ -8,24 +8,35 @@ import { crew, hold, once, untilWaiting } from "./scenario.ts"
 export const drain: Scenario = async ({ counters, key, number, open }) => {
   const waiters = number("waiters")
   const client = await open({ callers: waiters + 1 })
-  await warmUpInTurns(client, key, Math.min(waiters, 100), number("warmMillis"))
 
-  const drainOnce = async (key: string): Promise<Finding> => {
+  const gather = async (key: string, holding: () => void) => {
     const release = await hold(client, key)
     const { failures, start: launch, trouble } = crew(client)
+    for (let waiter = 0; waiter < waiters; waiter++) void launch(once(key, holding))
+    return { release, failures, trouble, missing: await untilWaiting(client, key, waiters) }
+  }
+
+  /** It is measured before the process warms up, because a collection of garbage makes compiled code slow again. */
+  const heapPerWaiter = async () => {
     const before = heap()
+    let served = 0
+    const { release } = await gather(`${key}-heap`, () => served++)
+    const perWaiter = (heap() - before) / waiters
+    release()
+    await until(() => served >= waiters, number("capMillis"))
+    return perWaiter
+  }
+
+  const drainOnce = async (key: string): Promise<Finding> => {
     let served = 0
     let last = 0
     const gaps: Array<number> = []
-    const holding = () => {
+    const { failures, missing, release, trouble } = await gather(key, () => {
       served++
       const now = performance.now()
       gaps.push(now - last)
       last = now
-    }
-    for (let waiter = 0; waiter < waiters; waiter++) void launch(once(key, holding))
-    const missing = await untilWaiting(client, key, waiters)
-    const perWaiter = (heap() - before) / waiters
+    })
     const meter = await start(counters)
     last = performance.now()
     release()
@@ -34,16 +45,18 @@ export const drain: Scenario = async ({ counters, key, number, open }) => {
     const seconds = all && served > 0 ? meter.seconds() - (performance.now() - last) / 1000 : meter.seconds()
     const costs = await meter.stop(Math.max(1, served))
     const cutOff = all ? trouble() : `cut off after ${number("capMillis") / 1000} s: ${served} of ${waiters} served`
-    return {
-      measures: { ...costs, rate: served / seconds, ...latencies(gaps), heap: perWaiter },
-      cutOff: missing ?? cutOff
-    }
+    return { measures: { ...costs, rate: served / seconds, ...latencies(gaps) }, cutOff: missing ?? cutOff }
   }
 
+  const warmMillis = number("warmMillis")
+  await warmUpInTurns(client, key, Math.min(waiters, 100), warmMillis / 4)
+  const perWaiter = await heapPerWaiter()
+  await warmUpInTurns(client, key, Math.min(waiters, 100), warmMillis)
   const findings: Array<Finding> = []
   for (let repetition = 0; repetition < number("repetitions"); repetition++) {
-    const finding = await drainOnce(`${key}-${repetition}`)
-    if (finding.cutOff !== undefined) return finding
+    const { cutOff, measures } = await drainOnce(`${key}-${repetition}`)
+    const finding = { measures: { ...measures, heap: perWaiter }, cutOff }
+    if (cutOff !== undefined) return finding
     findings.push(finding)
   }
   return findings.toSorted((a, b) => a.measures.rate! - b.measures.rate!)[findings.length >> 1]!
