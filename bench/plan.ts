@@ -110,10 +110,10 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
 const repetitions = (form: Form, waiters: number) => form === "smoke" ? 1 : waiters <= 10 ? 5 : waiters <= 100 ? 3 : 1
 
 /**
- * How long a process works before it is measured: with five seconds its code is compiled, as that of a long-running program is.
+ * How long a process works before it is measured: with three seconds its code is compiled, as that of a long-running program is.
  * With less, a subject suffers for the amount of its code. The more minutes a run may take, the longer this is.
  */
-const warmMillisOf = (minutes: number) => 10 + Math.min(5000, minutes * 170)
+const warmMillisOf = (minutes: number) => 10 + Math.min(3000, minutes * 170)
 
 const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
   const sizes = sizesOf[form]
