@@ -495,7 +495,9 @@ end $semaphore$;
 create function "effect_distributed_lock".operate(
   p_operations text[], p_keys text[], p_holders text[], p_permits bigint[], p_limits bigint[], p_ttls bigint[],
   p_tokens bigint[], p_latest bigint[], p_listener text, p_owner text, p_wait boolean
-) returns table (answer text, number bigint, "position" bigint, retry_after bigint, smaller_limit bigint, micros bigint)
+) returns table (
+  answer text, number bigint, fewer_permits bigint, "position" bigint, retry_after bigint, smaller_limit bigint, micros bigint
+)
 language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
 declare
   s semaphores;
@@ -685,11 +687,13 @@ begin
       end if;
       if own.token <= s.border then
         answer := 'acquired';
+        if own.permits < p_permits[i] then fewer_permits := own.permits; end if;
       else
         select * into "position", retry_after from place(s, own, p_ttls[i], t, "position");
       end if;
     end if;
     return next;
+    fewer_permits := null;
     "position" := null;
     retry_after := null;
     smaller_limit := null;

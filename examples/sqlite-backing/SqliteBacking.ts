@@ -99,10 +99,10 @@ const make = Effect.fnUntraced(function*(file: string) {
     return token === undefined || own?.token === Number(token) ? own : undefined
   }
 
-  const answer = (key: string, id: string): Backing.Acquired | Backing.Waiting => {
-    const { holds, token } = find(key, id)!
+  const answer = (key: string, id: string, asked: number): Backing.Acquired | Backing.Waiting => {
+    const { holds, permits, token } = find(key, id)!
     const fencingToken = FencingToken(BigInt(token))
-    if (holds) return { _tag: "Acquired", fencingToken }
+    if (holds) return { _tag: "Acquired", fencingToken, permits: permits < asked ? permits : undefined }
     const ahead = "select count(*) as position from contenders where key = ? and not holds and token < ?"
     return { _tag: "Waiting", fencingToken, ...get<{ position: number }>(ahead, key, token)! }
   }
@@ -132,14 +132,14 @@ const make = Effect.fnUntraced(function*(file: string) {
           if (!own.holds && !options?.queue) return false
           const extend = "update contenders set expiry = ?, allowed = min(allowed, ?) where token = ?"
           run(extend, expiryOf(ttl), limit, own.token)
-          return answer(key, id)
+          return answer(key, id, permits)
         }
         if (!options?.queue && !get<{ fits: number }>(fits, permits, limit, key, encode(id))!.fits) return false
         if (own) run("delete from contenders where token = ?", own.token)
         const join = "insert into contenders (key, id, permits, allowed, expiry) values (?, ?, ?, ?, ?)"
         run(join, key, encode(id), permits, limit, expiryOf(ttl))
         run(grant, key)
-        return answer(key, id)
+        return answer(key, id, permits)
       }),
 
     release: (key, id, permits, options) =>
@@ -154,12 +154,12 @@ const make = Effect.fnUntraced(function*(file: string) {
         return own.holds ? own.permits : 0
       }),
 
-    refresh: (key, id, ttl, _limit, _permits, options) =>
+    refresh: (key, id, ttl, _limit, permits, options) =>
       transaction("refresh", key, (key) => {
         const own = find(key, id, options?.fencingToken)
         if (own === undefined) return false
         run("update contenders set expiry = ? where token = ?", expiryOf(ttl), own.token)
-        return answer(key, id)
+        return answer(key, id, permits)
       }),
 
     getCount: (key) =>

@@ -43,6 +43,8 @@ export const FencingToken: Brand.Constructor<FencingToken> = Brand.nominal<Fenci
 export interface Acquired {
   readonly _tag: "Acquired"
   readonly fencingToken: FencingToken
+  /** How many permits it holds, if they are fewer than those of the request: only a refresh can find this (B5). */
+  readonly permits?: number | undefined
   /** The smallest limit that a holder asked with, if it is smaller than that of the request: it is the one that counts (B2). */
   readonly limit?: number | undefined
 }
@@ -202,7 +204,8 @@ export interface DistributedSemaphoreBacking {
 
   /**
    * Extends a hold or a place to `ttl` from now and answers which it is, or `false` if there is neither (B5). It never creates or
-   * resurrects one, and leaves the number of permits alone. With a token it means that one acquisition.
+   * resurrects one, and leaves the number of permits alone: the answer says if fewer are held. With a token it means that one
+   * acquisition.
    */
   readonly refresh: (
     key: string,

@@ -57,10 +57,9 @@ export interface AcquireOptions {
   readonly identifier?: string | undefined
   /**
    * Set this if an earlier run or another process holds the permits already, under this `identifier`: the acquisition verifies
-   * that they are held, and goes on as their holder. The number must be the one that was acquired: it is not compared. If they are
-   * not held any more, `tryTake` answers `None` and `take` fails with
-   * `LockNotAcquiredError`. If another acquisition of this process holds them, this one takes them over, and the other no longer
-   * gives them back.
+   * that they are held, and goes on as their holder. If they are not held any more, or fewer than it asks for, `tryTake` answers
+   * `None` and `take` fails with `LockNotAcquiredError`. If another acquisition of this process holds them, this one takes them
+   * over, and the other no longer gives them back.
    */
   readonly acquiredExternally?: boolean | undefined
 }

@@ -216,6 +216,25 @@ describe("acquiring", () => {
       expect(yield* semaphore.tryTake(1, resume)).toEqual(Option.none())
     })
   )
+
+  test(
+    "with acquiredExternally resumes no hold of fewer permits, and leaves it to whoever holds it",
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { limit: 3, ttl: "3 seconds" })
+      const resume = { identifier: "crashed", acquiredExternally: true }
+      yield* crashed("key", "3 seconds", 3, 2)
+
+      expect(yield* Effect.flip(semaphore.withPermits(3, resume)(Effect.void))).toEqual(
+        new LockNotAcquiredError({ key: "key", identifier: "crashed" })
+      )
+      expect(yield* semaphore.tryTake(3, resume)).toEqual(Option.none())
+      expect(yield* semaphore.currentCount).toBe(2)
+      expect(yield* semaphore.withPermitsIfAvailable(2, resume)(Effect.succeed("resumed"))).toEqual(
+        Option.some("resumed")
+      )
+      expect(yield* semaphore.currentCount).toBe(0)
+    })
+  )
 })
 
 describe("waiting", () => {

@@ -67,7 +67,7 @@ export class Store {
       : undefined) as FencingToken
     switch (expected._tag) {
       case "Acquired":
-        return this.grants ? { _tag: "Acquired", fencingToken } : true
+        return this.grants ? { _tag: "Acquired", fencingToken, permits: expected.permits } : true
       case "Waiting":
         return {
           _tag: "Waiting",

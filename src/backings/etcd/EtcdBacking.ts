@@ -105,10 +105,11 @@ const make = Effect.fnUntraced(function*(client: Etcd3, options: EtcdBackingOpti
 
   const refresh = (requests: ReadonlyArray<RefreshRequest>) =>
     failsAs("refresh", () =>
-      refreshAll(requests.map(({ fencingToken, holderId, key, limit, ttl }) => ({
+      refreshAll(requests.map(({ fencingToken, holderId, key, limit, permits, ttl }) => ({
         ...request(key, holderId),
         ttl: wholeSeconds(ttl),
         limit,
+        permits,
         token: fencingToken
       }))))
 

@@ -35,9 +35,10 @@ export interface Asking extends Request {
 export interface Refreshing extends Request {
   readonly ttl: number
   readonly limit: number
+  readonly permits: number
   readonly token: bigint | undefined
-  /** `tryAcquire` sets it to the number that must still be there: another process may have released a part since. */
-  readonly permits?: number
+  /** `tryAcquire` sets it: so many permits must still be there, because another process may have released a part since. */
+  readonly exact?: boolean
 }
 
 type Answer = false | Acquired | Waiting
@@ -51,8 +52,8 @@ const mostMoves = 100
 const isMeant = (token: bigint | undefined, own: Pick<Contender, "token">): boolean =>
   token === undefined || own.token === token
 
-const isStill = ({ permits, token }: Refreshing, own: Contender): boolean =>
-  isMeant(token, own) && (permits === undefined || own.permits === permits)
+const isStill = ({ exact, permits, token }: Refreshing, own: Contender): boolean =>
+  isMeant(token, own) && (!exact || own.permits === permits)
 
 /**
  * Returns the first waiter and the holders, except for `own`: while they and `own` are unchanged, nobody is granted. Of
@@ -65,7 +66,7 @@ const inTheWay = (view: View, own: Entry): ReadonlyArray<Contender> =>
 
 export const make = (store: Store, leases: Leases, lines: Lines, owner: string) => {
   const answerOf = (
-    { contender, limit: asked, names, ttl }: Refreshing | Asking,
+    { contender, limit: asked, names, permits, ttl }: Refreshing | Asking,
     view: View,
     own: Contender
   ): Acquired | Waiting => {
@@ -75,7 +76,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     if (own.holds) {
       const member = leases.member(contender)
       if (member?.token === own.token) member.holds = true
-      return { _tag: "Acquired", fencingToken, limit }
+      return { _tag: "Acquired", fencingToken, permits: own.permits < permits ? own.permits : undefined, limit }
     }
     const position = view.position(own)
     // An upper bound is enough, because the watch also shows what expires. Nothing lasts longer than its ttl.
@@ -140,7 +141,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
           if (!own.holds) return false
         }
         if (limit < own.limit) yield* lower(request)
-        const [answer] = yield* refreshAll([{ ...request, token: own.token }])
+        const [answer] = yield* refreshAll([{ ...request, token: own.token, exact: true }])
         if (answer) return answer
       } else if (queue || view?.fits(identifier, permits, limit)) {
         const joined = yield* join(request, own, queue ? undefined : view?.revision)

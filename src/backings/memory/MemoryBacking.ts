@@ -48,13 +48,16 @@ const make = (): DistributedSemaphoreBacking => {
     semaphore: Semaphore,
     contender: Contender,
     ttl: Duration.Duration,
-    asked: number,
+    asked: Pick<RefreshRequest, "limit" | "permits">,
     now: bigint
   ): Acquired | Waiting => {
     const fencingToken = FencingToken(contender.token)
     const smallest = semaphore.smallestLimit(contender.limit)
-    const limit = smallest < asked ? smallest : undefined
-    if (semaphore.holds(contender)) return { _tag: "Acquired", fencingToken, limit }
+    const limit = smallest < asked.limit ? smallest : undefined
+    if (semaphore.holds(contender)) {
+      const permits = contender.permits < asked.permits ? contender.permits : undefined
+      return { _tag: "Acquired", fencingToken, permits, limit }
+    }
     const position = semaphore.position(contender)
     const bounds = [nanos(ttl) / 3n, semaphore.nextExpiry() - now, ...position === 0 ? [second] : []]
     const retryAfter = Duration.nanos(bounds.reduce((a, b) => a < b ? a : b))
@@ -70,8 +73,8 @@ const make = (): DistributedSemaphoreBacking => {
       })
     )
     return found.map(({ own, semaphore }, index) => {
-      const { limit, ttl } = requests[index]!
-      return own !== undefined && answer(semaphore, own, ttl, limit, now)
+      const request = requests[index]!
+      return own !== undefined && answer(semaphore, own, request.ttl, request, now)
     })
   }
 
@@ -90,7 +93,7 @@ const make = (): DistributedSemaphoreBacking => {
           const since = clock.currentTimeMillisUnsafe()
           const request = { id: holderId, permits, limit, since, expiry: now + nanos(ttl) }
           const contender = semaphore.ask(request, () => ++lastToken, options?.queue ?? false)
-          return contender !== undefined && answer(semaphore, contender, ttl, limit, now)
+          return contender !== undefined && answer(semaphore, contender, ttl, request, now)
         })
       ),
 

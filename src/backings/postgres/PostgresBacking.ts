@@ -133,13 +133,18 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
 
   /** Translates answers about contenders, given whether notifications stood when they were asked for. */
   const translate = (
-    { answer, number, position, retry_after, smaller_limit }: Operations.Answer,
+    { answer, fewer_permits, number, position, retry_after, smaller_limit }: Operations.Answer,
     stood: boolean
   ): false | Acquired | Waiting => {
     const limit = smaller_limit === null ? undefined : Number(smaller_limit)
     switch (answer) {
       case "acquired":
-        return { _tag: "Acquired", fencingToken: FencingToken(BigInt(number)), limit }
+        return {
+          _tag: "Acquired",
+          fencingToken: FencingToken(BigInt(number)),
+          permits: fewer_permits === null ? undefined : Number(fewer_permits),
+          limit
+        }
       case "waiting":
         return {
           _tag: "Waiting",

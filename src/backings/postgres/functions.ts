@@ -37,11 +37,14 @@ export const functions = (s: string, body: string): ReadonlyArray<string> => {
     // Out, for each operation: acquired and the token; waiting, the token, the position and the milliseconds until the
     // next look; refused; late; released and the permits that were freed; none, where there is nothing to refresh; or
     // busy, if the key is locked: then nothing was done. A contender that acquired or waits also gets the limit that
-    // counts, if it is smaller than its own. And the time in microseconds.
+    // counts, if it is smaller than its own, and a refresh the number of permits that are held, if these are fewer than
+    // its own. And the time in microseconds.
     `create function ${s}.operate(
   p_operations text[], p_keys text[], p_holders text[], p_permits bigint[], p_limits bigint[], p_ttls bigint[],
   p_tokens bigint[], p_latest bigint[], p_listener text, p_owner text, p_wait boolean
-) returns table (answer text, number bigint, "position" bigint, retry_after bigint, smaller_limit bigint, micros bigint)
+) returns table (
+  answer text, number bigint, fewer_permits bigint, "position" bigint, retry_after bigint, smaller_limit bigint, micros bigint
+)
 ${entry} as ${body}
 declare
   s semaphores;
@@ -231,11 +234,13 @@ begin
       end if;
       if own.token <= s.border then
         answer := 'acquired';
+        if own.permits < p_permits[i] then fewer_permits := own.permits; end if;
       else
         select * into "position", retry_after from place(s, own, p_ttls[i], t, "position");
       end if;
     end if;
     return next;
+    fewer_permits := null;
     "position" := null;
     retry_after := null;
     smaller_limit := null;

@@ -26,6 +26,8 @@ export interface Answer {
   readonly answer: "acquired" | "waiting" | "refused" | "late" | "released" | "none" | "busy"
   /** A token, or how many permits were freed. */
   readonly number: bigint
+  /** How many permits are held, if they are fewer than those of the request. */
+  readonly fewer_permits: bigint | null
   readonly position: bigint
   /** Milliseconds. */
   readonly retry_after: bigint
@@ -74,7 +76,7 @@ export const make = Effect.fnUntraced(function*(
 
   // The value of a number decides whether it binds as int4, int8 or float8, and so does that of an array's elements: so
   // bind what is always of the same type.
-  const statement = `select answer, number, "position", retry_after, smaller_limit, micros from ${schema}.operate(
+  const statement = `select * from ${schema}.operate(
     $1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text, $10::text,
     $11::boolean
   )`

@@ -150,23 +150,19 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     })
 
   const acquire = (
-    key: string,
-    holderId: string,
-    ttl: Duration.Duration,
-    limit: number,
-    permits: number,
+    request: Pick<RefreshRequest, "key" | "holderId" | "ttl" | "limit" | "permits">,
     queue: boolean,
     latest: number | ""
   ) =>
     Scripts.tryAcquire.call({
       ...asker,
-      key: keyOf(key),
+      key: keyOf(request.key),
       restartKey: grace === undefined ? undefined : Names.restartOf(keyPrefix),
       latest,
-      identifier: escape(holderId),
-      ttlMicros: micros(ttl),
-      limit,
-      permits,
+      identifier: escape(request.holderId),
+      ttlMicros: micros(request.ttl),
+      limit: Math.min(request.limit, Replies.mostPermits),
+      permits: Math.min(request.permits, Replies.mostPermits),
       queue,
       graceMicros: grace ?? 0
     })
@@ -188,7 +184,7 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
         const asked = questions.get(node)
         if (asked !== undefined && sent < asked.until) return asked.reply
         const until = sent + micros(within)
-        const late = acquire(key, "", within, 1, 1, false, 0)
+        const late = acquire({ key, holderId: "", ttl: within, limit: 1, permits: 1 }, false, 0)
         const reply = new Promise<Reply>((resolve, reject) => send(late, resolve, reject))
           .then(([time]) => serverTime.learn(nodeOf(key), sent, Number(time)))
           .finally(() => {
@@ -218,15 +214,15 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     }
     const latest = within === undefined ? "" : time! + micros(within)
     const sent = performance.now()
-    const most = Math.min(limit, mostPermits)
+    const request = { key, holderId, ttl, limit, permits }
     return call(
       "tryAcquire",
       key,
-      acquire(key, holderId, ttl, most, Math.min(permits, mostPermits), queue ?? false, latest),
+      acquire(request, queue ?? false, latest),
       ([, reply]) =>
         reply[0] === "late"
           ? ServerTime.lateError()
-          : Replies.answerOf(reply, most, () => stoodSince(key, sent))
+          : Replies.answerOf(reply, request, () => stoodSince(key, sent))
     )
   }
 
@@ -244,12 +240,8 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
               Scripts.refreshAll.call({ ...asker, keys, requests: ofCall }),
               ([, ...replies]) => {
                 for (const [position, index] of indices.entries()) {
-                  const { key, limit } = requests[index]!
-                  results[index] = Replies.answerOf(
-                    replies[position]!,
-                    Math.min(limit, mostPermits),
-                    () => stoodSince(key, sent)
-                  )
+                  const request = requests[index]!
+                  results[index] = Replies.answerOf(replies[position]!, request, () => stoodSince(request.key, sent))
                 }
               }
             ),
@@ -332,9 +324,6 @@ const graceOf = (input: Duration.Input | undefined, redis: Redis | Cluster): num
   const grace = positiveDuration("restartGrace", input)
   return Subscriber.isCluster(redis) ? refuse("restartGrace", grace, "absent with a Cluster") : micros(grace)
 }
-
-/** Greater numbers count as this many, so that the sums of a semaphore stay in their range of scores. */
-const mostPermits = 2 ** 52 - 1
 
 /** How long a watcher that is gone is still notified. */
 const watchMicros = 5_000_000

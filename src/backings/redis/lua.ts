@@ -226,10 +226,11 @@ local function nearest(score, least)
   return call('ZREVRANGEBYSCORE', KEY, '(' .. int(score), int(least), 'WITHSCORES', 'LIMIT', 0, 1)
 end
 
--- Returns the reply about a contender (B3): 'acquired', token, limit, or 'waiting', token, limit, position, µs to wait.
+-- Returns the reply about a contender (B3): 'acquired', token, limit, permits, or 'waiting', token, limit, position, µs to
+-- wait.
 local function answer(contender, ttl)
   local smallest = int(smallestLimit(contender.limit))
-  if holds(contender) then return { 'acquired', contender.name, smallest } end
+  if holds(contender) then return { 'acquired', contender.name, smallest, int(contender.permits) } end
   local place = SHIFT + contender.token
   local position = call('ZCOUNT', KEY, '(' .. int(SHIFT + border), '(' .. int(place))
   local wait = position == 0 and math.min(ttl / 3, 1000000) or ttl / 3

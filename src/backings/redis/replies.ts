@@ -1,8 +1,11 @@
 /** What the scripts reply, and what it means. A reply is text, and begins with the server's time in microseconds. */
 import { DateTime, Duration } from "effect"
-import type { Acquired, Revocation, SemaphoreState, Waiting } from "../../core/Backing.ts"
+import type { Acquired, RefreshRequest, Revocation, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
 import { escape, unescape } from "./names.ts"
+
+/** Greater numbers count as this many, so that the sums of a semaphore stay in their range of scores. */
+export const mostPermits = 2 ** 52 - 1
 
 export type Answer = false | Acquired | Waiting
 
@@ -12,7 +15,8 @@ export type ContenderReply = readonly [
   answer: string,
   token?: string,
   limit?: string,
-  position?: string,
+  /** How many permits are held, or how many waiters are ahead. Absent if all is as the request says. */
+  count?: string,
   retryAfter?: string
 ]
 
@@ -26,18 +30,30 @@ export type InspectReply = readonly [
   line: ReadonlyArray<ContenderState>
 ]
 
+/** Returns a number if it is smaller than the one that was asked for. */
+const ifSmaller = (text: string | undefined, asked: number) => Number(text) < asked ? Number(text) : undefined
+
 /** `retryAfter` is given only if the channel stood at the request and still stands: otherwise a grant may be missed. */
-export const answerOf = (reply: ContenderReply, asked: number, stood: () => boolean): Answer => {
-  const [answer, number = "", smallest, position, retryAfter] = reply
-  const limit = Number(smallest) < asked ? Number(smallest) : undefined
+export const answerOf = (
+  reply: ContenderReply,
+  asked: Pick<RefreshRequest, "limit" | "permits">,
+  stood: () => boolean
+): Answer => {
+  const [answer, number = "", smallest, count, retryAfter] = reply
+  const limit = ifSmaller(smallest, Math.min(asked.limit, mostPermits))
   switch (answer) {
     case "acquired":
-      return { _tag: "Acquired", fencingToken: tokenOf(number), limit }
+      return {
+        _tag: "Acquired",
+        fencingToken: tokenOf(number),
+        permits: ifSmaller(count, Math.min(asked.permits, mostPermits)),
+        limit
+      }
     case "waiting":
       return {
         _tag: "Waiting",
         fencingToken: tokenOf(number),
-        position: Number(position),
+        position: Number(count),
         retryAfter: stood() ? Duration.millis(Math.ceil(Number(retryAfter) / 1000)) : undefined,
         limit
       }

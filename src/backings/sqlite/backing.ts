@@ -151,10 +151,11 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
 
   const refreshAll = (requests: ReadonlyArray<RefreshRequest>) =>
     write("refresh", (transaction) =>
-      requests.map(({ fencingToken, holderId, key, limit, ttl }) => {
+      requests.map((request) => {
+        const { fencingToken, holderId, key, ttl } = request
         const semaphore = transaction.semaphore(encode(key))
         const own = semaphore.refresh(encode(holderId), micros(ttl), numberOf(fencingToken))
-        return own !== undefined && answer(transaction, key, own, ttl, limit)
+        return own !== undefined && answer(transaction, key, own, ttl, request)
       }), { size: requests.length })
 
   return DistributedSemaphoreBacking.of({
@@ -162,7 +163,7 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
       write("tryAcquire", (transaction) => {
         const request = { id: encode(holderId), ttl: micros(ttl), limit, permits }
         const own = transaction.semaphore(encode(key)).ask(request, queue)
-        return own !== undefined && answer(transaction, key, own, ttl, limit)
+        return own !== undefined && answer(transaction, key, own, ttl, request)
       }, { within }),
 
     release: (key, holderId, permits, options) =>
@@ -227,13 +228,16 @@ const answer = (
   key: string,
   own: Contender,
   ttl: Duration.Duration,
-  asked: number
+  asked: Pick<RefreshRequest, "limit" | "permits">
 ): Acquired | Waiting => {
   const fencingToken = FencingToken(BigInt(own.token))
   const semaphore = transaction.semaphore(encode(key))
   const smallest = semaphore.limitFor(own)
-  const limit = smallest < asked ? smallest : undefined
-  if (own.granted > 0) return { _tag: "Acquired", fencingToken, limit }
+  const limit = smallest < asked.limit ? smallest : undefined
+  if (own.granted > 0) {
+    const permits = own.permits < asked.permits ? own.permits : undefined
+    return { _tag: "Acquired", fencingToken, permits, limit }
+  }
   const { position, retryAfter } = semaphore.place(own, micros(ttl))
   return {
     _tag: "Waiting",

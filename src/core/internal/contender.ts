@@ -131,12 +131,13 @@ export class Contender {
   /** The store has granted the place. If the lease is over by the local clock, the hold may be gone already, so look first. */
   grant(): void {
     if (this.onTurn === undefined) return
-    if (this.isStale()) return this.look()
+    if (this.checkLease()) return this.look()
     this.hold()
     this.turn(Exit.succeed("granted"))
   }
 
-  isStale(): boolean {
+  /** Compares the lease with the clock. Returns whether it is over. */
+  checkLease(): boolean {
     this.checked = this.keeper.now()
     return this.renewed + this.config.leaseMillis <= this.checked
   }

@@ -35,8 +35,8 @@ export class Keeper {
   readonly backing: DistributedSemaphoreBacking
   readonly now: LocalTime
   readonly subscriptions = new Map<string, Subscription>()
-  /** The subscriptions without waiters. The one that has had none for longest comes first. */
-  readonly idleSubscriptions = new Set<Subscription>()
+  /** The subscriptions without waiters, and when each is closed. The one that has had none for longest comes first. */
+  readonly idleSubscriptions = new Map<Subscription, Alarm>()
   readonly context: Context.Context<never>
   private readonly contenders = new Set<Contender>()
   private readonly alarms = new Set<Alarm>()

@@ -54,7 +54,7 @@ const question = (
   return Effect.flatMap(
     Attempt.repeat(attempt, backingFailureRetryPolicy),
     (answer) =>
-      isGranted(answer) && contender.isStale()
+      isGranted(answer) && contender.checkLease()
         ? question(contender, name, operation)
         : Effect.succeed(answer)
   )
@@ -102,7 +102,7 @@ export const acquire = (contender: Contender): Effect.Effect<void, LockNotAcquir
   })
 }
 
-/** Takes over permits that were acquired externally. Returns whether they are held. */
+/** Takes over permits that were acquired externally. Returns whether so many are held. */
 export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreBackingError> => {
   const { config: { key, limit, ttl }, keeper: { backing }, name, request: { identifier, permits } } = contender
   const refresh = question(contender, "refresh", () => backing.refresh(key, identifier, ttl, limit, permits))
@@ -112,7 +112,7 @@ export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreB
     // If nobody else uses the name, nobody may acquire under it and give back before the answer comes.
     name.claimIfUnused()
     return Effect.flatMap(refresh, (answer) => {
-      if (!isGranted(answer)) return Effect.succeed(false)
+      if (!isGranted(answer) || answer !== true && answer.permits !== undefined) return Effect.succeed(false)
       // If another acquisition has given the hold back meanwhile, the answer is out of date.
       return !contender.mustStartOver && name.takeOver(other) ? Effect.succeed(true) : confirm(contender)
     })

@@ -6,7 +6,7 @@ import { Effect, Stream } from "effect"
 import type { Fiber } from "effect"
 import type { FencingToken } from "../Backing.ts"
 import type { Contender } from "./contender.ts"
-import type { Alarm, Keeper } from "./keeper.ts"
+import type { Keeper } from "./keeper.ts"
 
 const idleMillis = 60_000
 
@@ -25,7 +25,6 @@ export interface Subscription {
   readonly fiber: Fiber.Fiber<void>
   /** How often it was established. A grant before the last time may have been missed. */
   stood: number
-  idle: Alarm | undefined
 }
 
 /** Returns how often the subscription that a contender will share was established so far. */
@@ -49,17 +48,17 @@ export const join = (waiter: Contender, stoodWhenAsked: number): () => void => {
   return () => {
     if (token !== undefined) places.delete(token)
     if (!waiters.delete(waiter) || waiters.size > 0) return
-    subscription.idle = keeper.setAlarm(idleMillis, () => close(keeper, subscription))
-    keeper.idleSubscriptions.add(subscription)
-    const [oldest] = keeper.idleSubscriptions
+    keeper.idleSubscriptions.set(subscription, keeper.setAlarm(idleMillis, () => close(keeper, subscription)))
+    const [oldest] = keeper.idleSubscriptions.keys()
     if (keeper.idleSubscriptions.size > mostIdle) close(keeper, oldest!)
   }
 }
 
 /** From now on it is not idle. */
 const wake = (keeper: Keeper, subscription: Subscription): void => {
-  if (subscription.idle !== undefined) keeper.cancel(subscription.idle)
-  subscription.idle = undefined
+  const alarm = keeper.idleSubscriptions.get(subscription)
+  if (alarm === undefined) return
+  keeper.cancel(alarm)
   keeper.idleSubscriptions.delete(subscription)
 }
 
@@ -95,8 +94,7 @@ const open = (keeper: Keeper, key: string): Subscription => {
     early,
     // It must not emit before `subscription` is assigned.
     fiber: keeper.run(Effect.ignoreCause(Effect.andThen(Effect.yieldNow, signals))),
-    stood: 0,
-    idle: undefined
+    stood: 0
   }
   keeper.subscriptions.set(key, subscription)
   // A subscription that has ended by itself must not be shared any longer.

@@ -26,9 +26,9 @@ export const backings = [
     "shows a granted hold only when its holder knows of it",
     class extends Plain {
       private readonly known = new Set<bigint>()
-      override answer(contender: Contender, ttl: bigint, now: bigint) {
+      override answer(contender: Contender, asked: number, ttl: bigint, now: bigint) {
         if (contender.holds) this.known.add(contender.token)
-        return super.answer(contender, ttl, now)
+        return super.answer(contender, asked, ttl, now)
       }
       override shown(now: bigint) {
         return super.shown(now).map((one) => ({ ...one, holds: one.holds && this.known.has(one.token) }))
@@ -114,9 +114,9 @@ export const backings = [
         this.line = this.line.filter(({ expiry, holds }) => !holds || expiry > now)
         super.expire(now)
       }
-      override answer(contender: Contender, ttl: bigint, now: bigint) {
+      override answer(contender: Contender, asked: number, ttl: bigint, now: bigint) {
         this.grant(contender)
-        return super.answer(contender, ttl, now)
+        return super.answer(contender, asked, ttl, now)
       }
       override release(id: string, permits: number, token?: bigint) {
         return this.find(id, token) ? super.release(id, permits, token) : 0

@@ -20,8 +20,8 @@ export const backings = [
     "answers with the position at which the waiter joined",
     class extends Plain {
       private readonly positions = new Map<bigint, number>()
-      override answer(contender: Contender, ttl: bigint, now: bigint) {
-        const answer = super.answer(contender, ttl, now)
+      override answer(contender: Contender, asked: number, ttl: bigint, now: bigint) {
+        const answer = super.answer(contender, asked, ttl, now)
         if (answer._tag === "Acquired") return answer
         const position = this.positions.get(contender.token) ?? answer.position
         this.positions.set(contender.token, position)

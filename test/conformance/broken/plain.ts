@@ -114,9 +114,11 @@ export class Plain {
     return min(ttl / 3n, ...position === 0 ? [second] : [], ...this.line.map(({ expiry }) => expiry - now))
   }
 
-  answer(contender: Contender, ttl: bigint, now: bigint): Acquired | Waiting {
+  answer(contender: Contender, asked: number, ttl: bigint, now: bigint): Acquired | Waiting {
     const fencingToken = FencingToken(contender.token)
-    if (contender.holds) return { _tag: "Acquired", fencingToken }
+    if (contender.holds) {
+      return { _tag: "Acquired", fencingToken, permits: contender.permits < asked ? contender.permits : undefined }
+    }
     const position = this.line.filter(({ holds }) => !holds).indexOf(contender)
     return { _tag: "Waiting", fencingToken, position, retryAfter: Duration.nanos(this.retryAfter(position, ttl, now)) }
   }
@@ -137,10 +139,10 @@ const makeBacking = (make: () => Plain): DistributedSemaphoreBacking => {
     of(key).expire(now)
     return operation(of(key))
   }
-  const refresh = ({ fencingToken, holderId, key, ttl }: RefreshRequest, now: bigint) =>
+  const refresh = ({ fencingToken, holderId, key, permits, ttl }: RefreshRequest, now: bigint) =>
     operate(key, now, (semaphore) => {
       const own = semaphore.refresh(holderId, now + nanos(ttl), fencingToken)
-      return own !== undefined && semaphore.answer(own, nanos(ttl), now)
+      return own !== undefined && semaphore.answer(own, permits, nanos(ttl), now)
     })
 
   return DistributedSemaphoreBacking.of({
@@ -149,7 +151,7 @@ const makeBacking = (make: () => Plain): DistributedSemaphoreBacking => {
         operate(key, now, (semaphore) => {
           const request = { id, permits, limit, expiry: now + nanos(ttl) }
           const contender = semaphore.ask(request, options?.queue ?? false)
-          return contender !== undefined && semaphore.answer(contender, nanos(ttl), now)
+          return contender !== undefined && semaphore.answer(contender, permits, nanos(ttl), now)
         })
       ),
     release: (key, id, permits, options) =>

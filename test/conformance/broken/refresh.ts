@@ -34,6 +34,18 @@ export const backings = [
   })),
 
   broken(
+    "B5: the answer to a refresh says how many permits are held, if these are fewer than it asks for",
+    "does not compare the number of permits on refresh",
+    (memory) => ({
+      refresh: (...args) =>
+        Effect.map(
+          memory.refresh(...args),
+          (answer) => isAcquired(answer) ? { ...answer, permits: undefined } : answer
+        )
+    })
+  ),
+
+  broken(
     "B5: a refresh creates nothing: it answers false for a holder that never held, or has released",
     "acquires on refresh",
     (memory) => ({

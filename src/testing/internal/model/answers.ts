@@ -20,7 +20,9 @@ const isToken = (expected: Token, actual: bigint | undefined) =>
 const agrees = (expected: Expected, answer: Answer, at: Span, granularity: bigint): boolean => {
   switch (expected._tag) {
     case "Acquired":
-      return isAcquired(answer) && isToken(expected.token, tokenIn(answer))
+      if (answer === true) return isToken(expected.token, undefined)
+      return typeof answer === "object" && "_tag" in answer && answer._tag === "Acquired"
+        && answer.permits === expected.permits && isToken(expected.token, answer.fencingToken)
     case "Waiting":
       return typeof answer === "object" && "_tag" in answer && answer._tag === "Waiting"
         && answer.position === expected.position

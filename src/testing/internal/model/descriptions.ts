@@ -39,8 +39,10 @@ export const describeAnswer = (answer: Call["answer"]): string => {
   if ("holders" in answer) return `holders ${entries(answer.holders)}; line ${entries(answer.line)}`
   return answer._tag === "Waiting"
     ? `waits at ${answer.position}, token ${answer.fencingToken}`
-    : `acquired, token ${answer.fencingToken}`
+    : `acquired${describePermits(answer.permits)}, token ${answer.fencingToken}`
 }
+
+const describePermits = (fewer: number | undefined) => fewer === undefined ? "" : ` ${fewer}`
 
 const describeToken = ({ _tag, value }: Token) =>
   _tag === "Known" ? `, token ${value}` : value < 0n ? "" : `, with a token above ${value}`
@@ -50,7 +52,7 @@ export const describeExpected = (expected: Expected): string => {
     case "Acquired":
       return expected.token._tag === "Known" && expected.token.value === undefined
         ? "true"
-        : `acquired${describeToken(expected.token)}`
+        : `acquired${describePermits(expected.permits)}${describeToken(expected.token)}`
     case "Waiting":
       return `waits at ${expected.position}${describeToken(expected.token)}`
     case "Refused":

@@ -74,7 +74,7 @@ export const empty: State = { line: [], highestToken: -1n }
 
 /** An answer that the model expects. It can't know the token of a contender that joins the line. */
 export type Expected =
-  | { readonly _tag: "Acquired"; readonly token: Token }
+  | { readonly _tag: "Acquired"; readonly token: Token; readonly permits: number | undefined }
   | { readonly _tag: "Waiting"; readonly token: Token; readonly position: number }
   | { readonly _tag: "Refused" }
   | { readonly _tag: "Number"; readonly permits: number }
@@ -133,9 +133,13 @@ export const step = (
 ): Outcome => {
   const found = "id" in operation ? state.line.find(({ id }) => id === operation.id) : undefined
 
-  const answer = (next: State, contender: Contender, token: Token): Outcome => {
+  const answer = (next: State, contender: Contender, token: Token, asked = contender.permits): Outcome => {
     const position = waitersOf(next).findIndex(({ id }) => id === contender.id)
-    return { expected: position < 0 ? { _tag: "Acquired", token } : { _tag: "Waiting", token, position }, next }
+    const permits = contender.permits < asked ? contender.permits : undefined
+    return {
+      expected: position < 0 ? { _tag: "Acquired", token, permits } : { _tag: "Waiting", token, position },
+      next
+    }
   }
   const refused: Outcome = { expected: { _tag: "Refused" }, next: state }
 
@@ -169,12 +173,12 @@ export const step = (
       }
     }
 
-    // B5: extends a hold or a place, and nothing else.
+    // B5: extends a hold or a place, and nothing else. The answer says if fewer permits are held.
     case "refresh": {
       const own = find(found, operation.token)
       if (own === undefined) return refused
       const kept = { ...own, expiry: expiryIn(operation.ttl) }
-      return answer(replace(state, own, kept), kept, { _tag: "Known", value: own.token })
+      return answer(replace(state, own, kept), kept, { _tag: "Known", value: own.token }, operation.permits)
     }
 
     // B10: looks change nothing.

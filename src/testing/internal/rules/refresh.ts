@@ -45,6 +45,25 @@ export const cases = [
 
   backingCase(
     "B5",
+    "the answer to a refresh says how many permits are held, if these are fewer than it asks for",
+    ["tokens"],
+    ({ long, processOf, semaphore }) =>
+      Effect.gen(function*() {
+        const { acquires, key } = semaphore(3)
+        const held = (permits: number) =>
+          Effect.map(
+            processOf("a").refresh(key, "a", long, 3, permits),
+            (answer) => typeof answer === "object" && answer._tag === "Acquired" ? answer.permits : answer
+          )
+        yield* acquires("a", 2)
+        equal(yield* held(3), 2, "the permits in the answer to a refresh of more than are held")
+        equal(yield* held(2), undefined, "the permits in the answer to a refresh of all that are held")
+        equal(yield* held(1), undefined, "the permits in the answer to a refresh of fewer than are held")
+      })
+  ),
+
+  backingCase(
+    "B5",
     "a refresh creates nothing: it answers false for a holder that never held, or has released",
     [],
     ({ semaphore }) =>
