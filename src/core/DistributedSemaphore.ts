@@ -183,8 +183,6 @@ export const make = (
             Observation.refused(contender)
             return Effect.as(Requests.giveBackBriefly(contender), undefined)
           }
-          contender.mayHave = true
-          contender.hold()
           const held = new Held(contender, owner)
           return Observation.acquired(contender, owner, Effect.succeed(held))
         })

@@ -1,6 +1,6 @@
 /** Two acquisitions under one identifier in one process: the second waits, or takes the hold over. */
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Exit, Fiber, Option, Scope, Stream } from "effect"
+import { Deferred, Duration, Effect, Exit, Fiber, Option, Scheduler, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { DistributedSemaphore, DistributedSemaphoreBacking, LockNotAcquiredError } from "../../src/index.ts"
 import type { Call, Replace } from "../utils/fakeBacking.ts"
@@ -291,6 +291,96 @@ describe("an acquisition whose hold another one has taken over and released", ()
     }).pipe(
       Effect.provide(FakeBacking.layer([], () => ({ onPermitsReleased: () => Stream.make(undefined) })))
     ))
+
+  /** Notifies of no grant, and holds back one refresh of "cron", before or after it takes effect. */
+  const slowRefresh =
+    (where: "before" | "after", isSlow: () => boolean, replied: Deferred.Deferred<void>): Replace => (real) => ({
+      onPermitsReleased: () => Stream.make(undefined),
+      refresh: (...args) => {
+        const refresh = real.refresh(...args)
+        if (args[1] !== named.identifier || !isSlow()) return refresh
+        const wait = Deferred.await(replied)
+        return where === "before" ? Effect.andThen(wait, refresh) : Effect.tap(refresh, () => wait)
+      }
+    })
+
+  /** The hold of "cron" is taken over and released, while its waiter looks. */
+  const takenOverWhileItLooks = (
+    where: "before" | "after",
+    then: (
+      semaphore: DistributedSemaphore.DistributedSemaphore,
+      first: Fiber.Fiber<unknown, unknown>,
+      works: () => boolean
+    ) => Effect.Effect<void, unknown, Scope.Scope>,
+    others: number
+  ) =>
+    Effect.gen(function*() {
+      const replied = yield* Deferred.make<void>()
+      let slow = 0
+      yield* Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key")
+        const holder = yield* start(semaphore.withPermits(1)(Effect.never))
+        let works = false
+        const work = Effect.andThen(Effect.sync(() => works = true), Effect.never)
+        const first = yield* start(semaphore.withPermits(1, named)(work))
+        for (let other = 0; other < others; other++) yield* start(semaphore.withPermits(1)(Effect.sleep("1 minute")))
+        yield* Fiber.interrupt(holder)
+        slow = 1
+        yield* TestClock.adjust("1 second")
+        expect([slow, works]).toEqual([0, false])
+        yield* TestClock.adjust("1 millis")
+        yield* semaphore.withPermits(1, resume)(Effect.void)
+        yield* Deferred.succeed(replied, undefined)
+        yield* TestClock.adjust(0)
+        yield* then(semaphore, first, () => works)
+      }).pipe(Effect.provide(FakeBacking.layer([], slowRefresh(where, () => slow-- === 1, replied))))
+    })
+
+  it.effect("while it looked does not take the answer for one about its new place", () =>
+    takenOverWhileItLooks("after", (semaphore, _, works) =>
+      Effect.gen(function*() {
+        const { holders, line } = yield* semaphore.inspect
+        expect(holders.map(({ identifier }) => identifier)).not.toContain("cron")
+        expect(line.map(({ identifier }) => identifier)).toEqual(["cron"])
+        expect(works()).toBe(false)
+        yield* TestClock.adjust("2 minutes")
+        expect(works()).toBe(true)
+      }), 1))
+
+  it.effect("while it looked does not lose its new hold by the answer", () =>
+    takenOverWhileItLooks("before", (semaphore, first, works) =>
+      Effect.gen(function*() {
+        expect(works()).toBe(true)
+        yield* TestClock.adjust("2 minutes")
+        expect(first.pollUnsafe()).toBeUndefined()
+        expect(yield* semaphore.currentCount).toBe(1)
+      }), 0))
+
+  it.effect("does not work without a hold, whichever step it had come to", () =>
+    Effect.gen(function*() {
+      let lost = 0
+      for (let turns = 0; turns < 80; turns++) {
+        const semaphore = yield* DistributedSemaphore.make(`key ${turns}`)
+        let works = false
+        const work = Effect.acquireUseRelease(
+          Effect.sync(() => works = true),
+          () => Effect.never,
+          () => Effect.sync(() => works = false)
+        )
+        // It gives others their turn after each step.
+        const first = yield* Effect.forkScoped(
+          Effect.provideService(semaphore.withPermits(1, named)(work), Scheduler.MaxOpsBeforeYield, 3)
+        )
+        for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+        yield* Effect.exit(semaphore.withPermits(1, resume)(Effect.void))
+        for (let turn = 0; turn < 300; turn++) yield* Effect.yieldNow
+        expect([turns, works ? 1 : 0]).toEqual([turns, yield* semaphore.currentCount])
+        if (first.pollUnsafe() !== undefined) lost++
+      }
+      // It has come to all steps: to the first, and to its work.
+      expect(lost).toBeGreaterThan(0)
+      expect(lost).toBeLessThan(80)
+    }).pipe(Effect.provide(FakeBacking.layer([]))))
 })
 
 describe("an identifier whose lease was lost", () => {

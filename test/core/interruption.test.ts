@@ -6,6 +6,7 @@ import type { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { DistributedSemaphore, FencingToken } from "../../src/index.ts"
 import type { Call, Replace } from "../utils/fakeBacking.ts"
 import * as FakeBacking from "../utils/fakeBacking.ts"
+import { start } from "../utils/start.ts"
 
 describe("an interruption", () => {
   const interruptAfter = (replace: Replace, calls: Array<Call>) =>
@@ -47,5 +48,24 @@ describe("an interruption", () => {
       expect(calls.map(({ operation }) => operation)).toEqual(["tryAcquire", "release"])
       expect(yield* semaphore.currentCount).toBe(0)
     })
+  })
+
+  it.effect("releases also what an acquire in flight gets for a waiter that had lost its place", () => {
+    let asked = 0
+    const lastIsUnanswered: Replace = (real) => ({
+      tryAcquire: (...args) =>
+        ++asked === 3 ? Effect.andThen(real.tryAcquire(...args), Effect.never) : real.tryAcquire(...args)
+    })
+    return Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key")
+      yield* start(semaphore.withPermits(1)(Effect.never))
+      const waiter = yield* start(semaphore.withPermits(1, { identifier: "me" })(Effect.never))
+      yield* semaphore.revoke("me")
+      yield* TestClock.adjust(0)
+      expect(asked).toBe(3)
+      yield* start(Fiber.interrupt(waiter))
+      yield* TestClock.adjust("10 seconds")
+      expect((yield* semaphore.inspect).line).toEqual([])
+    }).pipe(Effect.provide(FakeBacking.layer([], lastIsUnanswered)))
   })
 })

@@ -233,3 +233,32 @@ describe("work in the background", () => {
       expect(over).toBe(true)
     }).pipe(Effect.provide(FakeBacking.layer([]))))
 })
+
+describe("an observer of a fiber that throws when the store has not answered in time", () => {
+  test(
+    "ends no refreshes of other holds",
+    (real) => ({
+      tryAcquire: (key, ...rest) => key === "down" ? Effect.never : real.tryAcquire(key, ...rest)
+    }),
+    () =>
+      Effect.gen(function*() {
+        const context = yield* Effect.context<never>()
+        const [down, other] = yield* Effect.forEach(
+          ["down", "other"],
+          (key) => DistributedSemaphore.make(key, { backingFailureRetryPolicy: Schedule.recurs(0) })
+        )
+        let ended = false
+        Effect.runCallbackWith(context)(down!.withPermits(1)(Effect.never), {
+          onExit: () => {
+            ended = true
+            throw new Error("a bug of the application")
+          }
+        })
+        const kept = yield* start(other!.withPermits(1)(Effect.never))
+        yield* TestClock.adjust("5 minutes")
+        expect(ended).toBe(true)
+        expect(kept.pollUnsafe()).toBeUndefined()
+        expect(yield* other!.currentCount).toBe(1)
+      })
+  )
+})

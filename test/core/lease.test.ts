@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Clock, Deferred, Duration, Effect, Exit, Fiber, Logger, Schedule } from "effect"
+import { Cause, Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Formatter, Logger, Schedule } from "effect"
 import { TestClock } from "effect/testing"
+import { inspect } from "node:util"
 import type { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { DistributedSemaphore, Lease, LockLostError, SemaphoreBackingError } from "../../src/index.ts"
 import type { Call, Replace } from "../utils/fakeBacking.ts"
@@ -107,6 +108,36 @@ describe("a lease", () => {
         })
     ).pipe(Effect.provide(Logger.layer([logger])))
   })
+
+  it.effect("is lost in time also if the store fails with an error of another class", () =>
+    hold(
+      // As that of a second copy of this package would be.
+      () => ({ refresh: () => Effect.fail(new Error("a foreign error") as SemaphoreBackingError) }),
+      { backingFailureRetryPolicy: Schedule.spaced("100 millis") },
+      ({ fiber, interruptedAt }) =>
+        Effect.gen(function*() {
+          yield* TestClock.adjust(trusted)
+          expect(interruptedAt()).toBe(trusted)
+          const error = (yield* Effect.flip(Fiber.join(fiber))) as LockLostError
+          expect(error).toMatchObject({ _tag: "LockLostError", reason: "unreachable" })
+          expect(error.message).toContain("a foreign error")
+        })
+    ))
+
+  it.effect("is shown and logged without the client of the store", () =>
+    Effect.gen(function*() {
+      const Client = Context.Service<{ readonly password: string }>("Client")
+      const semaphore = yield* DistributedSemaphore.make("key").pipe(
+        Effect.provideService(Client, { password: "sesame" })
+      )
+      const lease = yield* semaphore.takeLease(1, { identifier: "me" })
+      const shown = [Formatter.format(lease), Formatter.formatJson(lease), inspect(lease, { depth: 20 })]
+      for (const text of shown) {
+        expect(text).toContain("me")
+        expect(text).not.toContain("sesame")
+        expect(text.length).toBeLessThan(300)
+      }
+    }).pipe(Effect.provide(FakeBacking.layer([]))))
 
   it.effect("is lost without a cause when the store has answered since it last failed", () => {
     let refreshes = 0

@@ -84,4 +84,14 @@ describe("the limits that processes ask with", () => {
       yield* TestClock.adjust("5 minutes")
       expect(warnings).toEqual([])
     }))
+
+  test("cause a thousand warnings at most, however many keys there are", (warnings) =>
+    Effect.gen(function*() {
+      for (let key = 0; key < 1100; key++) {
+        yield* (yield* semaphore(5, `${key}`)).withPermits(1)(
+          Effect.scoped(Effect.flatMap(semaphore(10, `${key}`), (larger) => larger.take(1)))
+        )
+      }
+      expect(warnings.filter((text) => text.includes("The limit of"))).toHaveLength(1000)
+    }))
 })

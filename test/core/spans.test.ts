@@ -1,6 +1,6 @@
 /** What a tracer sees, and what the logs say. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Logger, Option, References, Tracer } from "effect"
+import { Effect, Exit, Fiber, Logger, Option, References, Schedule, Tracer } from "effect"
 import type { Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { DistributedSemaphoreBacking } from "../../src/index.ts"
@@ -193,6 +193,21 @@ describe("debug logs", () => {
       expect(yield* semaphore.currentCount).toBe(0)
     }).pipe(
       Effect.provide([FakeBacking.layer([]), Logger.layer([broken])]),
+      Effect.provideService(References.MinimumLogLevel, "Debug")
+    )
+  })
+
+  it.effect("do not say that permits were released if they were not", () => {
+    const logs: Array<string> = []
+    const logger = Logger.make(({ message }) => void logs.push(String(message)))
+    const failing = FakeBacking.layer([], () => ({ release: () => Effect.fail(FakeBacking.failure("release")) }))
+    return Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { backingFailureRetryPolicy: Schedule.recurs(0) })
+      yield* semaphore.withPermit(Effect.void)
+      expect(logs.map((log) => log.split(" ")[0])).toEqual(["Acquired", "The"])
+      expect(logs[1]).toContain("could not be given back")
+    }).pipe(
+      Effect.provide([failing, Logger.layer([logger])]),
       Effect.provideService(References.MinimumLogLevel, "Debug")
     )
   })

@@ -4,7 +4,7 @@
  * A store that is frozen or out of reach may never answer, and a driver may not answer an interruption either. So every attempt
  * runs in a fiber of its own, and nobody waits for it longer than its time limit.
  */
-import { Cause, Duration, Effect, Exit } from "effect"
+import { Cause, Duration, Effect, Exit, Option } from "effect"
 import type { Context, Fiber, Schedule } from "effect"
 import type { DistributedSemaphoreBacking } from "../Backing.ts"
 import { SemaphoreBackingError } from "../Errors.ts"
@@ -16,6 +16,16 @@ export interface Attempt<A> {
   readonly operation: () => Effect.Effect<A, SemaphoreBackingError>
   readonly limit: Duration.Duration
 }
+
+/**
+ * Whether the cause is an error of the contract, or a defect. All else is a failure of the store too: an error of another class, as
+ * that of a second copy of this package, and the interruption by a client that shuts down.
+ */
+const isKnown = (cause: Cause.Cause<unknown>): boolean =>
+  Option.match(Cause.findErrorOption(cause), {
+    onNone: () => Cause.hasDies(cause),
+    onSome: (error) => error instanceof SemaphoreBackingError
+  })
 
 /**
  * Starts an attempt. `done` is called once: with the answer, or with a failure when the time limit has passed. The fiber may go on
@@ -31,9 +41,7 @@ export const start = <A>(
   const fiber = Effect.runForkWith(context)(Effect.suspend(operation))
   const end = (exit: Exit.Exit<A, SemaphoreBackingError>) => {
     if (alarm !== undefined) keeper.cancel(alarm)
-    // The time limit has not interrupted the fiber, but a client that shuts down may have: that is a failure of the store.
-    const interrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-    done(interrupted ? failure(Cause.squash(exit.cause)) : exit, fiber)
+    done(Exit.isSuccess(exit) || isKnown(exit.cause) ? exit : failure(Cause.squash(exit.cause)), fiber)
   }
   const alarm = fiber.pollUnsafe() !== undefined ? undefined : keeper.setAlarm(Duration.toMillis(limit), () => {
     forget()

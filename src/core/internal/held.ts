@@ -1,5 +1,5 @@
 /** The owner's side of a hold: its lease, and the effect that runs under it. */
-import { Cause, Context, Duration, Effect, Exit, Fiber, Option } from "effect"
+import { Cause, Context, Duration, Effect, Exit, Fiber, Inspectable, Option } from "effect"
 import type { FencingToken } from "../Backing.ts"
 import type { LockLostError, SemaphoreBackingError } from "../Errors.ts"
 import { Lease } from "../Lease.ts"
@@ -11,7 +11,7 @@ type KeepAlive = Fiber.Fiber<never, LockLostError | SemaphoreBackingError>
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
-export class Held {
+export class Held extends Inspectable.Class {
   readonly key: string
   readonly identifier: string
   readonly permits: number
@@ -25,6 +25,7 @@ export class Held {
   private fiber: KeepAlive | undefined
 
   constructor(contender: Contender, owner: AnyFiber) {
+    super()
     this.key = contender.config.key
     this.identifier = contender.request.identifier
     this.permits = contender.request.permits
@@ -50,6 +51,12 @@ export class Held {
 
   get remaining(): Effect.Effect<Duration.Duration> {
     return Effect.sync(() => Duration.millis(Math.floor(this.contender.millisLeft())))
+  }
+
+  /** A log must not show the client of the store, and what else the process has. */
+  toJSON() {
+    const { fencingToken, identifier, key, permits } = this
+    return { _id: "Lease", key, identifier, permits, fencingToken: Option.getOrUndefined(fencingToken) }
   }
 
   isUsedBy(fiber: number): boolean {

@@ -21,6 +21,9 @@ const longestSleepMillis = 1000
 /** The keeper listens for revocations once it keeps something for longer than this: shorter holds need no subscription. */
 const lastingMillis = 1000
 
+/** So many warnings of other limits are enough: there may be any number of keys. */
+const mostLimitsMet = 1000
+
 /** A timer may ring this much early by the clock: they do not agree to the microsecond. */
 const epsilonMillis = 0.01
 
@@ -110,7 +113,7 @@ export class Keeper {
   /** Warns, once, that another limit counts than that of the config. */
   meetLimit(key: string, own: number, other: number): void {
     const met = `${own} ${other} ${key}`
-    if (this.limitsMet.has(met)) return
+    if (this.limitsMet.has(met) || this.limitsMet.size >= mostLimitsMet) return
     this.limitsMet.add(met)
     this.run(Effect.logWarning(`The limit of "${key}" is ${own} here, but ${other} elsewhere: the smaller one counts`))
   }
@@ -145,6 +148,18 @@ export class Keeper {
 
   private wake(): void {
     this.sleep = undefined
+    try {
+      this.doWhatIsDue()
+    } finally {
+      // An observer of a fiber that ends in here may throw, which must not end the keeper.
+      let next = Number.POSITIVE_INFINITY
+      for (const alarm of this.alarms) next = Math.min(next, alarm.due)
+      for (const contender of this.contenders) next = Math.min(next, contender.nextDue())
+      if (this.alarms.size + this.contenders.size > 0) this.wakeBy(next)
+    }
+  }
+
+  private doWhatIsDue(): void {
     const now = this.now() + epsilonMillis
     for (const alarm of this.alarms) {
       if (alarm.due > now) continue
@@ -160,11 +175,6 @@ export class Keeper {
     }
     if (somethingIsDue) this.renew(Array.from(this.contenders).filter((contender) => contender.isNearlyDue(now)))
     this.listen(somethingLasts)
-
-    let next = Number.POSITIVE_INFINITY
-    for (const alarm of this.alarms) next = Math.min(next, alarm.due)
-    for (const contender of this.contenders) next = Math.min(next, contender.nextDue())
-    if (this.alarms.size + this.contenders.size > 0) this.wakeBy(next)
   }
 
   /**
@@ -216,7 +226,9 @@ export class Keeper {
         if (parts.length > 1) return parts.forEach((part) => this.renewTogether(part))
         for (const [index, contender] of group.entries()) {
           if (!this.keeps(contender)) continue
-          if (Exit.isSuccess(exit)) contender.answered(exit.value[index]!)
+          // It has started over meanwhile: this is the answer about its former place.
+          if (contender.sent !== now) contender.look()
+          else if (Exit.isSuccess(exit)) contender.answered(exit.value[index]!)
           else contender.failed(Exit.failCause(exit.cause))
         }
       }

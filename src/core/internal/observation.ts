@@ -51,7 +51,8 @@ export const take = <E>(
 
 /** Runs a release in a span. */
 export const release = (contender: Contender, fiber: AnyFiber, released: Effect.Effect<void>): Effect.Effect<void> => {
-  const logged = isDebugged(fiber) ? Effect.andThen(released, debug(contender, "Released permits")) : released
+  const log = Effect.suspend(() => contender.mayHave ? Effect.void : debug(contender, "Released permits"))
+  const logged = isDebugged(fiber) ? Effect.andThen(released, log) : released
   if (!isTraced(fiber)) return logged
   return Effect.useSpan("DistributedSemaphore.release", { attributes: annotations(contender) }, () => logged)
 }

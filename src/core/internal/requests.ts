@@ -16,6 +16,8 @@ const patienceMillis = 500
 export const tryAcquire = (contender: Contender, queue: boolean): Effect.Effect<Answer, SemaphoreBackingError> => {
   const { config: { attemptLimit, key, limit, ttl }, keeper: { backing }, request: { identifier, permits } } = contender
   contender.mayHave = true
+  // If it asks again, it may get another place: until the answer comes, it can only be released by its identifier.
+  contender.token = undefined
   return backing.tryAcquire(key, identifier, ttl, limit, permits, { queue, within: attemptLimit })
 }
 
@@ -69,6 +71,7 @@ export const ask = (contender: Contender, queue = false): Effect.Effect<Answer, 
     }
     const given = mustStartOver ? false : answer
     if (given === false) contender.mayHave = contender.uncertain
+    else if (isGranted(given)) contender.hold()
     return Effect.succeed(given)
   })
 
@@ -114,7 +117,10 @@ export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreB
     return Effect.flatMap(refresh, (answer) => {
       if (!isGranted(answer) || answer !== true && answer.permits !== undefined) return Effect.succeed(false)
       // If another acquisition has given the hold back meanwhile, the answer is out of date.
-      return !contender.mustStartOver && name.takeOver(other) ? Effect.succeed(true) : confirm(contender)
+      if (contender.mustStartOver || !name.takeOver(other)) return confirm(contender)
+      contender.mayHave = true
+      contender.hold()
+      return Effect.succeed(true)
     })
   })
 }
