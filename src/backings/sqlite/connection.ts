@@ -100,7 +100,8 @@ export class Connection {
   private install(clock: Clock): void {
     const isOurs = () => this.pragma("application_id") === Schema.applicationId
     const isEmpty = () => this.database.prepare("select 1 from sqlite_schema limit 1").get() === undefined
-    if (!isOurs() && !isEmpty()) throw new Error("The file is a database of something else")
+    // In this order: another process may create the tables meanwhile.
+    if (!isEmpty() && !isOurs()) throw new Error("The file is a database of something else")
     if (this.pragma("journal_mode = wal") !== "wal") throw new Error("The file system does not allow WAL mode")
     // A crash of the machine may lose the last transactions. No holder survives it, and numbers go on from the time.
     this.database.exec("pragma synchronous = normal")
