@@ -44,7 +44,7 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
   const owner = encode(resolveOwner(options.owner))
   const sqlite = yield* loadSqlite
   const store = yield* Effect.acquireRelease(
-    Effect.sync(() => new Store(sqlite, filename, machine, owner, () => wakes.tellAll())),
+    Effect.sync(() => new Store(sqlite, filename, machine, owner, () => beginAnew())),
     (store) => Effect.sync(() => store.close())
   )
   const hears = options.pushBasedAcquireEnabled !== false
@@ -116,6 +116,12 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
     } catch {
       wakes.tellAll()
     }
+  }
+
+  /** Runs when the file works again after trouble. Maybe it is another one, whose numbers are smaller. */
+  const beginAnew = () => {
+    heard = heardRevocation = 0
+    wakes.beginAnew()
   }
 
   /** Removes what has expired of keys that nobody uses any more, and old revocations. Notices a replaced file. */
