@@ -9,7 +9,7 @@ import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
 import type { Machine } from "../../src/backings/sqlite/machine.ts"
 import { thisMachine } from "../../src/backings/sqlite/machine.ts"
 import { DistributedSemaphore, DistributedSemaphoreBacking } from "../../src/index.ts"
-import { filename, folder, grants, rows } from "../utils/sqlite.ts"
+import { filename, folder, grants, rows, start } from "../utils/sqlite.ts"
 import { until } from "../utils/until.ts"
 
 const isRoot = process.getuid?.() === 0 && process.platform === "linux"
@@ -211,6 +211,28 @@ describe("grants in a file that has taken the place of another are heard", () =>
       yield* handOver(backing, other, heard)
     }))
 })
+
+it.live.skipIf(!isRoot)(
+  "a file that is mounted without its folder is refused: its log is not where others have theirs (needs root)",
+  () =>
+    Effect.gen(function*() {
+      const file = yield* filename
+      const holder = yield* start("hold", file, 1, 60_000)
+      yield* holder.hears
+      const mounted = Path.join(yield* folder, "semaphores of {all}.sqlite")
+      Fs.writeFileSync(mounted, "")
+      yield* Effect.acquireRelease(
+        Effect.sync(() => execFileSync("mount", ["--bind", file, mounted])),
+        () => Effect.sync(() => execFileSync("umount", ["-l", mounted]))
+      )
+      const error = yield* Effect.flip(Effect.gen(function*() {
+        const backing = yield* on({}, mounted)
+        return yield* backing.tryAcquire("key", "other", Duration.minutes(1), 1, 1)
+      }))
+      expect(error.message).toContain("mounted without its folder")
+    }),
+  240_000
+)
 
 describe("the files that wake waiters", () => {
   it.live("may be deleted: they are made anew, and until then waiters look by themselves", () =>

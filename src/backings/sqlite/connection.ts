@@ -26,6 +26,8 @@ export class Connection {
     const folder = Path.dirname(filename)
     Fs.accessSync(folder, Fs.constants.W_OK)
     refuseNetwork(filename, folder, clock.machine)
+    // Each container would have a log of its own beside the file, and would not see what others write.
+    if (clock.machine.isMounted(filename)) throw new Error("The file is mounted without its folder: mount the folder")
     const before = identityOf(filename)
     this.database = new DatabaseSync(filename)
     try {
