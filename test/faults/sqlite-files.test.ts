@@ -212,6 +212,25 @@ describe("grants in a file that has taken the place of another are heard", () =>
     }))
 })
 
+it.live.each(["-wal", "-shm"])(
+  "a file whose %s is deleted is opened anew by who has it open, who sees what others hold then",
+  (suffix) =>
+    Effect.gen(function*() {
+      const file = yield* filename
+      const backing = yield* on({}, file)
+      const ask = backing.tryAcquire("key", "other", Duration.minutes(1), 1, 1)
+      yield* ask
+      yield* backing.release("key", "other", 1)
+      Fs.rmSync(file + suffix)
+      yield* Effect.sleep("20 millis")
+      yield* Effect.retry(backing.getCount("key", Duration.minutes(1)), { times: 1 })
+      const holder = yield* start("hold", file, 1, 60_000)
+      expect(yield* holder.hears).toBe("holds")
+      expect(yield* ask).toBe(false)
+    }),
+  240_000
+)
+
 it.live.skipIf(!isRoot)(
   "a file that is mounted without its folder is refused: its log is not where others have theirs (needs root)",
   () =>

@@ -17,6 +17,8 @@ export class Connection {
   private readonly database: DatabaseSync
   private readonly filename: string
   private readonly identity: string
+  /** SQLite's log, and the memory that processes share: one that goes on with deleted ones would not see the others. */
+  private readonly beside: ReadonlyArray<readonly [path: string, identity: string | undefined]>
   private checked = Number.NEGATIVE_INFINITY
   private readonly prepared = new Map<StatementName, StatementSync>()
 
@@ -35,6 +37,8 @@ export class Connection {
       const identity = identityOf(filename)
       if (identity === undefined || before !== undefined && before !== identity) throw new Replaced()
       this.identity = identity
+      const path = Fs.realpathSync(filename)
+      this.beside = [`${path}-wal`, `${path}-shm`].map((path) => [path, identityOf(path)])
     } catch (error) {
       this.close()
       throw error
@@ -49,6 +53,7 @@ export class Connection {
     const now = performance.now()
     if (now - this.checked < checkMillis) return
     if (identityOf(this.filename) !== this.identity) throw new Replaced()
+    if (this.beside.some(([path, identity]) => identityOf(path) !== identity)) throw new Replaced()
     this.checked = now
   }
 
