@@ -7,11 +7,15 @@ import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { promisify } from "node:util"
 import { make } from "../../src/backings/sqlite/backing.ts"
+import { Clock } from "../../src/backings/sqlite/clock.ts"
+import type { Sqlite } from "../../src/backings/sqlite/connection.ts"
+import { Connection, isBusy } from "../../src/backings/sqlite/connection.ts"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
 import type { Machine } from "../../src/backings/sqlite/machine.ts"
 import { thisMachine } from "../../src/backings/sqlite/machine.ts"
 import { DistributedSemaphoreBacking } from "../../src/index.ts"
-import { filename, folder } from "../utils/sqlite.ts"
+import { filename, folder, grants } from "../utils/sqlite.ts"
+import { until } from "../utils/until.ts"
 
 const build = (filename: string) => Effect.exit(Effect.scoped(Layer.build(SqliteBacking.layer({ filename }))))
 
@@ -100,6 +104,57 @@ it.live("layerConfig reads the options from the configuration", () =>
       Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ FILE: file })))
     )
     expect(Fs.existsSync(file)).toBe(true)
+  }))
+
+it.live.each([1, 2, 3, 4, 5, 6, 7])(
+  "a process opens the file although another creates it meanwhile, before step %i",
+  (step) =>
+    Effect.gen(function*() {
+      const file = yield* filename
+      const clock = new Clock(thisMachine())
+      const open = (sqlite: Pick<Sqlite, "DatabaseSync">) => new Connection(sqlite as Sqlite, file, clock).close()
+      let steps = 0
+      class Racing extends DatabaseSync {
+        override prepare(sql: string) {
+          try {
+            if (++steps === step) open({ DatabaseSync })
+          } catch (error) {
+            if (!isBusy(error)) throw error
+          }
+          return super.prepare(sql)
+        }
+      }
+      open({ DatabaseSync: Racing })
+    })
+)
+
+it.live("a process without notifications notifies the waiters of others of grants", () =>
+  Effect.gen(function*() {
+    const file = yield* filename
+    const backing = (pushBasedAcquireEnabled: boolean) =>
+      Effect.map(
+        Layer.build(SqliteBacking.layer({ filename: file, pushBasedAcquireEnabled })),
+        Context.get(DistributedSemaphoreBacking)
+      )
+    const [waiting, polling] = [yield* backing(true), yield* backing(false)]
+    const ttl = Duration.minutes(1)
+    yield* polling.tryAcquire("key", "holder", ttl, 1, 1)
+    const heard = yield* grants(waiting, "key")
+    const place = yield* waiting.tryAcquire("key", "waiter", ttl, 1, 1, { queue: true })
+    yield* polling.release("key", "holder", 1)
+    yield* until(Effect.sync(() => heard.length > 0))
+    expect(place).toMatchObject({ _tag: "Waiting", fencingToken: heard[0] })
+  }))
+
+it.live("limits may be as large as JavaScript's integers, and all in line together want more than those", () =>
+  Effect.gen(function*() {
+    const backing = Context.get(
+      yield* Layer.build(SqliteBacking.layer({ filename: yield* filename })),
+      DistributedSemaphoreBacking
+    )
+    const [ttl, limit] = [Duration.minutes(1), Number.MAX_SAFE_INTEGER]
+    for (const id of ["a", "b", "c"]) yield* backing.tryAcquire("key", id, ttl, limit, limit, { queue: true })
+    expect(yield* backing.tryAcquire("key", "a", ttl, limit, 1)).toBe(false)
   }))
 
 describe("the clock", () => {

@@ -4,9 +4,12 @@ import { Context, Duration, Effect, Fiber, Layer } from "effect"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import { make } from "../../src/backings/sqlite/backing.ts"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
+import type { Machine } from "../../src/backings/sqlite/machine.ts"
+import { thisMachine } from "../../src/backings/sqlite/machine.ts"
 import { DistributedSemaphore, DistributedSemaphoreBacking } from "../../src/index.ts"
-import { filename, folder, rows } from "../utils/sqlite.ts"
+import { filename, folder, grants, rows, start } from "../utils/sqlite.ts"
 import { until } from "../utils/until.ts"
 
 const isRoot = process.getuid?.() === 0 && process.platform === "linux"
@@ -123,6 +126,132 @@ describe("a file that is", () => {
       })
   )
 })
+
+const on = (machine: Partial<Machine>, filename: string) => make({ filename }, { ...thisMachine(), ...machine })
+
+it.live("a waiter whose file can be opened, but not used, opens it only as often as its policy says", () =>
+  Effect.gen(function*() {
+    const file = yield* filename
+    let opened = 0
+    const fileSystem = () => {
+      opened++
+      return 0
+    }
+    const backing = yield* on({ boot: "here", fileSystem }, file)
+    const semaphore = yield* Effect.provideService(mutex, DistributedSemaphoreBacking, backing)
+    yield* Effect.forkScoped(Effect.exit(Effect.never.pipe(semaphore.withPermit)))
+    yield* until(Effect.map(semaphore.currentCount, (count) => count === 1))
+    const waits = yield* Effect.forkScoped(Effect.flip(semaphore.withPermit(Effect.void)))
+    yield* until(Effect.map(semaphore.inspect, ({ line }) => line.length === 1))
+    opened = 0
+    // Another machine takes the file over.
+    yield* on({ boot: "there" }, file)
+    expect(yield* Fiber.join(waits)).toMatchObject({ _tag: "SemaphoreBackingError" })
+    expect(opened).toBeLessThan(100)
+  }))
+
+describe("grants in a file that has taken the place of another are heard", () => {
+  const minute = Duration.minutes(1)
+
+  /** Waits behind a holder of the other process, which releases. */
+  const handOver = (
+    to: DistributedSemaphoreBacking,
+    from: DistributedSemaphoreBacking,
+    heard: ReadonlyArray<unknown>
+  ) =>
+    Effect.gen(function*() {
+      yield* from.tryAcquire("key", "holder", minute, 1, 1)
+      const place = yield* to.tryAcquire("key", "waiter", minute, 1, 1, { queue: true })
+      yield* from.release("key", "holder", 1)
+      yield* until(Effect.sync(() => heard.length > 0))
+      expect(place).toMatchObject({ _tag: "Waiting", fencingToken: heard.at(-1) })
+      yield* to.release("key", "waiter", 1)
+    })
+
+  it.live("after the wall clock was set back", () =>
+    Effect.gen(function*() {
+      const file = yield* filename
+      let wall = 1_800_000_000_000_000
+      const opened = on({ wall: () => wall }, file)
+      const backing = yield* opened
+      const heard = yield* grants(backing, "key")
+      yield* handOver(backing, yield* opened, heard)
+      remove(file)
+      wall -= 3_600_000_000
+      const other = yield* opened
+      yield* Effect.sleep("20 millis")
+      yield* Effect.flip(backing.getCount("key", minute))
+      yield* backing.getCount("key", minute)
+      yield* Effect.sleep("1 millis")
+      heard.length = 0
+      yield* handOver(backing, other, heard)
+    }))
+
+  it.live("if a link on the path leads to another folder now", () =>
+    Effect.gen(function*() {
+      const path = yield* folder
+      const link = Path.join(path, "current")
+      const leadTo = (release: string) => {
+        Fs.mkdirSync(Path.join(path, release))
+        Fs.rmSync(link, { force: true })
+        Fs.symlinkSync(release, link)
+      }
+      leadTo("first")
+      const opened = on({}, Path.join(link, "semaphores.sqlite"))
+      const backing = yield* opened
+      const heard = yield* grants(backing, "key")
+      yield* handOver(backing, yield* opened, heard)
+      leadTo("second")
+      const other = yield* opened
+      yield* Effect.sleep("20 millis")
+      yield* Effect.flip(backing.getCount("key", minute))
+      yield* backing.getCount("key", minute)
+      yield* Effect.sleep("1 millis")
+      heard.length = 0
+      yield* handOver(backing, other, heard)
+    }))
+})
+
+it.live.each(["-wal", "-shm"])(
+  "a file whose %s is deleted is opened anew by who has it open, who sees what others hold then",
+  (suffix) =>
+    Effect.gen(function*() {
+      const file = yield* filename
+      const backing = yield* on({}, file)
+      const ask = backing.tryAcquire("key", "other", Duration.minutes(1), 1, 1)
+      yield* ask
+      yield* backing.release("key", "other", 1)
+      Fs.rmSync(file + suffix)
+      yield* Effect.sleep("20 millis")
+      yield* Effect.retry(backing.getCount("key", Duration.minutes(1)), { times: 1 })
+      const holder = yield* start("hold", file, 1, 60_000)
+      expect(yield* holder.hears).toBe("holds")
+      expect(yield* ask).toBe(false)
+    }),
+  240_000
+)
+
+it.live.skipIf(!isRoot)(
+  "a file that is mounted without its folder is refused: its log is not where others have theirs (needs root)",
+  () =>
+    Effect.gen(function*() {
+      const file = yield* filename
+      const holder = yield* start("hold", file, 1, 60_000)
+      yield* holder.hears
+      const mounted = Path.join(yield* folder, "semaphores of {all}.sqlite")
+      Fs.writeFileSync(mounted, "")
+      yield* Effect.acquireRelease(
+        Effect.sync(() => execFileSync("mount", ["--bind", file, mounted])),
+        () => Effect.sync(() => execFileSync("umount", ["-l", mounted]))
+      )
+      const error = yield* Effect.flip(Effect.gen(function*() {
+        const backing = yield* on({}, mounted)
+        return yield* backing.tryAcquire("key", "other", Duration.minutes(1), 1, 1)
+      }))
+      expect(error.message).toContain("mounted without its folder")
+    }),
+  240_000
+)
 
 describe("the files that wake waiters", () => {
   it.live("may be deleted: they are made anew, and until then waiters look by themselves", () =>

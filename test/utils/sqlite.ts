@@ -1,11 +1,13 @@
 /** Files of semaphores for tests, and processes that use them. */
-import { Effect } from "effect"
+import { Effect, Stream } from "effect"
 import type { ChildProcess } from "node:child_process"
 import { fork } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
+import type { DistributedSemaphoreBacking, FencingToken } from "../../src/index.ts"
+import { until } from "./until.ts"
 
 /** A folder that is removed when the scope closes. */
 export const folder = Effect.acquireRelease(
@@ -28,6 +30,23 @@ export const rows = (filename: string): number => {
     database.close()
   }
 }
+
+/** Subscribes to a key. Returns the tokens of the grants that are heard from then on. */
+export const grants = (backing: DistributedSemaphoreBacking, key: string) =>
+  Effect.gen(function*() {
+    const tokens: Array<FencingToken> = []
+    let stands = false
+    yield* Effect.forkScoped(
+      Stream.runForEach(backing.onPermitsReleased!(key), (event) =>
+        Effect.sync(() => {
+          if (event === undefined) stands = true
+          else tokens.push(event)
+        })),
+      { startImmediately: true }
+    )
+    yield* until(Effect.sync(() => stands))
+    return tokens
+  })
 
 export interface Process {
   readonly child: ChildProcess

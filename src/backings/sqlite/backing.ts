@@ -44,17 +44,18 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
   const owner = encode(resolveOwner(options.owner))
   const sqlite = yield* loadSqlite
   const store = yield* Effect.acquireRelease(
-    Effect.sync(() => new Store(sqlite, filename, machine, owner, () => wakes?.tellAll())),
+    Effect.sync(() => new Store(sqlite, filename, machine, owner, () => beginAnew())),
     (store) => Effect.sync(() => store.close())
   )
-  const wakes = options.pushBasedAcquireEnabled === false ? undefined : yield* Effect.acquireRelease(
+  const hears = options.pushBasedAcquireEnabled !== false
+  const wakes = yield* Effect.acquireRelease(
     Effect.sync(() => new Wakes(filename, () => hear())),
     (wakes) => Effect.sync(() => wakes.close())
   )
 
   const writes = Batches.make<Write<unknown>, unknown, SemaphoreBackingError>((operations) => {
     try {
-      const done = store.write(wakes?.listener, (transaction) => {
+      const done = store.write(hears ? wakes.listener : undefined, (transaction) => {
         const now = machine.monotonic()
         return operations.map(({ body, latest, name }) =>
           now > latest ? failure(name, new Error(lateMessage)) : Exit.succeed(body(transaction))
@@ -62,8 +63,8 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
       })
       if (done === undefined) return undefined
       const [exits, { granted, listeners, revokes }] = done
-      for (const { key, token } of granted) wakes?.tell(key, token)
-      wakes?.wake(listeners)
+      for (const { key, token } of granted) wakes.tell(key, token)
+      wakes.wake(listeners)
       if (revokes) wakeAll(filename)
       return exits
     } catch (error) {
@@ -97,24 +98,30 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
   let heardRevocation = 0
   /** Runs when this process is woken, by a grant or a revocation: maybe one for a process that shares its file. */
   const hear = () => {
-    const { name } = wakes!.listener
+    const { name } = wakes.listener
     try {
       const news = store.read(({ connection }) => ({
         grants: connection.all<Grant>("grantsOf", name, heard),
         revocations: connection.all<Revoked>("revocationsAfter", heardRevocation)
       }))
-      if (news === undefined) return wakes!.tellAll()
+      if (news === undefined) return wakes.tellAll()
       for (const { granted, key, token } of news.grants) {
         heard = granted
-        wakes!.tell(key, token)
+        wakes.tell(key, token)
       }
       for (const { id, key, number } of news.revocations) {
         heardRevocation = number
-        wakes!.tellRevoked({ key: decode(key), holderId: decode(id) })
+        wakes.tellRevoked({ key: decode(key), holderId: decode(id) })
       }
     } catch {
-      wakes!.tellAll()
+      wakes.tellAll()
     }
+  }
+
+  /** Runs when the file works again after trouble. Maybe it is another one, whose numbers are smaller. */
+  const beginAnew = () => {
+    heard = heardRevocation = 0
+    wakes.beginAnew()
   }
 
   /** Removes what has expired of keys that nobody uses any more, and old revocations. Notices a replaced file. */
@@ -189,13 +196,13 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
 
     getCount: (key) => read("getCount", (reader) => Look.count(reader, key)),
 
-    onPermitsReleased: wakes && ((key) => wakes.listen(encode(key))),
+    onPermitsReleased: hears ? (key) => wakes.listen(encode(key)) : undefined,
 
     inspect: (key) => read("inspect", (reader) => Look.inspect(reader, key)),
 
-    onRevoked: wakes?.revocations,
+    onRevoked: hears ? wakes.revocations : undefined,
 
-    onChanged: wakes && (() => writesTo(filename)),
+    onChanged: hears ? () => writesTo(filename) : undefined,
 
     keys: Stream.paginate(
       "",

@@ -17,6 +17,8 @@ export class Connection {
   private readonly database: DatabaseSync
   private readonly filename: string
   private readonly identity: string
+  /** SQLite's log, and the memory that processes share: one that goes on with deleted ones would not see the others. */
+  private readonly beside: ReadonlyArray<readonly [path: string, identity: string | undefined]>
   private checked = Number.NEGATIVE_INFINITY
   private readonly prepared = new Map<StatementName, StatementSync>()
 
@@ -26,6 +28,8 @@ export class Connection {
     const folder = Path.dirname(filename)
     Fs.accessSync(folder, Fs.constants.W_OK)
     refuseNetwork(filename, folder, clock.machine)
+    // Each container would have a log of its own beside the file, and would not see what others write.
+    if (clock.machine.isMounted(filename)) throw new Error("The file is mounted without its folder: mount the folder")
     const before = identityOf(filename)
     this.database = new DatabaseSync(filename)
     try {
@@ -33,6 +37,8 @@ export class Connection {
       const identity = identityOf(filename)
       if (identity === undefined || before !== undefined && before !== identity) throw new Replaced()
       this.identity = identity
+      const path = Fs.realpathSync(filename)
+      this.beside = [`${path}-wal`, `${path}-shm`].map((path) => [path, identityOf(path)])
     } catch (error) {
       this.close()
       throw error
@@ -47,6 +53,7 @@ export class Connection {
     const now = performance.now()
     if (now - this.checked < checkMillis) return
     if (identityOf(this.filename) !== this.identity) throw new Replaced()
+    if (this.beside.some(([path, identity]) => identityOf(path) !== identity)) throw new Replaced()
     this.checked = now
   }
 
@@ -100,7 +107,8 @@ export class Connection {
   private install(clock: Clock): void {
     const isOurs = () => this.pragma("application_id") === Schema.applicationId
     const isEmpty = () => this.database.prepare("select 1 from sqlite_schema limit 1").get() === undefined
-    if (!isOurs() && !isEmpty()) throw new Error("The file is a database of something else")
+    // In this order: another process may create the tables meanwhile.
+    if (!isEmpty() && !isOurs()) throw new Error("The file is a database of something else")
     if (this.pragma("journal_mode = wal") !== "wal") throw new Error("The file system does not allow WAL mode")
     // A crash of the machine may lose the last transactions. No holder survives it, and numbers go on from the time.
     this.database.exec("pragma synchronous = normal")

@@ -10,6 +10,8 @@ export interface Machine {
   readonly boot: string
   /** Returns the type of the file system that a path is on. */
   readonly fileSystem: (path: string) => number
+  /** Returns whether a file is mounted by itself, without its folder. */
+  readonly isMounted: (path: string) => boolean
 }
 
 const readBoot = (): string => {
@@ -22,9 +24,24 @@ const readBoot = (): string => {
   }
 }
 
+/** Only Linux says what is mounted. */
+const readMounted = (path: string): boolean => {
+  try {
+    const name = Fs.realpathSync(path).replace(
+      /[\s\\]/g,
+      (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, "0")}`
+    )
+    const mounts = Fs.readFileSync("/proc/self/mountinfo", "utf8").split("\n")
+    return mounts.some((mount) => mount.split(" ")[4] === name)
+  } catch {
+    return false
+  }
+}
+
 export const thisMachine = (): Machine => ({
   monotonic: () => Number(process.hrtime.bigint() / 1000n),
   wall: () => Date.now() * 1000,
   boot: readBoot(),
-  fileSystem: (path) => Fs.statfsSync(path).type
+  fileSystem: (path) => Fs.statfsSync(path).type,
+  isMounted: readMounted
 })

@@ -89,9 +89,8 @@ export const statements = {
   /** Input: key, time. The contenders that have expired. */
   expired: `select id, token, permits, allowed, expiry, granted, listener from contenders indexed by expiries
     where key = ? and expiry <= ?`,
-  /** Input: key, id. The permits of everybody else, and their smallest limit. */
-  others:
-    `select coalesce(sum(permits), 0) as permits, min(allowed) as allowed from contenders where key = ? and id <> ?`,
+  /** Input: key, id. The permits of everybody else, which may be more than 2^53, and their smallest limit. */
+  others: `select total(permits) as permits, min(allowed) as allowed from contenders where key = ? and id <> ?`,
 
   /** Input: time. Keys with contenders that have expired. */
   expiredKeys: "select distinct key from contenders indexed by expiries where expiry <= ? limit 100",

@@ -20,18 +20,18 @@ export class Store {
   private readonly owner: string
   private clock: Clock
   private connection: Connection | undefined
-  private readonly openedAnew: () => void
+  private readonly worksAgain: () => void
   private hasFailed = false
   private isClosed = false
 
-  /** Calls `openedAnew` when the file works again after trouble: something may have been missed. */
-  constructor(sqlite: Sqlite, filename: string, machine: Machine, owner: string, openedAnew: () => void) {
+  /** Calls `worksAgain` when the file works again after trouble: something may have been missed. */
+  constructor(sqlite: Sqlite, filename: string, machine: Machine, owner: string, worksAgain: () => void) {
     this.sqlite = sqlite
     this.filename = filename
     this.machine = machine
     this.owner = owner
     this.clock = new Clock(machine)
-    this.openedAnew = openedAnew
+    this.worksAgain = worksAgain
   }
 
   /** Runs a transaction that has the file to itself. Returns `undefined` if another process has it. */
@@ -69,7 +69,11 @@ export class Store {
   private use<A>(body: (connection: Connection) => A): A | undefined {
     try {
       this.connection?.check()
-      return body(this.connection ??= this.open())
+      const result = body(this.connection ??= this.open())
+      // Not already when it is opened: whoever looks then may fail again, and would open it anew, and so on.
+      if (this.hasFailed) queueMicrotask(this.worksAgain)
+      this.hasFailed = false
+      return result
     } catch (error) {
       if (isBusy(error)) return undefined
       this.hasFailed = true
@@ -82,9 +86,6 @@ export class Store {
 
   private open(): Connection {
     if (this.isClosed) throw new Error("The layer is closed")
-    const connection = new Connection(this.sqlite, this.filename, this.clock)
-    if (this.hasFailed) queueMicrotask(this.openedAnew)
-    this.hasFailed = false
-    return connection
+    return new Connection(this.sqlite, this.filename, this.clock)
   }
 }

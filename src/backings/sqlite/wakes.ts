@@ -97,6 +97,12 @@ export class Wakes {
     for (const ofKey of this.listeners.values()) for (const notify of ofKey) notify()
   }
 
+  /** Watches anew and makes all waiters look, because the path may lead to another file now. */
+  beginAnew(): void {
+    this.folder = undefined
+    this.watch.beginAnew()
+  }
+
   wake(names: Iterable<string>): void {
     for (const name of names) touch(() => this.path(Number.parseInt(name)))
   }

@@ -31,6 +31,13 @@ export class Watch {
     this.watch()
   }
 
+  /** Watches what the path leads to now. If the watch has fallen, it begins anew before long anyway. */
+  beginAnew(): void {
+    if (!this.stands) return
+    this.fall()
+    this.watch()
+  }
+
   /** Closes the watch for good. */
   close(): void {
     this.isOpen = true
