@@ -90,7 +90,7 @@ export const make = Effect.fnUntraced(function*(
 
   /** Ends when the connection ends, or receives nothing any more. Fails if the channel never stood. */
   const listenOnce = Effect.gen(function*() {
-    const messages = yield* client.listen(channel)
+    const messages = yield* Effect.timeout(client.listen(channel), checkInterval)
     const hear = makeHear()
     let greeting: string | undefined = crypto.randomUUID()
     yield* greet(greeting, Array.from(changes.keys())).pipe(
@@ -110,7 +110,7 @@ export const make = Effect.fnUntraced(function*(
         if (grants.size + revocations.size + changes.size === 0) continue
         greeting = crypto.randomUUID()
         // A greeting that can't be sent says nothing about this connection.
-        const sent = yield* Effect.exit(greet(greeting, Array.from(changes.keys())))
+        const sent = yield* Effect.exit(Effect.timeout(greet(greeting, Array.from(changes.keys())), longestDelay))
         if (sent._tag === "Failure") continue
         yield* Effect.sleep(longestDelay)
         if (greeting !== undefined) return
