@@ -323,8 +323,8 @@ create unlogged table "effect_distributed_lock".listeners (
   primary key (topic, channel)
 );
 
-insert into "effect_distributed_lock".semaphores (key, name, border, earliest)
-select h.key, min(h.key_name), max(h.token), '-infinity' from "effect_distributed_lock".holds h where h.expires > clock_timestamp() group by h.key;
+insert into "effect_distributed_lock".semaphores (key, name, holders, border, earliest)
+select h.key, min(h.key_name), count(*), max(h.token), '-infinity' from "effect_distributed_lock".holds h where h.expires > clock_timestamp() group by h.key;
 
 insert into "effect_distributed_lock".contenders (semaphore, holder, token, permits, "limit", expires, queued, name)
 select s.id, h.holder, h.token, h.permits, 9223372036854775807, h.expires, false, h.holder_name
@@ -810,7 +810,9 @@ begin
     end if;
     swept := swept + 1;
   end loop;
-  delete from listeners l where l.expires < t;
+  delete from listeners l where l.ctid = any (array(
+    select m.ctid from listeners m where m.expires < t for update skip locked
+  ));
   return swept;
 end $semaphore$;
 

@@ -56,6 +56,17 @@ describe("the migration to version 2", () => {
       if (typeof granted === "object") expect(granted.fencingToken).toBeGreaterThan(b.number)
     }))
 
+  it.live("keeps keys listed that no operation has used since", () =>
+    Effect.gen(function*() {
+      const { schema, sql, tryAcquire } = yield* earlier
+      yield* tryAcquire("key", "a", 2, 1)
+      yield* tryAcquire("key", "b", 2, 1)
+      yield* tryAcquire("short", "a", 1, 1, 1)
+      const { statements } = PostgresBacking.migrations(schema)[1]!
+      yield* sql.withTransaction(Effect.forEach(statements, (statement) => sql.unsafe(statement)))
+      expect(yield* sql.unsafe(`select name from "${schema}".keys('', 10)`)).toEqual([{ name: "\"key\"" }])
+    }))
+
   it.live("lets the holds that it kept expire, and grants what they leave", () =>
     Effect.gen(function*() {
       const { schema, tryAcquire } = yield* earlier

@@ -132,6 +132,16 @@ describe("a revocation", () => {
       expect(yield* connections(observer)).toBe(2)
     }))
 
+  it.live("is heard at once by a process that had nothing to listen to for half a minute", () =>
+    Effect.gen(function*() {
+      const schema = freshName()
+      const { backing, sql } = yield* buildOn(url)({ schema })
+      yield* Effect.scoped(hear(backing))
+      // As after half a minute: what nobody listens to is not renewed.
+      yield* sql.unsafe(`update "${schema}".listeners set expires = now()`)
+      yield* Effect.timeout(hear(backing), "5 seconds")
+    }))
+
   it.live("is heard again after the connection was lost", () =>
     Effect.gen(function*() {
       const schema = freshName()

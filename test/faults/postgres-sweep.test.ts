@@ -60,3 +60,17 @@ it.live("a process removes all that others have left as soon as it has built the
       Effect.map(sql`select from effect_distributed_lock.semaphores limit 1`, ({ length }) => length === 0)
     )
   }))
+
+it.live("a sweep does not wait for a process that is just saying what it listens to", () =>
+  Effect.gen(function*() {
+    const { url } = yield* server
+    const { sql } = yield* buildOn(url)({ pushBasedAcquireEnabled: false })
+    const other = yield* connect(url)
+    const greet = other`select effect_distributed_lock.greet('channel', 'greeting', '{}')`
+    yield* greet
+    yield* sql`update effect_distributed_lock.listeners set expires = now()`
+    yield* other.withTransaction(Effect.andThen(
+      greet,
+      Effect.timeout(sql`select effect_distributed_lock.sweep(interval '10 seconds')`, "5 seconds")
+    ))
+  }))

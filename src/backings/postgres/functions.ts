@@ -374,7 +374,9 @@ begin
     end if;
     swept := swept + 1;
   end loop;
-  delete from listeners l where l.expires < t;
+  delete from listeners l where l.ctid = any (array(
+    select m.ctid from listeners m where m.expires < t for update skip locked
+  ));
   return swept;
 end ${body}`
   ]

@@ -80,8 +80,8 @@ export const grants = (s: string): ReadonlyArray<string> => [
 )`,
 
   // The first operation on a key counts its sums, because the earliest expiry has passed.
-  `insert into ${s}.semaphores (key, name, border, earliest)
-select h.key, min(h.key_name), max(h.token), '-infinity' from ${s}.holds h where h.expires > clock_timestamp() group by h.key`,
+  `insert into ${s}.semaphores (key, name, holders, border, earliest)
+select h.key, min(h.key_name), count(*), max(h.token), '-infinity' from ${s}.holds h where h.expires > clock_timestamp() group by h.key`,
   // Migration 1 did not keep the limit that a holder asked with.
   `insert into ${s}.contenders (semaphore, holder, token, permits, "limit", expires, queued, name)
 select s.id, h.holder, h.token, h.permits, 9223372036854775807, h.expires, false, h.holder_name

@@ -90,7 +90,7 @@ export const make = Effect.fnUntraced(function*(
 
   /** Ends when the connection ends, or receives nothing any more. Fails if the channel never stood. */
   const listenOnce = Effect.gen(function*() {
-    const messages = yield* client.listen(channel)
+    const messages = yield* Effect.timeout(client.listen(channel), checkInterval)
     const hear = makeHear()
     let greeting: string | undefined = crypto.randomUUID()
     yield* greet(greeting, Array.from(changes.keys())).pipe(
@@ -110,7 +110,7 @@ export const make = Effect.fnUntraced(function*(
         if (grants.size + revocations.size + changes.size === 0) continue
         greeting = crypto.randomUUID()
         // A greeting that can't be sent says nothing about this connection.
-        const sent = yield* Effect.exit(greet(greeting, Array.from(changes.keys())))
+        const sent = yield* Effect.exit(Effect.timeout(greet(greeting, Array.from(changes.keys())), longestDelay))
         if (sent._tag === "Failure") continue
         yield* Effect.sleep(longestDelay)
         if (greeting !== undefined) return
@@ -136,6 +136,9 @@ export const make = Effect.fnUntraced(function*(
 
   const start = yield* Effect.cached(Scope.provide(inBackground(keepListening), scope))
 
+  const greetNow = (...watched: ReadonlyArray<string>) =>
+    inBackground(Effect.ignoreCause(greet(crypto.randomUUID(), watched)))
+
   return {
     granted: (key) =>
       Stream.callback<void | FencingToken>(Effect.fnUntraced(function*(queue) {
@@ -143,9 +146,12 @@ export const make = Effect.fnUntraced(function*(
         if (stands) Queue.offerUnsafe(queue, undefined)
         yield* start
       })),
-    revoked: Stream.callback<Revocation>((queue) =>
-      Effect.andThen(add(revocations, allKeys, (event) => Queue.offerUnsafe(queue, event)), start)
-    ),
+    revoked: Stream.callback<Revocation>(Effect.fnUntraced(function*(queue) {
+      yield* add(revocations, allKeys, (event) => Queue.offerUnsafe(queue, event))
+      yield* start
+      // While nobody listened, the channel was not greeted, so the server may have forgotten it.
+      if (stands) yield* greetNow()
+    })),
     changed: (key) =>
       Stream.callback<void>(
         Effect.fnUntraced(function*(queue) {
@@ -153,7 +159,7 @@ export const make = Effect.fnUntraced(function*(
           yield* add(changes, name, () => Queue.offerUnsafe(queue, undefined))
           yield* start
           // The connection's greeting may have been sent already, without this name.
-          yield* inBackground(Effect.ignoreCause(greet(crypto.randomUUID(), [name])))
+          yield* greetNow(name)
         }),
         { bufferSize: 1, strategy: "sliding" }
       ),
