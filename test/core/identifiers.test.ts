@@ -383,6 +383,25 @@ describe("an acquisition whose hold another one has taken over and released", ()
     }).pipe(Effect.provide(FakeBacking.layer([]))))
 })
 
+describe("an acquisition that waits for its identifier", () => {
+  it.effect("notices that it is free, whichever step it had come to", () =>
+    Effect.gen(function*() {
+      for (let turns = 0; turns < 80; turns++) {
+        const semaphore = yield* DistributedSemaphore.make(`key ${turns}`)
+        const first = yield* Effect.forkScoped(semaphore.withPermits(1, named)(Effect.never))
+        yield* Effect.yieldNow
+        // It gives others their turn after each step.
+        const second = yield* Effect.forkScoped(
+          Effect.provideService(semaphore.withPermits(1, named)(Effect.succeed("done")), Scheduler.MaxOpsBeforeYield, 3)
+        )
+        for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+        yield* Fiber.interrupt(first)
+        for (let turn = 0; turn < 300; turn++) yield* Effect.yieldNow
+        expect([turns, second.pollUnsafe()]).toEqual([turns, Exit.succeed("done")])
+      }
+    }).pipe(Effect.provide(FakeBacking.layer([]))))
+})
+
 describe("an identifier whose lease was lost", () => {
   const losses: ReadonlyArray<readonly [reason: string, refresh: () => Effect.Effect<false>]> = [
     ["revoked", () => Effect.succeed(false)],

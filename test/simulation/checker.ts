@@ -277,6 +277,11 @@ export class Checker {
     this.signalled(process, key)
   }
 
+  /** A subscription has ended, and the process no longer knows what it heard. A waiter that joins now looks. */
+  forgets(process: Process, key: string): void {
+    this.heardTokens.delete(`${process.name} ${key}`)
+  }
+
   /** A waiter asks again at once, or after the answer that is under way. */
   signalled(process: Process, key: string): void {
     for (const use of this.uses) {

@@ -146,6 +146,7 @@ export class Link {
         (subscription) =>
           Effect.sync(() => {
             this.subscriptions.delete(subscription)
+            this.checker.forgets(this.process, subscription.key)
             subscription.unregister()
           })
       )

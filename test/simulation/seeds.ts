@@ -26,5 +26,13 @@ export const seeds: ReadonlyArray<readonly [seed: string, found: string]> = [
   [
     "1795957859211",
     "After the wall clock was set forward, nobody had read the clock: so a release seemed to come too late."
+  ],
+  [
+    "1795968184214",
+    "A subscription without waiters was closed while a waiter asked, with the grant that it had heard: it had to look."
+  ],
+  [
+    "1795968221160",
+    "A fiber yielded between seeing that an identifier was in use and waiting for its end, and missed the end."
   ]
 ]

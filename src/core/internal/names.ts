@@ -88,6 +88,8 @@ export class Name {
 
   private get end(): Effect.Effect<void> {
     return Effect.callback((resume) => {
+      // The fiber may have yielded since it saw this use.
+      if (!this.isOwn) return resume(Effect.void)
       const waiting = this.waiting ??= new Set()
       const sleepAgain = stayAwake()
       const stop = () => {
