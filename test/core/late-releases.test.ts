@@ -1,8 +1,8 @@
 /** A release that takes effect late frees no newer hold of its identifier. */
 import { describe, expect } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Option, Schedule } from "effect"
+import { Deferred, Duration, Effect, Fiber, Option, Schedule } from "effect"
 import { TestClock } from "effect/testing"
-import { DistributedSemaphore } from "../../src/index.ts"
+import { DistributedSemaphore, DistributedSemaphoreBacking, Lease, LockNotAcquiredError } from "../../src/index.ts"
 import * as FakeBacking from "../utils/fakeBacking.ts"
 import { start } from "../utils/start.ts"
 import { test } from "../utils/withFakeBacking.ts"
@@ -89,6 +89,39 @@ describe("a release that failed, but takes effect late", () => {
         yield* TestClock.adjust("2 seconds")
         expect(yield* semaphore.currentCount).toBe(1)
         expect(next.pollUnsafe()).toBeUndefined()
+      })
+  )
+})
+
+describe("a release that nobody has confirmed, of a hold that outlives its lease because refreshes come late", () => {
+  const named = { identifier: "cron" }
+  let isLost = true
+  test(
+    "frees nothing that the next acquisition of its identifier holds, and that hold can't be resumed",
+    (real) => ({ release: (...args) => isLost ? Effect.die("lost") : real.release(...args) }),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { ttl: "30 seconds" })
+        const backing = yield* DistributedSemaphoreBacking
+        const token = Effect.map(Lease, ({ fencingToken }) => Option.getOrThrow(fencingToken))
+        const first = yield* token.pipe(semaphore.withPermits(1, named))
+        yield* TestClock.adjust("25 seconds")
+        yield* backing.refresh("key", "cron", Duration.minutes(5), 1, 1)
+        yield* TestClock.adjust("1 minute")
+        isLost = false
+
+        const resumed = semaphore.withPermits(1, { ...named, acquiredExternally: true })(Effect.void)
+        expect(yield* Effect.flip(resumed)).toBeInstanceOf(LockNotAcquiredError)
+
+        const second = yield* Deferred.make<bigint>()
+        yield* start(
+          Effect.andThen(Effect.flatMap(token, (token) => Deferred.succeed(second, token)), Effect.never).pipe(
+            semaphore.withPermits(1, named)
+          )
+        )
+        expect(yield* Deferred.await(second)).toBeGreaterThan(first)
+        yield* backing.release("key", "cron", 1, { fencingToken: first })
+        expect(yield* semaphore.currentCount).toBe(1)
       })
   )
 })

@@ -34,5 +34,9 @@ export const seeds: ReadonlyArray<readonly [seed: string, found: string]> = [
   [
     "1795968221160",
     "A fiber yielded between seeing that an identifier was in use and waiting for its end, and missed the end."
+  ],
+  [
+    "1795968245994",
+    "A release came very late, and so did refreshes before it: it freed the hold that the next of its identifier had found."
   ]
 ]

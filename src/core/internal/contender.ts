@@ -254,7 +254,7 @@ export class Contender {
   leaveName(): void {
     const ofRelease = this.released + Duration.toMillis(this.config.attemptLimit) - this.keeper.now()
     const left = this.mayHave ? Math.max(this.millisInStore(), ofRelease) : 0
-    if (left <= 0) this.name.leave()
+    if (left <= 0) this.name.leave(this.mayHave ? this.token : undefined)
     // An alarm may ring a moment early.
     else this.keeper.setAlarm(left + 1, () => this.leaveName())
   }

@@ -3,16 +3,28 @@
  *
  * To the store, two acquisitions under one identifier are one holder: the release of the first would free the permits of the
  * second. So the second waits until the first has been given back, unless it takes the hold over.
+ *
+ * A release that nobody has confirmed may come late, even when the lease should be over. So its token is remembered: whoever gets
+ * the same one from the store asks for another.
  */
 import { Effect } from "effect"
-import type { DistributedSemaphoreBacking } from "../Backing.ts"
+import type { DistributedSemaphoreBacking, FencingToken } from "../Backing.ts"
 import { stayAwake } from "./background.ts"
 
-const usesOf = new WeakMap<DistributedSemaphoreBacking, Map<string, Name>>()
+interface Names {
+  readonly uses: Map<string, Name>
+  readonly unconfirmed: Map<string, FencingToken>
+}
+
+const namesOf = new WeakMap<DistributedSemaphoreBacking, Names>()
+
+/** The most releases that are remembered because nobody has confirmed them. */
+const mostUnconfirmed = 1000
 
 /** The use of an identifier by one acquisition. */
 export class Name {
-  private readonly uses: Map<string, Name>
+  private readonly uses: Names["uses"]
+  private readonly unconfirmed: Names["unconfirmed"]
   private readonly name: string
   private readonly lost: () => void
   /** All uses that share the hold, if one has taken it over from another. */
@@ -23,8 +35,10 @@ export class Name {
 
   /** `lost` is called when another acquisition, which has taken the hold over, gives it back. */
   constructor(backing: DistributedSemaphoreBacking, key: string, identifier: string, lost: () => void) {
-    this.uses = usesOf.get(backing) ?? new Map()
-    usesOf.set(backing, this.uses)
+    const names = namesOf.get(backing) ?? { uses: new Map(), unconfirmed: new Map() }
+    namesOf.set(backing, names)
+    this.uses = names.uses
+    this.unconfirmed = names.unconfirmed
     this.name = `${key.length}:${key}${identifier}`
     this.lost = lost
   }
@@ -73,13 +87,28 @@ export class Name {
     else this.sharing?.delete(this)
   }
 
-  /** Leaves the name to another use that shares the hold, if there is one. */
-  leave(): void {
+  /** Leaves the name to another use that shares the hold, if there is one. `unconfirmed` is the token of a hold or place. */
+  leave(unconfirmed?: FencingToken): void {
     this.sharing?.delete(this)
     const heir = this.sharing?.values().next().value
-    if (this.isOwn && heir !== undefined) this.uses.set(this.name, heir)
-    else if (this.isOwn) this.uses.delete(this.name)
+    if (this.isOwn && heir !== undefined) {
+      this.uses.set(this.name, heir)
+    } else if (this.isOwn) {
+      this.uses.delete(this.name)
+      if (unconfirmed !== undefined) this.remember(unconfirmed)
+    }
     this.wake()
+  }
+
+  /** Whether a release of this token may still come. */
+  isUnconfirmed(token: FencingToken | undefined): boolean {
+    return token !== undefined && this.unconfirmed.get(this.name) === token
+  }
+
+  private remember(token: FencingToken): void {
+    this.unconfirmed.set(this.name, token)
+    const [oldest] = this.unconfirmed.keys()
+    if (this.unconfirmed.size > mostUnconfirmed) this.unconfirmed.delete(oldest!)
   }
 
   private wake(): void {

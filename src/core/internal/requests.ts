@@ -70,10 +70,20 @@ export const ask = (contender: Contender, queue = false): Effect.Effect<Answer, 
       return Effect.andThen(startOver(contender), ask(contender, queue))
     }
     const given = mustStartOver ? false : answer
+    if (given !== false && name.isUnconfirmed(contender.token)) {
+      return Effect.andThen(releaseNow(contender), ask(contender, queue))
+    }
     if (given === false) contender.mayHave = contender.uncertain
     else if (isGranted(given)) contender.hold()
     return Effect.succeed(given)
   })
+
+/** Releases what it has just been given: this may be freed by an earlier release that comes late. */
+const releaseNow = (contender: Contender): Effect.Effect<unknown, SemaphoreBackingError> =>
+  Attempt.repeat(
+    Attempt.run(contender.keeper, releaseAttempt(contender), () => {}),
+    contender.config.backingFailureRetryPolicy
+  )
 
 /** Claims the name again, if another acquisition had taken it over. */
 const startOver = (contender: Contender): Effect.Effect<void> =>
@@ -115,7 +125,8 @@ export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreB
     // If nobody else uses the name, nobody may acquire under it and give back before the answer comes.
     name.claimIfUnused()
     return Effect.flatMap(refresh, (answer) => {
-      if (!isGranted(answer) || answer !== true && answer.permits !== undefined) return Effect.succeed(false)
+      if (!isGranted(answer) || name.isUnconfirmed(contender.token)) return Effect.succeed(false)
+      if (answer !== true && answer.permits !== undefined) return Effect.succeed(false)
       // If another acquisition has given the hold back meanwhile, the answer is out of date.
       if (contender.mustStartOver || !name.takeOver(other)) return confirm(contender)
       contender.mayHave = true
