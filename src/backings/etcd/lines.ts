@@ -115,7 +115,7 @@ export const make = Effect.fnUntraced(function*(
       if (underWay === undefined) begin(next)
       else if (underWay.next === undefined) {
         underWay.next = next
-        const left = underWay.began + patience - performance.now()
+        const left = Math.max(0, underWay.began + patience - performance.now())
         setTimeout(() => looks.get(names.folder) === underWay && begin(next), left)
       }
       return Deferred.await(next)
