@@ -38,5 +38,9 @@ export const seeds: ReadonlyArray<readonly [seed: string, found: string]> = [
   [
     "1795968245994",
     "A release came very late, and so did refreshes before it: it freed the hold that the next of its identifier had found."
+  ],
+  [
+    "1795969498806",
+    "An abandoned acquire ended long after the hold was lost: what was released then was the next hold of the identifier."
   ]
 ]

@@ -214,6 +214,8 @@ const releaseLate = (contender: Contender): Effect.Effect<void, SemaphoreBacking
   Effect.andThen(
     Fiber.awaitAll(contender.late!),
     Effect.suspend(() => {
+      // What a lost hold's abandoned acquire acquired has expired by the time the name is left: it may be another's now.
+      if (!contender.name.isOwn) return Effect.void
       contender.sends(contender.keeper.now())
       return release(contender)
     })
