@@ -51,8 +51,9 @@ export const take = <E>(
 
 /** Runs a release in a span. */
 export const release = (contender: Contender, fiber: AnyFiber, released: Effect.Effect<void>): Effect.Effect<void> => {
-  const log = Effect.suspend(() => contender.mayHave ? Effect.void : debug(contender, "Released permits"))
-  const logged = isDebugged(fiber) ? Effect.andThen(released, log) : released
+  const logged = isDebugged(fiber)
+    ? Effect.flatMap(released, () => contender.mayHave ? Effect.void : debug(contender, "Released permits"))
+    : released
   if (!isTraced(fiber)) return logged
   return Effect.useSpan("DistributedSemaphore.release", { attributes: annotations(contender) }, () => logged)
 }
