@@ -47,18 +47,18 @@ const scenarios: Record<string, Effect.Effect<void, unknown, Layer>> = {
     }
   }),
 
-  /** Passes a permit to and fro: holds for a moment, and reports when. Arguments: how often. */
+  /** Holds for a moment, again and again until it is killed, and reports when it asked, acquired and released. */
   pass: Effect.gen(function*() {
     const mutex = yield* DistributedSemaphore.make("key")
-    send("ready")
-    for (let round = 0; round < Number(args[0]); round++) {
+    yield* Effect.forever(Effect.gen(function*() {
+      const asked = now()
       const times = yield* mutex.withPermit(Effect.gen(function*() {
         const acquired = now()
         yield* Effect.sleep(5)
         return { acquired, released: now() }
       }))
-      send(times)
-    }
+      send({ asked, ...times })
+    }))
   })
 }
 
