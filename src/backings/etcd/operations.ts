@@ -188,13 +188,16 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     }
   })
 
-  /** Returns those that are now on leases which last a full ttl from `start`. Those that can't stay on theirs move. */
+  /**
+   * Returns those that are now on leases which last a full ttl from `start`. Those that can't stay on theirs move:
+   * they are returned with the revision at which they did.
+   */
   const keep = Effect.fnUntraced(function*(
     asked: ReadonlyArray<{ readonly request: Refreshing; readonly own: Contender }>,
     start: number,
     term: bigint
   ) {
-    const kept = new Set<string>()
+    const kept = new Map<string, bigint | undefined>()
     const staying = leases.together(
       asked.flatMap(({ own, request: { contender, ttl } }) => {
         const member = leases.member(contender)
@@ -208,7 +211,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       staying,
       ([lease, contenders]) =>
         Effect.map(leases.lasts(lease, start, term), (lasts) => {
-          if (lasts) { for (const contender of contenders) kept.add(contender) }
+          if (lasts) { for (const contender of contenders) kept.set(contender, undefined) }
         }),
       { concurrency: "unbounded", discard: true }
     )
@@ -231,10 +234,10 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
             if (!answer.responses[index]!.response_txn.succeeded) return []
             leases.leave(contender, own.lease)
             leases.enter(lease, contender, { ...own, owner, modified }, start)
-            return [contender]
+            return [[contender, modified] as const]
           })
         }, { first: true }),
-        (moved = []) => moved.forEach((contender) => kept.add(contender))
+        (moved = []) => moved.forEach(([contender, revision]) => kept.set(contender, revision))
       )
     }, { concurrency: "unbounded", discard: true })
 
@@ -269,12 +272,17 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
           if (own === undefined) yield* leases.bury(contender)
         }
         const kept = yield* keep(Array.from(found.values()), start, term)
-        for (const { own, request } of found.values()) {
-          if (!kept.has(request.contender)) continue
-          const view = viewOf.get(request.names.folder)!
-          const now = view.find(request.identifier)
-          if (now?.token === own.token && isStill(request, now)) answers.set(request, answerOf(request, view, now))
-        }
+        yield* Effect.forEach(found.values(), ({ own, request }) =>
+          Effect.gen(function*() {
+            if (!kept.has(request.contender)) return
+            const moved = kept.get(request.contender)
+            // A place may have become a hold before it was moved: the answer is what was true then.
+            const view = moved === undefined || own.holds
+              ? viewOf.get(request.names.folder)!
+              : yield* lines.at(request.names, moved)
+            const now = view.find(request.identifier)
+            if (now?.token === own.token && isStill(request, now)) answers.set(request, answerOf(request, view, now))
+          }), { concurrency: "unbounded", discard: true })
       }
       return requests.map((request) => answers.get(request)!)
     }
