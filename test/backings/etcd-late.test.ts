@@ -1,7 +1,6 @@
 /** etcd: requests that were given up, failed, or were repeated by the client, and that take effect late. */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber } from "effect"
-import type { ITxnRequest } from "etcd3"
 import { findsNoLease, keys, leases } from "../utils/etcd.ts"
 import { acquired, before, delay, joins, leasesOf, leaves, minute, moves, repeat, setting } from "../utils/etcdRaces.ts"
 import { until } from "../utils/until.ts"
@@ -166,20 +165,6 @@ describe("a refresh", () => {
       const { holders: [hold] } = yield* one.backing.inspect!(key)
       expect(Duration.toSeconds(hold!.remaining)).toBeGreaterThan(57)
     }))
-
-  it.live.each(["before", "after"])(
-    "of a place that is granted just %s its process looks says that it holds",
-    (when) =>
-      Effect.gen(function*() {
-        const { one, other, state } = yield* setting
-        yield* one.queues("holder", 1, 1)
-        yield* one.queues("a", 1, 1)
-        const kind = when === "before" ? (request: ITxnRequest) => !moves("a")(request) : moves("a")
-        before(other.client, kind, one.releases("holder", 1))
-        expect(yield* other.refreshes("a")).toMatchObject(acquired)
-        expect(yield* state).toEqual({ holders: ["a 1"], line: [] })
-      })
-  )
 
   it.live("from another process resurrects no hold that is released first", () =>
     Effect.gen(function*() {

@@ -188,16 +188,13 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     }
   })
 
-  /**
-   * Returns those that are now on leases which last a full ttl from `start`. Those that can't stay on theirs move:
-   * they are returned with the revision at which they did.
-   */
+  /** Returns those that are now on leases which last a full ttl from `start`. Those that can't stay on theirs move. */
   const keep = Effect.fnUntraced(function*(
     asked: ReadonlyArray<{ readonly request: Refreshing; readonly own: Contender }>,
     start: number,
     term: bigint
   ) {
-    const kept = new Map<string, bigint | undefined>()
+    const kept = new Set<string>()
     const staying = leases.together(
       asked.flatMap(({ own, request: { contender, ttl } }) => {
         const member = leases.member(contender)
@@ -211,7 +208,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       staying,
       ([lease, contenders]) =>
         Effect.map(leases.lasts(lease, start, term), (lasts) => {
-          if (lasts) { for (const contender of contenders) kept.set(contender, undefined) }
+          if (lasts) { for (const contender of contenders) kept.add(contender) }
         }),
       { concurrency: "unbounded", discard: true }
     )
@@ -234,10 +231,10 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
             if (!answer.responses[index]!.response_txn.succeeded) return []
             leases.leave(contender, own.lease)
             leases.enter(lease, contender, { ...own, owner, modified }, start)
-            return [[contender, modified] as const]
+            return [contender]
           })
         }, { first: true }),
-        (moved = []) => moved.forEach(([contender, revision]) => kept.set(contender, revision))
+        (moved = []) => moved.forEach((contender) => kept.add(contender))
       )
     }, { concurrency: "unbounded", discard: true })
 
@@ -272,17 +269,12 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
           if (own === undefined) yield* leases.bury(contender)
         }
         const kept = yield* keep(Array.from(found.values()), start, term)
-        yield* Effect.forEach(found.values(), ({ own, request }) =>
-          Effect.gen(function*() {
-            if (!kept.has(request.contender)) return
-            const moved = kept.get(request.contender)
-            // A place may have become a hold before it was moved: the answer is what was true then.
-            const view = moved === undefined || own.holds
-              ? viewOf.get(request.names.folder)!
-              : yield* lines.at(request.names, moved)
-            const now = view.find(request.identifier)
-            if (now?.token === own.token && isStill(request, now)) answers.set(request, answerOf(request, view, now))
-          }), { concurrency: "unbounded", discard: true })
+        for (const { own, request } of found.values()) {
+          if (!kept.has(request.contender)) continue
+          const view = viewOf.get(request.names.folder)!
+          const now = view.find(request.identifier)
+          if (now?.token === own.token && isStill(request, now)) answers.set(request, answerOf(request, view, now))
+        }
       }
       return requests.map((request) => answers.get(request)!)
     }
