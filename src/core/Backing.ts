@@ -147,7 +147,8 @@ export interface Revocation {
  *
  * **Details**
  *
- * Each operation takes effect atomically, and all operations on one key are linearizable (B9). Expired holds and places
+ * Each operation takes effect atomically, and all operations on one key are linearizable (B9). A store that can't say at the
+ * moment of an acquire or a refresh where the contender stands may say it at another moment of the call. Expired holds and places
  * count for nothing in any of them, from the moment of expiry by the store's clock; an operation that finds some grants what
  * they leave. Each keeps its own ttl, and a granted hold expires when its place would have (B6). Every operation may be
  * repeated after its reply was lost.

@@ -52,6 +52,12 @@ export interface BackingSuiteOptions {
    * the time left as coarsely.
    */
   readonly granularity?: Duration.Input | undefined
+  /**
+   * Whether an acquire or a refresh may say where its contender stands at another moment than that at which it takes effect,
+   * both between the call and its answer: `false` by default. Then an answer may tell of a grant, or of a position, that another
+   * call only led to after the effect.
+   */
+  readonly standsLater?: boolean | undefined
   /** How many instances of the layer a case uses, 3 by default. 1 for a store that lives inside the layer. */
   readonly instances?: number | undefined
   /** Whether the store's clock is Effect's `Clock`: the suite then runs in virtual time. `false` by default. */
@@ -76,6 +82,7 @@ export interface ResolvedOptions {
   readonly has: (requirement: Requirement) => boolean
   readonly smallestTtl: Duration.Duration
   readonly granularity: Duration.Duration
+  readonly standsLater: boolean
   readonly instances: number
   readonly virtualTime: boolean
   readonly footprint: (key: string) => Effect.Effect<number, unknown>
@@ -96,6 +103,7 @@ export const resolve = (options: BackingSuiteOptions): ResolvedOptions => {
     has,
     smallestTtl: Duration.fromInputUnsafe(options.smallestTtl ?? "100 millis"),
     granularity: Duration.fromInputUnsafe(options.granularity ?? (options.virtualTime ? 0 : "10 millis")),
+    standsLater: options.standsLater ?? false,
     instances: options.instances ?? 3,
     virtualTime: options.virtualTime ?? false,
     footprint: (key) => options.footprint!(key),

@@ -81,6 +81,22 @@ describe("inspect", () => {
       expect(holders.filter(({ remaining }) => Duration.toSeconds(remaining) <= 60)).toHaveLength(100)
       expect(holders).toHaveLength(120)
     }))
+
+  it.live("shows the ttl that was asked for last of a hold that always has another lease when its lease is asked", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server
+      const { backing, client } = yield* build(url)
+      yield* backing.tryAcquire("key", "a", Duration.seconds(4), 1, 1)
+      const { leaseTimeToLive } = client.leaseClient
+      let asked = 0
+      client.leaseClient.leaseTimeToLive = async (request, options) => {
+        await Effect.runPromise(backing.refresh("key", "a", Duration.seconds(60 + ++asked), 1, 1))
+        return leaseTimeToLive.call(client.leaseClient, request, options)
+      }
+      const { holders } = yield* backing.inspect!("key")
+      expect(asked).toBe(3)
+      expect(holders.map(({ remaining }) => Duration.toSeconds(remaining))).toEqual([63])
+    }))
 })
 
 describe("keys", () => {

@@ -12,6 +12,7 @@ export const options = {
   capabilities: ["queue", "tokens", "push", "inspect", "partialRelease", "operators"],
   smallestTtl: "2 seconds",
   granularity: "1 second",
+  standsLater: true,
   ...runs,
   // They spend most of their time waiting for leases of two seconds and more.
   sequences: runs.sequences / 4

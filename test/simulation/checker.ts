@@ -389,7 +389,10 @@ export class Checker {
     if (has?.holds !== true || has.token !== place) return
     // By its own clock, its lease may be over.
     const fresh = now < renewed + ttl * 0.85 - slack
-    if (fresh && process.disturbedUntil < renewed && this.heardTokens.get(`${process.name} ${key}`)?.has(place)) {
+    if (
+      fresh && !this.mayGiveUp(use) && process.disturbedUntil < renewed &&
+      this.heardTokens.get(`${process.name} ${key}`)?.has(place)
+    ) {
       return this.fail("L3", `${key}/${id} has heard that its place ${place} is granted, and waits on`)
     }
     if (this.isTouched(use)) return
@@ -397,6 +400,12 @@ export class Checker {
     if (now > use.granted + bound * 1.02 + slack) {
       return this.fail("L3", `${key}/${id} was granted ${(now - use.granted).toFixed(1)} ms ago, and waits on`)
     }
+  }
+
+  /** Returns whether one of its policies may have ended its waiting: then it is giving its place back. */
+  private mayGiveUp(use: Use): boolean {
+    const { failurePolicy } = use.user
+    return !waitsOn(use) || this.isTouched(use) && failurePolicy !== "default" && failurePolicy !== "for ever"
   }
 
   private believes({ lease, process, work }: Use): boolean {

@@ -220,7 +220,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       const { ttl } = some[0]!.request
       const contenders = some.map(({ request }) => request.contender)
       const request = Requests.move(
-        owner,
+        { owner, ttl },
         some.map(({ own, request }) => ({ contender: request.contender, known: own }))
       )
       contenders.forEach((contender) => leases.forget(contender))
@@ -230,7 +230,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
           return some.flatMap(({ own, request: { contender } }, index) => {
             if (!answer.responses[index]!.response_txn.succeeded) return []
             leases.leave(contender, own.lease)
-            leases.enter(lease, contender, { ...own, owner, modified }, start)
+            leases.enter(lease, contender, { ...own, owner, ttl, modified }, start)
             return [contender]
           })
         }, { first: true }),

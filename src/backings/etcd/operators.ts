@@ -24,8 +24,6 @@ const noticeTtl = 5
 const copy = (contenders: ReadonlyMap<string, Contender>): ReadonlyArray<Contender> =>
   Array.from(contenders.values()).slice(0, mostListed).map((one) => ({ ...one }))
 
-const contendersOf = ({ holders, line }: Record<"holders" | "line", ReadonlyArray<Contender>>) => [...holders, ...line]
-
 /** Asks leases how many seconds they have left. */
 const timesLeft = (store: Store, leases: ReadonlySet<string>) =>
   Effect.map(
@@ -37,42 +35,38 @@ const timesLeft = (store: Store, leases: ReadonlySet<string>) =>
     (times) => new Map(times)
   )
 
-const describe =
-  (left: ReadonlyMap<string, number>) =>
-  ({ identifier, lease, owner, permits, token, ttl }: Contender): ContenderState => ({
-    identifier,
-    permits,
-    fencingToken: FencingToken(token),
-    remaining: Duration.seconds(left.get(lease) ?? ttl),
-    owner
-  })
+/** A contender that has another lease by now has another time left, too. */
+const withLease = ({ lease, token }: Contender): string => `${token} ${lease}`
+
+const describe = (left: ReadonlyMap<string, number>) => (contender: Contender): ContenderState => ({
+  identifier: contender.identifier,
+  permits: contender.permits,
+  fencingToken: FencingToken(contender.token),
+  remaining: Duration.seconds(left.get(withLease(contender)) ?? contender.ttl),
+  owner: contender.owner
+})
 
 export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.Effect<void>) => ({
   /**
-   * Looks again after it has asked the leases, until every contender is on the lease on which it was: so the time is its own. For
-   * contenders on leases beyond `mostLeases`, `remaining` is their ttl.
+   * Looks again after it has asked leases for their times, until each contender that it sees was on its lease before.
+   * For contenders on leases beyond `mostLeases`, `remaining` is their ttl.
    */
   inspect: Effect.fnUntraced(function*(names: SemaphoreNames): Effect.fn.Return<SemaphoreState, Error> {
     // If `onChanged` watches the semaphore, there is a view already.
     const look = lines.view(names) === undefined
       ? lines.look(names)
       : Effect.map(lines.now([names]), ({ views: [view] }) => view!)
-    const take = Effect.map(look, ({ holders, waiters }) => ({
-      holders: copy(holders),
-      line: copy(waiters),
-      holderCount: holders.size,
-      waiterCount: waiters.size
-    }))
-    let before = yield* take
-    for (let round = 1;; round++) {
-      const leaseOf = new Map(contendersOf(before).map(({ lease, token }) => [token, lease]))
-      const left = yield* timesLeft(store, new Set(leaseOf.values()))
-      const state = yield* take
-      const isSame = contendersOf(state).every(({ lease, token }) => leaseOf.get(token) === lease)
-      if (isSame || round === mostRounds) {
-        return { ...state, holders: state.holders.map(describe(left)), line: state.line.map(describe(left)) }
+    const left = new Map<string, number>()
+    for (let round = 0;; round++) {
+      const view = yield* look
+      const [holders, line] = [copy(view.holders), copy(view.waiters)]
+      const counts = { holderCount: view.holders.size, waiterCount: view.waiters.size }
+      const unknown = [...holders, ...line].filter((contender) => !left.has(withLease(contender)))
+      if (unknown.length === 0 || round === mostRounds) {
+        return { ...counts, holders: holders.map(describe(left)), line: line.map(describe(left)) }
       }
-      before = state
+      const times = yield* timesLeft(store, new Set(unknown.map(({ lease }) => lease)))
+      for (const contender of unknown) left.set(withLease(contender), times.get(contender.lease) ?? contender.ttl)
     }
   }),
 

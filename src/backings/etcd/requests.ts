@@ -131,20 +131,22 @@ export const rewrite = (
   }
 }
 
-/** Moves contenders to another lease and owner, each only if it is unchanged. They keep their tokens. */
-export const move =
-  (owner: string, moves: ReadonlyArray<{ readonly contender: string; readonly known: Entry }>) =>
-  (lease: string): ITxnRequest => ({
-    success: moves.map(({ contender, known }) => {
-      const key = slotOf(contender, known.slot)
-      return {
-        request_txn: {
-          compare: [isUnmodified(key, known)],
-          success: [{ request_put: { key, value: encode({ ...known, owner }), lease } }]
-        }
+/** Moves contenders to a lease of this ttl, and to this owner, each only if it is unchanged. They keep their tokens. */
+export const move = (
+  { owner, ttl }: Pick<Value, "owner" | "ttl">,
+  moves: ReadonlyArray<{ readonly contender: string; readonly known: Entry }>
+) =>
+(lease: string): ITxnRequest => ({
+  success: moves.map(({ contender, known }) => {
+    const key = slotOf(contender, known.slot)
+    return {
+      request_txn: {
+        compare: [isUnmodified(key, known)],
+        success: [{ request_put: { key, value: encode({ ...known, owner, ttl }), lease } }]
       }
-    })
+    }
   })
+})
 
 /** Puts a key that watches see, and that vanishes with its lease. */
 export const notice = (key: Buffer, lease: string): ITxnRequest => ({ success: [{ request_put: { key, lease } }] })

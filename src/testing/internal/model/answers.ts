@@ -2,7 +2,7 @@
 import { Duration } from "effect"
 import type { SemaphoreState } from "../../../core/Backing.ts"
 import type { Answer, Call, Contender, Expected, Outcome, Precision, Span, State, Token } from "./model.ts"
-import { distinct, expire, grant, holdersOf, step, waitersOf } from "./model.ts"
+import { distinct, expire, grant, holdersOf, stands, step, waitersOf } from "./model.ts"
 
 /** Returns the token in an answer to `tryAcquire` or `refresh`. */
 export const tokenIn = (answer: Answer): bigint | undefined =>
@@ -77,6 +77,20 @@ const outcomes = (state: State, call: Call, precision: Precision): ReadonlyArray
 export const after = (state: State, call: Call, precision: Precision): ReadonlyArray<State> =>
   outcomes(state, call, precision).flatMap(({ expected, next }) =>
     agrees(expected, call.answer, call.at, precision.granularity) ? [next] : []
+  )
+
+/** Returns the states after the effect of an acquire or a refresh, wherever its answer says that the contender stands. */
+export const afterEffect = (state: State, call: Call, precision: Precision): ReadonlyArray<State> =>
+  outcomes(state, call, precision).flatMap(({ expected, next }) =>
+    (expected._tag === "Acquired" || expected._tag === "Waiting") && isToken(expected.token, tokenIn(call.answer))
+      ? [next]
+      : []
+  )
+
+/** Returns the states in which a contender stands as the answer to its acquire or refresh says. */
+export const afterLook = (state: State, call: Call, precision: Precision): ReadonlyArray<State> =>
+  met(state, call).filter((one) =>
+    agrees(stands(one, call.operation, tokenIn(call.answer)), call.answer, call.at, precision.granularity)
   )
 
 /** Returns the answers that would have been right. */

@@ -77,7 +77,7 @@ const show = (history: ReadonlyArray<Recorded>): string => {
 const examine = Effect.fnUntraced(function*(subject: Subject, clients: ReadonlyArray<ReadonlyArray<Step>>) {
   for (const history of yield* record(subject, clients)) {
     const violation = limitViolation(history) ?? fifoViolation(history) ?? tokenViolation(history)
-      ?? grantViolation(history) ?? linearize(history, Random.precisionOf(subject))
+      ?? grantViolation(history) ?? linearize(history, Random.precisionOf(subject), subject.options.standsLater)
     if (violation !== undefined) fail(`${violation}\n${show(history)}`)
   }
 })

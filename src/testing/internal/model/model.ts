@@ -121,6 +121,12 @@ export const grant = (state: State): State => {
   return { ...state, line }
 }
 
+const answerOf = (state: State, contender: Contender, token: Token, asked = contender.permits): Expected => {
+  const position = waitersOf(state).findIndex(({ id }) => id === contender.id)
+  const permits = contender.permits < asked ? contender.permits : undefined
+  return position < 0 ? { _tag: "Acquired", token, permits } : { _tag: "Waiting", token, position }
+}
+
 /**
  * Does an operation on a state from which the expired contenders are gone, and in which what they left is granted. `issued` is the
  * token in the real answer, if there is one: no model could know it.
@@ -133,14 +139,10 @@ export const step = (
 ): Outcome => {
   const found = "id" in operation ? state.line.find(({ id }) => id === operation.id) : undefined
 
-  const answer = (next: State, contender: Contender, token: Token, asked = contender.permits): Outcome => {
-    const position = waitersOf(next).findIndex(({ id }) => id === contender.id)
-    const permits = contender.permits < asked ? contender.permits : undefined
-    return {
-      expected: position < 0 ? { _tag: "Acquired", token, permits } : { _tag: "Waiting", token, position },
-      next
-    }
-  }
+  const answer = (next: State, contender: Contender, token: Token, asked?: number): Outcome => ({
+    expected: answerOf(next, contender, token, asked),
+    next
+  })
   const refused: Outcome = { expected: { _tag: "Refused" }, next: state }
 
   switch (operation._tag) {
@@ -187,6 +189,17 @@ export const step = (
     case "inspect":
       return { expected: { _tag: "State", state }, next: state }
   }
+}
+
+/** Returns what an acquire or a refresh answers of the contender with this token, if it changes nothing. */
+export const stands = (state: State, operation: Operation, token: bigint | undefined): Expected => {
+  const own = state.line.find((contender) => contender.token === token)
+  return own === undefined || !("limit" in operation) ? { _tag: "Refused" } : answerOf(
+    state,
+    own,
+    { _tag: "Known", value: token },
+    operation._tag === "refresh" ? operation.permits : own.permits
+  )
 }
 
 /** B4, B5: with a token, that one acquisition is meant. */

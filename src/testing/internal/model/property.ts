@@ -3,6 +3,9 @@ import { Arbitrary, Cause, Effect } from "effect"
 import { fail, show } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 
+/** How long a failed input is shrunk. Where races are real, a smaller one may not fail, and takes seconds to show it. */
+const shrinkMillis = 20_000
+
 /** Checks a property. If it fails, dies with the failure of the smallest input that was found, and with how to replay it. */
 export const check = <A>(
   subject: Subject,
@@ -12,12 +15,17 @@ export const check = <A>(
 ) =>
   Effect.gen(function*() {
     const { replay, virtualTime } = subject.options
+    let end = Number.POSITIVE_INFINITY
     const result = yield* Arbitrary.checkEffect(
       arbitrary,
       (value) =>
-        property(value).pipe(
+        performance.now() > end ? Effect.succeed(true) : property(value).pipe(
           Effect.as(true),
-          Effect.catchCause((cause) => Cause.hasInterrupts(cause) ? Effect.failCause(cause) : Effect.fail(cause))
+          Effect.catchCause((cause) => {
+            if (Cause.hasInterrupts(cause)) return Effect.failCause(cause)
+            end = Math.min(end, performance.now() + shrinkMillis)
+            return Effect.fail(cause)
+          })
         ),
       {
         runs,
