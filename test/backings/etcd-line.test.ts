@@ -193,3 +193,28 @@ describe("a line of more bytes than the client accepts in one answer", () => {
       expect(yield* tryAcquire("key", "a", minute, 1000, 1, { queue: true })).toMatchObject(acquired)
     }))
 })
+
+describe("a holder in a line that is too long to be read at once", () => {
+  it.live("is refreshed without the rest of the line, as long as its process has no waiters", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      const first = yield* one.tries("a", 1, 2)
+      yield* one.tries("b", 1, 2)
+      const waiters = Array.from({ length: 40 }, (_, index) => `waiter ${index}`)
+      yield* Effect.forEach(waiters, (id) => other.queues(id, 1, 2))
+      const { txn } = one.client.kv
+      let read = 0
+      one.client.kv.txn = async (request, options) => {
+        const answer = await txn.call(one.client.kv, request, options)
+        for (const { response_range } of answer.responses) read += response_range?.kvs.length ?? 0
+        return answer
+      }
+      expect(yield* one.refreshes("a")).toEqual(first)
+      expect(read).toBeLessThan(20)
+      yield* other.releases("a", 1)
+      expect(yield* one.refreshes("a")).toBe(false)
+      expect(yield* one.refreshes("b")).toMatchObject(acquired)
+      expect(yield* one.refreshes("waiter 1")).toMatchObject({ _tag: "Waiting", position: 0 })
+      expect((yield* state).holders).toEqual(["b 1", "waiter 0 1"])
+    }))
+})

@@ -132,3 +132,27 @@ describe("a look that is not answered", () => {
       expect(yield* Effect.timeout(count, "3 seconds")).toBe(1)
     }))
 })
+
+describe("a hundred waiters that are refreshed at the same time, one by one", () => {
+  it.live("ask about their line together", () =>
+    Effect.gen(function*() {
+      const { one } = yield* setting
+      yield* one.listens
+      yield* one.queues("holder", 1, 1)
+      const waiters = Array.from({ length: 100 }, (_, index) => `waiter ${index}`)
+      yield* Effect.forEach(waiters, (id) => one.queues(id, 1, 1))
+      const refreshes = Effect.forEach(waiters, one.refreshes, { concurrency: "unbounded" })
+      // Those that joined at different times move to one lease.
+      yield* refreshes
+      const txn = one.client.kv.txn.bind(one.client.kv)
+      let txns = 0
+      one.client.kv.txn = (request, options) => {
+        txns++
+        return txn(request, options)
+      }
+      const answers = yield* refreshes
+      expect(answers).toMatchObject(waiters.map((_, position) => ({ _tag: "Waiting", position })))
+      // The first one asks, and the others share the next question.
+      expect(txns).toBe(2)
+    }))
+})

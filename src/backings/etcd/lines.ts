@@ -3,14 +3,14 @@
  * the key, or if many use it.
  *
  * When the watch breaks (the connection is lost, a compaction, a member without leader), the view is made anew. Until
- * then, and without a watch, a caller looks. Callers that ask while a look is under way share the next one. A look that
- * takes longer than `patience` does not hold up the next caller: it starts the next look at once.
+ * then, and without a watch, a caller looks. Callers of one semaphore share what they ask (share.ts).
  */
 import { Array as Arr, Deferred, Effect, Queue, RcMap, Schedule, Scope, Stream } from "effect"
 import type { IKeyValue, IResponseOp, ITxnResponse } from "etcd3"
 import { FencingToken } from "../../core/Backing.ts"
 import { after, SemaphoreNames } from "./names.ts"
 import * as Requests from "./requests.ts"
+import { patience, share } from "./share.ts"
 import type { Store } from "./store.ts"
 import type { Contender } from "./view.ts"
 import { View } from "./view.ts"
@@ -20,8 +20,14 @@ export interface Lines {
   readonly view: (names: SemaphoreNames) => View | undefined
   /** Returns the view at this revision, or at a later one. */
   readonly at: (names: SemaphoreNames, revision: bigint) => Effect.Effect<View, Error>
-  /** Returns the views as they are now, in the same order, and the term of a request that a majority confirmed. */
-  readonly now: (all: ReadonlyArray<SemaphoreNames>) => Effect.Effect<
+  /**
+   * Returns the views as they are now, in the same order, and the term of a request that a majority confirmed. If only
+   * some holders of a semaphore matter, `holders` returns their keys: a large line without a watch is then not read.
+   */
+  readonly now: (
+    all: ReadonlyArray<SemaphoreNames>,
+    holders?: (names: SemaphoreNames) => ReadonlyArray<Buffer> | undefined
+  ) => Effect.Effect<
     { readonly views: ReadonlyArray<View>; readonly term: bigint },
     Error
   >
@@ -34,13 +40,10 @@ export interface Lines {
 /** Nothing: the watch stands. "changed": it has shown events. A token: a waiter of this process was granted. */
 type LineEvent = void | "changed" | FencingToken
 
-/** How many milliseconds a caller waits for an expected event, or for somebody else's look, before it looks itself. */
-const patience = 250
-
 /** How long a watch may be silent after an event is overdue. Then its connection is dead, or its member is frozen. */
 const silencePatience = "2 seconds"
 
-/** How long a look may take, or a watch until it stands. After that, it is better to try another connection. */
+/** How long a part of a look may take, or a watch until it stands. After that, it is better to try another connection. */
 const startPatience = "5 seconds"
 
 /** How long a watch outlives its last use, because a key that was contended once will be contended again. */
@@ -56,6 +59,8 @@ const mostRounds = 3
 
 interface Line {
   view: View | undefined
+  /** How often the watch, or the look before it, has given a sign of life. */
+  heard: number
   readonly listeners: Set<(event: LineEvent) => void>
   /** The callers that wait until the view shows a revision. `resume` says whether it does, or the watch has broken. */
   readonly waits: Set<{ readonly revision: bigint; readonly resume: (isSeen: boolean) => void }>
@@ -78,7 +83,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Lines, never, Scope.Scope> {
   const lines = new Map<string, Line>()
 
-  const lookOnce = (names: SemaphoreNames) =>
+  const lookOnce = (names: SemaphoreNames, onPart: () => void) =>
     Effect.gen(function*() {
       const kvs: Array<IKeyValue> = []
       let at: bigint | undefined
@@ -86,68 +91,55 @@ export const make = Effect.fnUntraced(function*(
         const last = kvs.at(-1)
         const rest = last === undefined ? names.all : { ...names.all, key: after(last.key) }
         const more = { limit: String(mostAtOnce), ...at === undefined ? {} : { revision: `${at}` } }
-        const answer = yield* store.txn({ success: [Requests.range(rest, more)] })
+        const answer = yield* Effect.timeout(store.txn({ success: [Requests.range(rest, more)] }), startPatience)
         const part = answer.responses[0]!.response_range
         at ??= revisionOf(answer)
         kvs.push(...part.kvs)
+        onPart()
         if (!part.more) return new View(names, at, kvs)
       }
-    }).pipe(Effect.timeout(startPatience))
-
-  /** For each key, the look that is under way, and the result of the next one once somebody waits for it. */
-  const looks = new Map<string, { readonly began: number; next: Deferred.Deferred<View, Error> | undefined }>()
-
-  const look = (names: SemaphoreNames): Effect.Effect<View, Error> =>
-    Effect.suspend(() => {
-      const underWay = looks.get(names.folder)
-      const begin = (result: Deferred.Deferred<View, Error>) => {
-        const turn: NonNullable<typeof underWay> = { began: performance.now(), next: undefined }
-        looks.set(names.folder, turn)
-        Effect.runFork(lookOnce(names)).addObserver((exit) => {
-          if (looks.get(names.folder) === turn) {
-            looks.delete(names.folder)
-            if (turn.next !== undefined) begin(turn.next)
-          }
-          Deferred.doneUnsafe(result, exit)
-        })
-      }
-      const next = underWay?.next ?? Deferred.makeUnsafe<View, Error>()
-      if (underWay === undefined) begin(next)
-      else if (underWay.next === undefined) {
-        underWay.next = next
-        const left = Math.max(0, underWay.began + patience - performance.now())
-        setTimeout(() => looks.get(names.folder) === underWay && begin(next), left)
-      }
-      return Deferred.await(next)
     })
+
+  const look = share(lookOnce)
 
   const announce = ({ view, waits }: Line) => {
     for (const wait of waits) {
       if (view !== undefined && view.revision < wait.revision) continue
-      waits.delete(wait)
       wait.resume(view !== undefined)
     }
   }
 
-  /** Waits up to `patience` until the view shows a revision. Returns whether it does. */
+  /** Waits until the view shows a revision, at most until nothing is heard for `patience`. Returns whether it does. */
   const see = (line: Line, revision: bigint): Effect.Effect<boolean> =>
     Effect.callback<boolean>((resume) => {
-      const wait = { revision, resume: (isSeen: boolean) => resume(Effect.succeed(isSeen)) }
+      let { heard } = line
+      const timer = setInterval(() => {
+        if (heard !== line.heard) return void ({ heard } = line)
+        if (line.view !== undefined) Deferred.doneUnsafe(line.missed, Effect.void)
+        end(false)
+      }, patience)
+      const stop = () => {
+        clearInterval(timer)
+        line.waits.delete(wait)
+      }
+      const end = (isSeen: boolean) => {
+        stop()
+        resume(Effect.succeed(isSeen))
+      }
+      const wait = { revision, resume: end }
       line.waits.add(wait)
-      return Effect.sync(() => line.waits.delete(wait))
-    }).pipe(Effect.timeoutOrElse({
-      duration: patience,
-      orElse: () =>
-        Effect.sync(() => {
-          if (line.view !== undefined) Deferred.doneUnsafe(line.missed, Effect.void)
-          return false
-        })
-    }))
+      return Effect.sync(stop)
+    })
 
   const open = Effect.fnUntraced(function*(names: SemaphoreNames) {
-    const line: Line = { view: undefined, listeners: new Set(), waits: new Set(), missed: Deferred.makeUnsafe() }
+    const line: Line = {
+      view: undefined,
+      heard: 0,
+      listeners: new Set(),
+      waits: new Set(),
+      missed: Deferred.makeUnsafe()
+    }
     const emit = (event: LineEvent) => line.listeners.forEach((listener) => listener(event))
-    let heard = 0
 
     /** Ends when an event of the watch is overdue, and the watch is silent for `silencePatience` after that. */
     const silence = Effect.gen(function*() {
@@ -155,17 +147,17 @@ export const make = Effect.fnUntraced(function*(
       do {
         line.missed = Deferred.makeUnsafe()
         yield* Deferred.await(line.missed)
-        before = heard
+        before = line.heard
         yield* Effect.sleep(silencePatience)
-      } while (heard !== before)
+      } while (line.heard !== before)
     })
 
     /** Ends when the watch breaks. Fails if it never stood. */
     const watchOnce = Effect.gen(function*() {
       const stands = yield* Deferred.make<void>()
-      const view = yield* lookOnce(names)
+      const view = yield* lookOnce(names, () => line.heard++)
       const watch = store.watch(names.all, view.revision + 1n, ({ created, events }) => {
-        heard++
+        line.heard++
         if (created) {
           line.view = view
           Deferred.doneUnsafe(stands, Effect.void)
@@ -217,7 +209,7 @@ export const make = Effect.fnUntraced(function*(
     })
 
   /** Asks about all of them in one txn. `now` is the present view of each, if the answer is enough to know it. */
-  const ask = (all: ReadonlyArray<SemaphoreNames>) =>
+  const askAll = (all: ReadonlyArray<SemaphoreNames>) =>
     Effect.suspend(() => {
       const asked = all.map((names) => {
         const view = lines.get(names.folder)?.view
@@ -241,6 +233,18 @@ export const make = Effect.fnUntraced(function*(
       }))
     })
 
+  const askOne = share((names) => Effect.timeout(askAll([names]), startPatience))
+
+  const ask = (all: ReadonlyArray<SemaphoreNames>) => all.length === 1 ? askOne(all[0]!) : askAll(all)
+
+  /** Returns a view of some holders only. As they hold together with all before them, they do without, too. */
+  const lookAt = (names: SemaphoreNames, holders: ReadonlyArray<Buffer>) =>
+    Effect.map(
+      store.txn({ success: holders.map((key) => Requests.range({ key })) }),
+      (answer) =>
+        new View(names, revisionOf(answer), answer.responses.flatMap(({ response_range }) => response_range.kvs))
+    )
+
   /** Waits for the watch to catch up. Where others write all the time, it never does: after some rounds this looks. */
   const catchUp = (
     { names, seen, view }: { readonly names: SemaphoreNames; readonly seen: bigint; readonly view: View | undefined },
@@ -260,15 +264,19 @@ export const make = Effect.fnUntraced(function*(
   return {
     view: (names) => lines.get(names.folder)?.view,
     at,
-    now: (all) => {
+    now: (all, holdersOf) => {
       const answers = Effect.forEach(
         Arr.chunksOf(all, mostQuestions),
         (chunk) =>
           Effect.flatMap(ask(chunk), ({ asked, revision, term }) =>
             Effect.map(
-              Effect.forEach(asked, (one) => one.now ? Effect.succeed(one.now) : catchUp(one, revision, mostRounds), {
-                concurrency: "unbounded"
-              }),
+              Effect.forEach(asked, (one) => {
+                if (one.now !== undefined) return Effect.succeed(one.now)
+                const holders = one.view === undefined ? holdersOf?.(one.names) : undefined
+                return holders !== undefined && holders.length <= mostQuestions
+                  ? lookAt(one.names, holders)
+                  : catchUp(one, revision, mostRounds)
+              }, { concurrency: "unbounded" }),
               (views) => ({ views, term })
             )),
         { concurrency: "unbounded" }

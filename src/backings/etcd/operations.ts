@@ -242,6 +242,15 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     return kept
   })
 
+  /** Returns the keys of these contenders if each is known to hold. */
+  const holdersOf = (requests: ReadonlyArray<Refreshing>): ReadonlyArray<Buffer> | undefined => {
+    const keys = requests.flatMap(({ contender, token }) => {
+      const member = leases.member(contender)
+      return member?.holds && isMeant(token, member) ? [Names.slotOf(contender, member.slot)] : []
+    })
+    return keys.length === requests.length ? keys : undefined
+  }
+
   const refreshAll = Effect.fnUntraced(
     function*(requests: ReadonlyArray<Refreshing>): Effect.fn.Return<Array<Answer>, Error> {
       const start = performance.now()
@@ -253,9 +262,10 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       const answers = new Map<Refreshing, Answer>()
       while (answers.size < requests.length) {
         const left = requests.filter((request) => !answers.has(request))
-        const all = new Map(left.map(({ names }) => [names.folder, names]))
-        const { term, views } = yield* lines.now(Array.from(all.values()))
-        const viewOf = new Map(Array.from(all.keys(), (folder, index) => [folder, views[index]!]))
+        const byFolder = Arr.groupBy(left, ({ names }) => names.folder)
+        const all = Object.values(byFolder).map(([{ names }]) => names)
+        const { term, views } = yield* lines.now(all, ({ folder }) => holdersOf(byFolder[folder]!))
+        const viewOf = new Map(all.map(({ folder }, index) => [folder, views[index]!]))
         const found = new Map<string, { readonly request: Refreshing; readonly own: Contender }>()
         for (const request of left) {
           const { contender, identifier, names } = request

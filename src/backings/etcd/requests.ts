@@ -54,7 +54,9 @@ const nothingNewIn = (range: Range, revision: bigint): ICompare => ({
 
 const remove = (key: Buffer): IRequestOp => ({ request_delete_range: { key } })
 
-export const range = (range: Range, more: object = {}): IRequestOp => ({ request_range: { ...range, ...more } })
+export const range = (range: Range | Pick<Range, "key">, more: object = {}): IRequestOp => ({
+  request_range: { ...range, ...more }
+})
 
 export const some = ({ all }: SemaphoreNames): IRequestOp => range(all, { limit: String(mostRead) })
 
