@@ -82,6 +82,29 @@ describe("a process whose watch receives nothing any more", () => {
       yield* until(Effect.sync(() => heard.includes((a as { fencingToken: bigint }).fencingToken)))
     }))
 
+  it.live("joins a long line without reading it, and is notified once it watches anew", () =>
+    Effect.gen(function*() {
+      const { one, other } = yield* setting
+      const stop = keepBack(one.client)
+      const others = Array.from({ length: 260 }, (_, index) => `other ${index}`)
+      yield* Effect.forEach(others, (id) => other.queues(id, 1, 1), { concurrency: 16 })
+      const heard = yield* one.listens
+      yield* stop
+      const txn = one.client.kv.txn.bind(one.client.kv)
+      let read = 0
+      one.client.kv.txn = async (request, options) => {
+        const answer = await txn(request, options)
+        for (const { response_range } of answer.responses) read += response_range?.kvs.length ?? 0
+        return answer
+      }
+      const place = yield* one.queues("a", 1, 1)
+      expect([place, read]).toMatchObject([{ _tag: "Waiting", position: 260 }, 0])
+      yield* until(Effect.sync(() => heard.includes(undefined)))
+      expect(yield* one.refreshes("a")).toMatchObject({ _tag: "Waiting", position: 259 })
+      yield* Effect.forEach(others, (id) => other.releases(id, 1), { concurrency: 16 })
+      yield* until(Effect.sync(() => heard.includes((place as { fencingToken: bigint }).fencingToken)))
+    }))
+
   it.live("has its answer after a few attempts, although others write all the time", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting

@@ -43,8 +43,9 @@ export class ProcessClock implements Clock.Clock {
     this.wall += millis
   }
 
-  /** Makes the monotonic clock leap ahead. */
+  /** Makes the monotonic clock leap ahead, unless it stands still: that would hide a part of a suspension. */
   leap(millis: number): void {
+    if (this.suspended) return
     this.leaps++
     this.rebase(() => this.base = { ...this.base, monotonic: this.base.monotonic + millis })
   }

@@ -25,7 +25,7 @@ export interface Result {
 }
 
 /** A run with more events than this never ends. */
-const mostEvents = 100_000
+const mostEvents = 500_000
 
 /** Subscriptions outlive their last waiter by a minute. */
 const idleMillis = 61_000

@@ -16,10 +16,13 @@ import type { Contender } from "./view.ts"
 import { View } from "./view.ts"
 
 export interface Lines {
+  readonly watches: boolean
   /** Returns the view that the watch keeps, or nothing while no watch stands. */
   readonly view: (names: SemaphoreNames) => View | undefined
   /** Returns the view at this revision, or at a later one. */
   readonly at: (names: SemaphoreNames, revision: bigint) => Effect.Effect<View, Error>
+  /** The same, or nothing if the watch does not show the revision soon. */
+  readonly soon: (names: SemaphoreNames, revision: bigint) => Effect.Effect<View | undefined>
   /**
    * Returns the views as they are now, in the same order, and the term of a request that a majority confirmed. If only
    * some holders of a semaphore matter, `holders` returns their keys: a large line without a watch is then not read.
@@ -45,6 +48,9 @@ const silencePatience = "2 seconds"
 
 /** How long a part of a look may take, or a watch until it stands. After that, it is better to try another connection. */
 const startPatience = "5 seconds"
+
+/** How long a contender that joins a long line waits for the watch to show its place. */
+const soon = "1 second"
 
 /** How long a watch outlives its last use, because a key that was contended once will be contended again. */
 const idleTimeToLive = "10 seconds"
@@ -200,13 +206,18 @@ export const make = Effect.fnUntraced(function*(
     if (view !== undefined) listener()
   })
 
-  const at = (names: SemaphoreNames, revision: bigint): Effect.Effect<View, Error> =>
+  const watched = (names: SemaphoreNames, revision: bigint): Effect.Effect<View | undefined> =>
     Effect.gen(function*() {
-      if (!watches) return yield* look(names)
       const line = lines.get(names.folder) ?? (yield* Effect.scoped(RcMap.get(opened, names.folder)))
       const isSeen = line.view !== undefined && line.view.revision >= revision || (yield* see(line, revision))
-      return isSeen && line.view !== undefined ? line.view : yield* look(names)
+      return isSeen ? line.view : undefined
     })
+
+  const at = (names: SemaphoreNames, revision: bigint): Effect.Effect<View, Error> =>
+    Effect.flatMap(
+      watches ? watched(names, revision) : Effect.undefined,
+      (view) => view === undefined ? look(names) : Effect.succeed(view)
+    )
 
   /** Asks about all of them in one txn. `now` is the present view of each, if the answer is enough to know it. */
   const askAll = (all: ReadonlyArray<SemaphoreNames>) =>
@@ -262,8 +273,11 @@ export const make = Effect.fnUntraced(function*(
     })
 
   return {
+    watches,
     view: (names) => lines.get(names.folder)?.view,
     at,
+    soon: (names, revision) =>
+      Effect.timeoutOrElse(watched(names, revision), { duration: soon, orElse: () => Effect.undefined }),
     now: (all, holdersOf) => {
       const answers = Effect.forEach(
         Arr.chunksOf(all, mostQuestions),

@@ -8,7 +8,7 @@ import type { Acquired, Waiting } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
 import type { Leases } from "./leases.ts"
 import type { Lines } from "./lines.ts"
-import { ofSome, revisionOf } from "./lines.ts"
+import { mostAtOnce, ofSome, revisionOf } from "./lines.ts"
 import type { SemaphoreNames } from "./names.ts"
 import * as Names from "./names.ts"
 import type { Entry } from "./requests.ts"
@@ -110,6 +110,23 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     }, { folder: Requests.sharing(names, contender) })
   })
 
+  /** Returns where a contender that has joined stands, or nothing if its place has gone already. */
+  const standing = Effect.fnUntraced(function*(
+    request: Asking,
+    { answer, reads, revision }: NonNullable<Effect.Success<ReturnType<typeof join>>>
+  ) {
+    const { identifier, names, queue } = request
+    const range = answer.responses.at(-1)!
+    const size = reads ? Number(range.response_range.count) : lines.view(names)?.size ?? 0
+    const isLong = queue && lines.watches && size > mostAtOnce
+    const read = reads ? ofSome(names, answer, range) : undefined
+    const view = read ?? (yield* isLong ? lines.soon(names, revision) : lines.at(names, revision))
+    // So many join that the watch lags, and looks would add to that. If this one holds, the watch will notify it.
+    if (view === undefined) return { _tag: "Waiting", fencingToken: FencingToken(revision), position: size } as const
+    const own = view.find(identifier)
+    return own?.token === revision ? answerOf(request, view, own) : undefined
+  })
+
   /** The semaphores whose last answer to this process was a refusal. */
   const occupied = new Set<string>()
 
@@ -146,11 +163,8 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
       } else if (queue || view?.fits(identifier, permits, limit)) {
         const joined = yield* join(request, own, queue ? undefined : view?.revision)
         if (joined?.answer.succeeded) {
-          const { answer, reads, revision } = joined
-          const read = reads ? ofSome(names, answer, answer.responses.at(-1)!) : undefined
-          const now = read ?? (yield* lines.at(names, revision))
-          const found = now.find(identifier)
-          if (found?.token === revision) return answerOf(request, now, found)
+          const answer = yield* standing(request, joined)
+          if (answer !== undefined) return answer
         }
       } else if (isNow) {
         if (own === undefined) yield* leases.bury(contender)
