@@ -3,9 +3,8 @@ import { describe, expect, it } from "@effect/vitest"
 import { Cause, Config, ConfigProvider, Context, DateTime, Duration, Effect, Exit, Layer, Stream } from "effect"
 import type { Redis } from "ioredis"
 import { hostname } from "node:os"
-import { DistributedSemaphore, DistributedSemaphoreBacking, RedisBacking } from "../../src/index.ts"
-import { channels, connect, server } from "../utils/redis.ts"
-import { interruptWithin100Millis } from "../utils/revocations.ts"
+import { DistributedSemaphoreBacking, RedisBacking } from "../../src/index.ts"
+import { connect, server } from "../utils/redis.ts"
 import { until } from "../utils/until.ts"
 
 const ttl = Duration.minutes(1)
@@ -85,22 +84,6 @@ it.live("layerConfig reads the options from the configuration", () =>
     expect((yield* backing.inspect!("key")).holders).toMatchObject([{ owner: "worker 7" }])
     expect([backing.onPermitsReleased, backing.onRevoked, backing.onChanged]).toEqual([undefined, undefined, undefined])
   }))
-
-describe("a hold that is revoked", () => {
-  it.live("is interrupted within 100 ms, while others contend and keep the limit", () =>
-    Effect.gen(function*() {
-      const { url } = yield* server
-      const limit = 8
-      const semaphores = yield* Effect.forEach(Array.from({ length: 4 }), () =>
-        Effect.gen(function*() {
-          const context = yield* Layer.build(RedisBacking.layer(yield* connect(url)))
-          return yield* Effect.provide(DistributedSemaphore.make("key", { limit, ttl }), context)
-        }))
-      const observer = yield* connect(url)
-      const listens = until(Effect.map(channels(observer), (all) => all.includes("semaphore:revocations")))
-      yield* interruptWithin100Millis({ semaphores, limit, victims: 5, pauses: [1, 2, 3], listens })
-    }))
-})
 
 describe("keys", () => {
   it.live("lists neither a key that was released nor one whose contenders have expired", () =>

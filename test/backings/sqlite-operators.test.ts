@@ -7,8 +7,7 @@ import { make } from "../../src/backings/sqlite/backing.ts"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
 import type { Machine } from "../../src/backings/sqlite/machine.ts"
 import { thisMachine } from "../../src/backings/sqlite/machine.ts"
-import { DistributedSemaphore, DistributedSemaphoreBacking } from "../../src/index.ts"
-import { interruptWithin100Millis } from "../utils/revocations.ts"
+import { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { filename } from "../utils/sqlite.ts"
 import { until } from "../utils/until.ts"
 
@@ -66,19 +65,6 @@ it.live("inspect says when a contender first asked, by the wall clock of that mo
   }))
 
 describe("a hold that is revoked", () => {
-  it.live("is interrupted within 100 ms, while others contend and keep the limit", () =>
-    Effect.gen(function*() {
-      const file = yield* filename
-      const limit = 4
-      const semaphores = yield* Effect.forEach(Array.from({ length: 3 }), () =>
-        Effect.gen(function*() {
-          const context = yield* Layer.build(SqliteBacking.layer({ filename: file }))
-          return yield* Effect.provide(DistributedSemaphore.make("key", { limit, ttl }), context)
-        }))
-      const listens = Effect.sleep("2500 millis")
-      yield* interruptWithin100Millis({ semaphores, limit, victims: 3, pauses: [2, 3], listens })
-    }))
-
   it.live("leaves nothing in the file after some seconds", () =>
     Effect.gen(function*() {
       const file = yield* filename
