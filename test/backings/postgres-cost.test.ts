@@ -22,6 +22,13 @@ const counted = Effect.gen(function*() {
     context,
     observer,
     reset: observer`select pg_stat_statements_reset()`,
+    /** Reads how many blocks of tables and indexes the operations have used. */
+    blocks: Effect.map(
+      observer<{ blocks: bigint }>`
+        select sum(shared_blks_hit + shared_blks_read)::bigint as blocks from pg_stat_statements where query like '%operate(%'
+      `,
+      ([row]) => Number(row!.blocks)
+    ),
     /** Reads how often each kind of statement ran, without those of the observer. */
     calls: Effect.map(
       observer<{ query: string; calls: bigint }>`
@@ -50,6 +57,24 @@ describe("the cost", () => {
       yield* reset
       yield* Effect.forEach(Array.from({ length: 50 }), () => mutex.withPermits(1)(Effect.void))
       expect(yield* calls).toEqual({ operate: 100 })
+    }))
+
+  it.live("of a cycle on a hot key does not grow with what earlier cycles left for a vacuum", () =>
+    Effect.gen(function*() {
+      const { blocks, context, reset } = yield* counted
+      const mutex = yield* Effect.provide(DistributedSemaphore.make("key"), context)
+      const cycles = (times: number) => Effect.repeat(mutex.withPermits(1)(Effect.void), { times: times - 1 })
+      const blocksPerCycle = Effect.gen(function*() {
+        yield* reset
+        yield* cycles(500)
+        return (yield* blocks) / 500
+      })
+      yield* cycles(500)
+      const first = yield* blocksPerCycle
+      yield* cycles(10_000)
+      const last = yield* blocksPerCycle
+      expect(first).toBeGreaterThan(0)
+      expect(last / first).toBeLessThan(1.5)
     }))
 
   it.live("of a cycle beside 63 others is at most a fifth of a statement, on one key and on many", () =>
