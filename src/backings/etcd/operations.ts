@@ -256,11 +256,14 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     return kept
   })
 
-  /** Returns the keys of these contenders if each is known to hold. */
+  /**
+   * Returns the keys of these contenders if each is known to hold by its token. Without a token, another process may
+   * have a place under the identifier by now, or another number of permits: only the whole line shows that.
+   */
   const holdersOf = (requests: ReadonlyArray<Refreshing>): ReadonlyArray<Buffer> | undefined => {
     const keys = requests.flatMap(({ contender, token }) => {
       const member = leases.member(contender)
-      return member?.holds && isMeant(token, member) ? [Names.slotOf(contender, member.slot)] : []
+      return member?.holds && member.token === token ? [Names.slotOf(contender, member.slot)] : []
     })
     return keys.length === requests.length ? keys : undefined
   }
