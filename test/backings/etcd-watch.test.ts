@@ -1,7 +1,11 @@
 /** etcd: a process that sees late what happens, or all at once. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Context, Effect, Fiber, Layer, Schedule } from "effect"
 import type { Etcd3, IWatchResponse } from "etcd3"
+import { inject } from "vitest"
+import { EtcdBacking } from "../../src/backings/etcd/index.ts"
+import { DistributedSemaphoreBacking } from "../../src/index.ts"
+import { connect } from "../utils/etcd.ts"
 import { acquired, minute, setting } from "../utils/etcdRaces.ts"
 import { until } from "../utils/until.ts"
 
@@ -119,6 +123,22 @@ describe("a process whose watch receives nothing any more", () => {
       expect(yield* one.tries("a", 1, 1)).toBe(false)
       expect(count).toBeLessThan(20)
       expect((yield* state).line.length).toBeGreaterThanOrEqual(count)
+    }))
+})
+
+describe("a process that could not watch, and does not try again", () => {
+  it.live("looks when it joins a long line, because nobody would notify it of its hold", () =>
+    Effect.gen(function*() {
+      const { key, other } = yield* setting
+      const client = yield* connect(inject("etcdUrl"))
+      client.watchClient.watch = () => Promise.reject(new Error("no watch"))
+      const { tryAcquire } = Context.get(
+        yield* Layer.build(EtcdBacking.layer(client, { pushStreamRetrySchedule: Schedule.recurs(0) })),
+        DistributedSemaphoreBacking
+      )
+      const others = Array.from({ length: 260 }, (_, index) => `other ${index}`)
+      yield* Effect.forEach(others, (id) => other.queues(id, 1, 1000), { concurrency: 16 })
+      expect(yield* tryAcquire(key, "a", minute, 1000, 1, { queue: true })).toMatchObject(acquired)
     }))
 })
 

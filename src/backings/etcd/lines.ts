@@ -21,8 +21,8 @@ export interface Lines {
   readonly view: (names: SemaphoreNames) => View | undefined
   /** Returns the view at this revision, or at a later one. */
   readonly at: (names: SemaphoreNames, revision: bigint) => Effect.Effect<View, Error>
-  /** The same, or nothing if the watch does not show the revision soon. */
-  readonly soon: (names: SemaphoreNames, revision: bigint) => Effect.Effect<View | undefined>
+  /** The same, or nothing if the watch does not show the revision soon, but later. */
+  readonly soon: (names: SemaphoreNames, revision: bigint) => Effect.Effect<View | undefined, Error>
   /**
    * Returns the views as they are now, in the same order, and the term of a request that a majority confirmed. If only
    * some holders of a semaphore matter, `holders` returns their keys: a large line without a watch is then not read.
@@ -65,6 +65,8 @@ const mostRounds = 3
 
 interface Line {
   view: View | undefined
+  /** Whether the watch has broken, or could not be begun, and does not stand again. Maybe it never will. */
+  isDown: boolean
   /** How often the watch, or the look before it, has given a sign of life. */
   heard: number
   readonly listeners: Set<(event: LineEvent) => void>
@@ -140,6 +142,7 @@ export const make = Effect.fnUntraced(function*(
   const open = Effect.fnUntraced(function*(names: SemaphoreNames) {
     const line: Line = {
       view: undefined,
+      isDown: false,
       heard: 0,
       listeners: new Set(),
       waits: new Set(),
@@ -166,6 +169,7 @@ export const make = Effect.fnUntraced(function*(
         line.heard++
         if (created) {
           line.view = view
+          line.isDown = false
           Deferred.doneUnsafe(stands, Effect.void)
           emit()
         }
@@ -179,6 +183,7 @@ export const make = Effect.fnUntraced(function*(
       Effect.catchIf(() => line.view !== undefined, () => Effect.void),
       Effect.ensuring(Effect.sync(() => {
         line.view = undefined
+        line.isDown = true
         announce(line)
       }))
     )
@@ -277,7 +282,10 @@ export const make = Effect.fnUntraced(function*(
     view: (names) => lines.get(names.folder)?.view,
     at,
     soon: (names, revision) =>
-      Effect.timeoutOrElse(watched(names, revision), { duration: soon, orElse: () => Effect.undefined }),
+      Effect.flatMap(
+        Effect.timeoutOrElse(watched(names, revision), { duration: soon, orElse: () => Effect.undefined }),
+        (view) => view === undefined && (lines.get(names.folder)?.isDown ?? true) ? look(names) : Effect.succeed(view)
+      ),
     now: (all, holdersOf) => {
       const answers = Effect.forEach(
         Arr.chunksOf(all, mostQuestions),
