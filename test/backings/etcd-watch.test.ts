@@ -1,12 +1,13 @@
 /** etcd: a process that sees late what happens, or all at once. */
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Fiber, Layer, Schedule } from "effect"
+import { Context, Duration, Effect, Fiber, Layer, Schedule } from "effect"
 import type { Etcd3, IWatchResponse } from "etcd3"
 import { inject } from "vitest"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
+import type { Waiting } from "../../src/core/Backing.ts"
 import { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { connect } from "../utils/etcd.ts"
-import { acquired, minute, setting } from "../utils/etcdRaces.ts"
+import { acquired, before, minute, moves, setting } from "../utils/etcdRaces.ts"
 import { until } from "../utils/until.ts"
 
 type Listener = (response: IWatchResponse) => void
@@ -28,6 +29,35 @@ const keepBack = (client: Etcd3) => {
     })
   }
   return Effect.sync(() => void (stopped = watches))
+}
+
+/** Makes a process receive what its watches show late. `flow` passes on what was held back since `stop`. */
+const dam = (client: Etcd3) => {
+  const watch = client.watchClient.watch.bind(client.watchClient)
+  const heldBack: Array<() => void> = []
+  let watches = 0
+  let isOpen = true
+  client.watchClient.watch = async (options) => {
+    watches++
+    const stream = await watch(options)
+    const on = stream.on.bind(stream) as (event: string, listener: Listener) => unknown
+    return Object.assign(stream, {
+      on: (event: string, listener: Listener) =>
+        on(event, (value) => {
+          if (event !== "data" || isOpen) listener(value)
+          else heldBack.push(() => listener(value))
+        })
+    })
+  }
+  return {
+    stop: Effect.sync(() => void (isOpen = false)),
+    flow: Effect.sync(() => {
+      isOpen = true
+      for (const pass of heldBack.splice(0)) pass()
+    }),
+    holdsBack: (count: number) => until(Effect.sync(() => heldBack.length >= count)),
+    watches: () => watches
+  }
 }
 
 describe("a process whose watch receives nothing any more", () => {
@@ -139,6 +169,23 @@ describe("a process that could not watch, and does not try again", () => {
       const others = Array.from({ length: 260 }, (_, index) => `other ${index}`)
       yield* Effect.forEach(others, (id) => other.queues(id, 1, 1000), { concurrency: 16 })
       expect(yield* tryAcquire(key, "a", minute, 1000, 1, { queue: true })).toMatchObject(acquired)
+    }))
+})
+
+describe("a process whose watch lags", () => {
+  it.live("learns that a place was granted while a refresh moved it to another lease", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      const { flow, holdsBack, stop } = dam(one.client)
+      yield* one.listens
+      yield* other.tries("holder", 1, 1)
+      const { fencingToken } = (yield* one.queues("a", 1, 1)) as Waiting
+      yield* stop
+      yield* other.queues("b", 1, 1)
+      const granted = Effect.all([other.releases("holder", 1), holdsBack(2), flow])
+      before(one.client, moves("a"), granted)
+      const refresh = one.backing.refresh(key, "a", Duration.seconds(30), 1, 1, { fencingToken })
+      expect(yield* refresh).toMatchObject(acquired)
     }))
 })
 

@@ -298,7 +298,10 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
         const kept = yield* keep(Array.from(found.values()), start, term)
         for (const { own, request } of found.values()) {
           if (!kept.has(request.contender)) continue
-          const view = viewOf.get(request.names.folder)!
+          const seen = viewOf.get(request.names.folder)!
+          const watched = lines.view(request.names)
+          // While a contender moves, it is not notified: what the watch has shown since then counts.
+          const view = watched !== undefined && watched.revision > seen.revision ? watched : seen
           const now = view.find(request.identifier)
           if (now?.token === own.token && isStill(request, now)) answers.set(request, answerOf(request, view, now))
         }
