@@ -7,7 +7,7 @@ import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import type { Waiting } from "../../src/core/Backing.ts"
 import { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { connect } from "../utils/etcd.ts"
-import { acquired, before, minute, moves, setting } from "../utils/etcdRaces.ts"
+import { acquired, before, freshKey, minute, moves, setting } from "../utils/etcdRaces.ts"
 import { until } from "../utils/until.ts"
 
 type Listener = (response: IWatchResponse) => void
@@ -35,10 +35,8 @@ const keepBack = (client: Etcd3) => {
 const dam = (client: Etcd3) => {
   const watch = client.watchClient.watch.bind(client.watchClient)
   const heldBack: Array<() => void> = []
-  let watches = 0
   let isOpen = true
   client.watchClient.watch = async (options) => {
-    watches++
     const stream = await watch(options)
     const on = stream.on.bind(stream) as (event: string, listener: Listener) => unknown
     return Object.assign(stream, {
@@ -55,8 +53,7 @@ const dam = (client: Etcd3) => {
       isOpen = true
       for (const pass of heldBack.splice(0)) pass()
     }),
-    holdsBack: (count: number) => until(Effect.sync(() => heldBack.length >= count)),
-    watches: () => watches
+    holdsBack: (count: number) => until(Effect.sync(() => heldBack.length >= count))
   }
 }
 
@@ -186,6 +183,33 @@ describe("a process whose watch lags", () => {
       before(one.client, moves("a"), granted)
       const refresh = one.backing.refresh(key, "a", Duration.seconds(30), 1, 1, { fencingToken })
       expect(yield* refresh).toMatchObject(acquired)
+    }))
+
+  it.live("waits for no event that its watch never shows, because others write elsewhere while it begins", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      yield* other.tries("holder", 1, 1)
+      const { fencingToken } = (yield* one.queues("a", 1, 1)) as Waiting
+      yield* Effect.forEach(Array.from({ length: 20 }, (_, index) => `other ${index}`), (id) => other.queues(id, 1, 1))
+      const { flow, holdsBack, stop } = dam(one.client)
+      yield* stop
+      yield* Effect.forkScoped(one.listens, { startImmediately: true })
+      yield* holdsBack(1)
+      yield* other.backing.tryAcquire(freshKey(), "a", minute, 1, 1)
+      const txn = one.client.kv.txn.bind(one.client.kv)
+      const read: Array<number> = []
+      one.client.kv.txn = async (request, options) => {
+        const answer = await txn(request, options)
+        read.push(answer.responses[0]!.response_range.kvs.length)
+        return answer
+      }
+      const refresh = one.backing.refresh(key, "a", minute, 1, 1, { fencingToken })
+      const refreshing = yield* Effect.forkScoped(refresh, { startImmediately: true })
+      yield* until(Effect.sync(() => read.length > 0))
+      yield* flow
+      expect(yield* Fiber.join(refreshing)).toMatchObject({ _tag: "Waiting", position: 0 })
+      // The line was too long to be read at once, and then nothing in it had changed since the watch began.
+      expect(read).toEqual([17, 0])
     }))
 })
 

@@ -263,16 +263,15 @@ export const make = Effect.fnUntraced(function*(
 
   /** Waits for the watch to catch up. Where others write all the time, it never does: after some rounds this looks. */
   const catchUp = (
-    { names, seen, view }: { readonly names: SemaphoreNames; readonly seen: bigint; readonly view: View | undefined },
+    { names, seen }: { readonly names: SemaphoreNames; readonly seen: bigint },
     revision: bigint,
     rounds: number
   ): Effect.Effect<View, Error> =>
     Effect.gen(function*() {
-      const line = lines.get(names.folder)
-      if (view === undefined) return yield* at(names, revision)
-      if (line === undefined || line.view !== view || rounds === 0) return yield* look(names)
-      if (view.revision === seen && !(yield* see(line, seen + 1n))) return yield* look(names)
-      if (line.view === view && view.revision >= revision) return view
+      // `revision` may be that of another semaphore's write, which this watch never shows. So it is no use to wait for it.
+      const view = watches && rounds > 0 ? yield* watched(names, seen + 1n) : undefined
+      if (view === undefined) return yield* look(names)
+      if (view.revision >= revision) return view
       const { asked: [again], revision: later } = yield* ask([names])
       return again!.now ?? (yield* catchUp(again!, later, rounds - 1))
     })
