@@ -2,7 +2,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Duration, Effect, Layer } from "effect"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
-import type { Waiting } from "../../src/core/Backing.ts"
+import type { Acquired, Waiting } from "../../src/core/Backing.ts"
 import { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { connect, server } from "../utils/etcd.ts"
 import { acquired, before, joins, leasesOf, minute, setting } from "../utils/etcdRaces.ts"
@@ -197,9 +197,9 @@ describe("a line of more bytes than the client accepts in one answer", () => {
 describe("a holder in a line that is too long to be read at once", () => {
   it.live("is refreshed without the rest of the line, as long as its process has no waiters", () =>
     Effect.gen(function*() {
-      const { one, other, state } = yield* setting
-      const first = yield* one.tries("a", 1, 2)
-      yield* one.tries("b", 1, 2)
+      const { key, one, other, state } = yield* setting
+      const [first, second] = [yield* one.tries("a", 1, 2), yield* one.tries("b", 1, 2)]
+      const refreshes = (id: string, hold: unknown) => one.backing.refresh(key, id, minute, 1, 1, hold as Acquired)
       const waiters = Array.from({ length: 40 }, (_, index) => `waiter ${index}`)
       yield* Effect.forEach(waiters, (id) => other.queues(id, 1, 2))
       const { txn } = one.client.kv
@@ -209,12 +209,27 @@ describe("a holder in a line that is too long to be read at once", () => {
         for (const { response_range } of answer.responses) read += response_range?.kvs.length ?? 0
         return answer
       }
-      expect(yield* one.refreshes("a")).toEqual(first)
+      expect(yield* refreshes("a", first)).toEqual(first)
       expect(read).toBeLessThan(20)
       yield* other.releases("a", 1)
-      expect(yield* one.refreshes("a")).toBe(false)
-      expect(yield* one.refreshes("b")).toMatchObject(acquired)
+      expect(yield* refreshes("a", first)).toBe(false)
+      expect(yield* refreshes("b", second)).toMatchObject(acquired)
       expect(yield* one.refreshes("waiter 1")).toMatchObject({ _tag: "Waiting", position: 0 })
       expect((yield* state).holders).toEqual(["b 1", "waiter 0 1"])
+    }))
+
+  it.live("is refreshed without a token as what its identifier has now: another process's place, or other hold", () =>
+    Effect.gen(function*() {
+      const { one, other, state } = yield* setting
+      yield* one.tries("a", 2, 4)
+      yield* one.tries("b", 2, 4)
+      expect(yield* other.tries("b", 1, 4)).toMatchObject(acquired)
+      const waiters = Array.from({ length: 20 }, (_, index) => `waiter ${index}`)
+      yield* Effect.forEach(waiters, (id) => other.queues(id, 2, 4))
+      expect(yield* one.refreshes("b")).toMatchObject(acquired)
+      yield* other.releases("a", 2)
+      yield* other.queues("a", 2, 4)
+      expect(yield* one.refreshes("a")).toMatchObject({ _tag: "Waiting", position: 19 })
+      expect((yield* state).holders).toEqual(["b 1", "waiter 0 2"])
     }))
 })

@@ -1,8 +1,13 @@
 /** etcd: a process that sees late what happens, or all at once. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Context, Duration, Effect, Fiber, Layer, Schedule } from "effect"
 import type { Etcd3, IWatchResponse } from "etcd3"
-import { acquired, minute, setting } from "../utils/etcdRaces.ts"
+import { inject } from "vitest"
+import { EtcdBacking } from "../../src/backings/etcd/index.ts"
+import type { Waiting } from "../../src/core/Backing.ts"
+import { DistributedSemaphoreBacking } from "../../src/index.ts"
+import { connect } from "../utils/etcd.ts"
+import { acquired, before, freshKey, minute, moves, setting } from "../utils/etcdRaces.ts"
 import { until } from "../utils/until.ts"
 
 type Listener = (response: IWatchResponse) => void
@@ -24,6 +29,32 @@ const keepBack = (client: Etcd3) => {
     })
   }
   return Effect.sync(() => void (stopped = watches))
+}
+
+/** Makes a process receive what its watches show late. `flow` passes on what was held back since `stop`. */
+const dam = (client: Etcd3) => {
+  const watch = client.watchClient.watch.bind(client.watchClient)
+  const heldBack: Array<() => void> = []
+  let isOpen = true
+  client.watchClient.watch = async (options) => {
+    const stream = await watch(options)
+    const on = stream.on.bind(stream) as (event: string, listener: Listener) => unknown
+    return Object.assign(stream, {
+      on: (event: string, listener: Listener) =>
+        on(event, (value) => {
+          if (event !== "data" || isOpen) listener(value)
+          else heldBack.push(() => listener(value))
+        })
+    })
+  }
+  return {
+    stop: Effect.sync(() => void (isOpen = false)),
+    flow: Effect.sync(() => {
+      isOpen = true
+      for (const pass of heldBack.splice(0)) pass()
+    }),
+    holdsBack: (count: number) => until(Effect.sync(() => heldBack.length >= count))
+  }
 }
 
 describe("a process whose watch receives nothing any more", () => {
@@ -119,6 +150,66 @@ describe("a process whose watch receives nothing any more", () => {
       expect(yield* one.tries("a", 1, 1)).toBe(false)
       expect(count).toBeLessThan(20)
       expect((yield* state).line.length).toBeGreaterThanOrEqual(count)
+    }))
+})
+
+describe("a process that could not watch, and does not try again", () => {
+  it.live("looks when it joins a long line, because nobody would notify it of its hold", () =>
+    Effect.gen(function*() {
+      const { key, other } = yield* setting
+      const client = yield* connect(inject("etcdUrl"))
+      client.watchClient.watch = () => Promise.reject(new Error("no watch"))
+      const { tryAcquire } = Context.get(
+        yield* Layer.build(EtcdBacking.layer(client, { pushStreamRetrySchedule: Schedule.recurs(0) })),
+        DistributedSemaphoreBacking
+      )
+      const others = Array.from({ length: 260 }, (_, index) => `other ${index}`)
+      yield* Effect.forEach(others, (id) => other.queues(id, 1, 1000), { concurrency: 16 })
+      expect(yield* tryAcquire(key, "a", minute, 1000, 1, { queue: true })).toMatchObject(acquired)
+    }))
+})
+
+describe("a process whose watch lags", () => {
+  it.live("learns that a place was granted while a refresh moved it to another lease", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      const { flow, holdsBack, stop } = dam(one.client)
+      yield* one.listens
+      yield* other.tries("holder", 1, 1)
+      const { fencingToken } = (yield* one.queues("a", 1, 1)) as Waiting
+      yield* stop
+      yield* other.queues("b", 1, 1)
+      const granted = Effect.all([other.releases("holder", 1), holdsBack(2), flow])
+      before(one.client, moves("a"), granted)
+      const refresh = one.backing.refresh(key, "a", Duration.seconds(30), 1, 1, { fencingToken })
+      expect(yield* refresh).toMatchObject(acquired)
+    }))
+
+  it.live("waits for no event that its watch never shows, because others write elsewhere while it begins", () =>
+    Effect.gen(function*() {
+      const { key, one, other } = yield* setting
+      yield* other.tries("holder", 1, 1)
+      const { fencingToken } = (yield* one.queues("a", 1, 1)) as Waiting
+      yield* Effect.forEach(Array.from({ length: 20 }, (_, index) => `other ${index}`), (id) => other.queues(id, 1, 1))
+      const { flow, holdsBack, stop } = dam(one.client)
+      yield* stop
+      yield* Effect.forkScoped(one.listens, { startImmediately: true })
+      yield* holdsBack(1)
+      yield* other.backing.tryAcquire(freshKey(), "a", minute, 1, 1)
+      const txn = one.client.kv.txn.bind(one.client.kv)
+      const read: Array<number> = []
+      one.client.kv.txn = async (request, options) => {
+        const answer = await txn(request, options)
+        read.push(answer.responses[0]!.response_range.kvs.length)
+        return answer
+      }
+      const refresh = one.backing.refresh(key, "a", minute, 1, 1, { fencingToken })
+      const refreshing = yield* Effect.forkScoped(refresh, { startImmediately: true })
+      yield* until(Effect.sync(() => read.length > 0))
+      yield* flow
+      expect(yield* Fiber.join(refreshing)).toMatchObject({ _tag: "Waiting", position: 0 })
+      // The line was too long to be read at once, and then nothing in it had changed since the watch began.
+      expect(read).toEqual([17, 0])
     }))
 })
 

@@ -21,8 +21,8 @@ export interface Lines {
   readonly view: (names: SemaphoreNames) => View | undefined
   /** Returns the view at this revision, or at a later one. */
   readonly at: (names: SemaphoreNames, revision: bigint) => Effect.Effect<View, Error>
-  /** The same, or nothing if the watch does not show the revision soon. */
-  readonly soon: (names: SemaphoreNames, revision: bigint) => Effect.Effect<View | undefined>
+  /** The same, or nothing if the watch does not show the revision soon, but later. */
+  readonly soon: (names: SemaphoreNames, revision: bigint) => Effect.Effect<View | undefined, Error>
   /**
    * Returns the views as they are now, in the same order, and the term of a request that a majority confirmed. If only
    * some holders of a semaphore matter, `holders` returns their keys: a large line without a watch is then not read.
@@ -65,6 +65,8 @@ const mostRounds = 3
 
 interface Line {
   view: View | undefined
+  /** Whether the watch has broken, or could not be begun, and does not stand again. Maybe it never will. */
+  isDown: boolean
   /** How often the watch, or the look before it, has given a sign of life. */
   heard: number
   readonly listeners: Set<(event: LineEvent) => void>
@@ -140,6 +142,7 @@ export const make = Effect.fnUntraced(function*(
   const open = Effect.fnUntraced(function*(names: SemaphoreNames) {
     const line: Line = {
       view: undefined,
+      isDown: false,
       heard: 0,
       listeners: new Set(),
       waits: new Set(),
@@ -166,6 +169,7 @@ export const make = Effect.fnUntraced(function*(
         line.heard++
         if (created) {
           line.view = view
+          line.isDown = false
           Deferred.doneUnsafe(stands, Effect.void)
           emit()
         }
@@ -179,6 +183,7 @@ export const make = Effect.fnUntraced(function*(
       Effect.catchIf(() => line.view !== undefined, () => Effect.void),
       Effect.ensuring(Effect.sync(() => {
         line.view = undefined
+        line.isDown = true
         announce(line)
       }))
     )
@@ -258,16 +263,15 @@ export const make = Effect.fnUntraced(function*(
 
   /** Waits for the watch to catch up. Where others write all the time, it never does: after some rounds this looks. */
   const catchUp = (
-    { names, seen, view }: { readonly names: SemaphoreNames; readonly seen: bigint; readonly view: View | undefined },
+    { names, seen }: { readonly names: SemaphoreNames; readonly seen: bigint },
     revision: bigint,
     rounds: number
   ): Effect.Effect<View, Error> =>
     Effect.gen(function*() {
-      const line = lines.get(names.folder)
-      if (view === undefined) return yield* at(names, revision)
-      if (line === undefined || line.view !== view || rounds === 0) return yield* look(names)
-      if (view.revision === seen && !(yield* see(line, seen + 1n))) return yield* look(names)
-      if (line.view === view && view.revision >= revision) return view
+      // `revision` may be that of another semaphore's write, which this watch never shows. So it is no use to wait for it.
+      const view = watches && rounds > 0 ? yield* watched(names, seen + 1n) : undefined
+      if (view === undefined) return yield* look(names)
+      if (view.revision >= revision) return view
       const { asked: [again], revision: later } = yield* ask([names])
       return again!.now ?? (yield* catchUp(again!, later, rounds - 1))
     })
@@ -277,7 +281,10 @@ export const make = Effect.fnUntraced(function*(
     view: (names) => lines.get(names.folder)?.view,
     at,
     soon: (names, revision) =>
-      Effect.timeoutOrElse(watched(names, revision), { duration: soon, orElse: () => Effect.undefined }),
+      Effect.flatMap(
+        Effect.timeoutOrElse(watched(names, revision), { duration: soon, orElse: () => Effect.undefined }),
+        (view) => view === undefined && (lines.get(names.folder)?.isDown ?? true) ? look(names) : Effect.succeed(view)
+      ),
     now: (all, holdersOf) => {
       const answers = Effect.forEach(
         Arr.chunksOf(all, mostQuestions),

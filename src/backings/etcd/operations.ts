@@ -256,11 +256,14 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     return kept
   })
 
-  /** Returns the keys of these contenders if each is known to hold. */
+  /**
+   * Returns the keys of these contenders if each is known to hold by its token. Without a token, another process may
+   * have a place under the identifier by now, or another number of permits: only the whole line shows that.
+   */
   const holdersOf = (requests: ReadonlyArray<Refreshing>): ReadonlyArray<Buffer> | undefined => {
     const keys = requests.flatMap(({ contender, token }) => {
       const member = leases.member(contender)
-      return member?.holds && isMeant(token, member) ? [Names.slotOf(contender, member.slot)] : []
+      return member?.holds && member.token === token ? [Names.slotOf(contender, member.slot)] : []
     })
     return keys.length === requests.length ? keys : undefined
   }
@@ -295,7 +298,10 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
         const kept = yield* keep(Array.from(found.values()), start, term)
         for (const { own, request } of found.values()) {
           if (!kept.has(request.contender)) continue
-          const view = viewOf.get(request.names.folder)!
+          const seen = viewOf.get(request.names.folder)!
+          const watched = lines.view(request.names)
+          // While a contender moves, it is not notified: what the watch has shown since then counts.
+          const view = watched !== undefined && watched.revision > seen.revision ? watched : seen
           const now = view.find(request.identifier)
           if (now?.token === own.token && isStill(request, now)) answers.set(request, answerOf(request, view, now))
         }
