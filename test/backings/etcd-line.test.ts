@@ -190,7 +190,10 @@ describe("a line of more bytes than the client accepts in one answer", () => {
         yield* Effect.promise(() => client.kv.txn({ success }))
       }
       expect(yield* getCount("key", minute)).toBe(450)
+      // If the watch does not stand within a second, the first answer is that it waits.
+      yield* tryAcquire("key", "a", minute, 1000, 1, { queue: true })
       expect(yield* tryAcquire("key", "a", minute, 1000, 1, { queue: true })).toMatchObject(acquired)
+      expect(yield* getCount("key", minute)).toBe(451)
     }))
 })
 
