@@ -36,13 +36,13 @@ export const share = <A>(
       if (underWay === undefined) begin(next)
       else if (underWay.next === undefined) {
         underWay.next = next
-        const lose = () => {
+        const losePatience = () => {
           if (asked.get(names.folder) !== underWay) return
           const left = underWay.heard + patience - performance.now()
-          if (left > 0) setTimeout(lose, left)
+          if (left > 0) setTimeout(losePatience, left)
           else begin(next)
         }
-        lose()
+        losePatience()
       }
       return Deferred.await(next)
     })
