@@ -16,7 +16,6 @@ import type { Contender } from "./view.ts"
 import { View } from "./view.ts"
 
 export interface Lines {
-  readonly watches: boolean
   /** Returns the view that the watch keeps, or nothing while no watch stands. */
   readonly view: (names: SemaphoreNames) => View | undefined
   /** Returns the view at this revision, or at a later one. */
@@ -211,18 +210,17 @@ export const make = Effect.fnUntraced(function*(
     if (view !== undefined) listener()
   })
 
+  /** Returns the view of the watch at this revision, or nothing if the watch does not show it, or is off. */
   const watched = (names: SemaphoreNames, revision: bigint): Effect.Effect<View | undefined> =>
     Effect.gen(function*() {
+      if (!watches) return undefined
       const line = lines.get(names.folder) ?? (yield* Effect.scoped(RcMap.get(opened, names.folder)))
       const isSeen = line.view !== undefined && line.view.revision >= revision || (yield* see(line, revision))
       return isSeen ? line.view : undefined
     })
 
   const at = (names: SemaphoreNames, revision: bigint): Effect.Effect<View, Error> =>
-    Effect.flatMap(
-      watches ? watched(names, revision) : Effect.undefined,
-      (view) => view === undefined ? look(names) : Effect.succeed(view)
-    )
+    Effect.flatMap(watched(names, revision), (view) => view === undefined ? look(names) : Effect.succeed(view))
 
   /** Asks about all of them in one txn. `now` is the present view of each, if the answer is enough to know it. */
   const askAll = (all: ReadonlyArray<SemaphoreNames>) =>
@@ -269,7 +267,7 @@ export const make = Effect.fnUntraced(function*(
   ): Effect.Effect<View, Error> =>
     Effect.gen(function*() {
       // `revision` may be that of another semaphore's write, which this watch never shows. So it is no use to wait for it.
-      const view = watches && rounds > 0 ? yield* watched(names, seen + 1n) : undefined
+      const view = rounds > 0 ? yield* watched(names, seen + 1n) : undefined
       if (view === undefined) return yield* look(names)
       if (view.revision >= revision) return view
       const { asked: [again], revision: later } = yield* ask([names])
@@ -277,7 +275,6 @@ export const make = Effect.fnUntraced(function*(
     })
 
   return {
-    watches,
     view: (names) => lines.get(names.folder)?.view,
     at,
     soon: (names, revision) =>

@@ -118,7 +118,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     const { identifier, names, queue } = request
     const range = answer.responses.at(-1)!
     const size = reads ? Number(range.response_range.count) : lines.view(names)?.size ?? 0
-    const isLong = queue && lines.watches && size > mostAtOnce
+    const isLong = queue && size > mostAtOnce
     const read = reads ? ofSome(names, answer, range) : undefined
     const view = read ?? (yield* isLong ? lines.soon(names, revision) : lines.at(names, revision))
     // So many join that the watch lags, and looks would add to that. If this one holds, the watch will notify it.
