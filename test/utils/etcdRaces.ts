@@ -90,6 +90,20 @@ export const before = (client: Etcd3, kind: Kind, effect: Effect.Effect<unknown,
   return seen
 }
 
+/** Returns how many keys each txn from now on has read, in the order of the answers. */
+export const reads = (client: Etcd3): ReadonlyArray<number> => {
+  const txn = client.kv.txn.bind(client.kv)
+  const counts: Array<number> = []
+  client.kv.txn = async (request, options) => {
+    const answer = await txn(request, options)
+    counts.push(answer.responses.reduce((sum, { response_range }) => sum + (response_range?.kvs.length ?? 0), 0))
+    return answer
+  }
+  return counts
+}
+
+export const sum = (counts: ReadonlyArray<number>): number => counts.reduce((total, count) => total + count, 0)
+
 /** Makes the first request of a kind fail before it is sent. Returns the requests of that kind, to send them later. */
 export const delay = (client: Etcd3, kind: Kind) => before(client, kind, Effect.fail(new Error("no reply")))
 

@@ -1,12 +1,11 @@
 /** Files of semaphores for tests, and processes that use them. */
 import { Effect, Stream } from "effect"
-import type { ChildProcess } from "node:child_process"
-import { fork } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import type { DistributedSemaphoreBacking, FencingToken } from "../../src/index.ts"
+import { startProcess } from "./process.ts"
 import { until } from "./until.ts"
 
 /** A folder that is removed when the scope closes. */
@@ -48,42 +47,6 @@ export const grants = (backing: DistributedSemaphoreBacking, key: string) =>
     return tokens
   })
 
-export interface Process {
-  readonly child: ChildProcess
-  /** What it has sent so far. */
-  readonly messages: Array<any>
-  /** Takes the next message, and waits for it if there is none. */
-  readonly hears: Effect.Effect<any>
-  readonly ended: Promise<number | NodeJS.Signals>
-}
-
 /** Starts `sqliteProcess.ts`: what it does, the file, and more arguments. It is killed when the scope closes. */
 export const start = (what: string, filename: string, ...args: ReadonlyArray<string | number>) =>
-  Effect.acquireRelease(
-    Effect.sync((): Process => {
-      const child = fork(new URL("sqliteProcess.ts", import.meta.url), [what, filename, ...args.map(String)], {
-        execArgv: ["--disable-warning=ExperimentalWarning"]
-      })
-      const messages: Array<unknown> = []
-      let taken = 0
-      child.on("message", (message) => messages.push(message))
-      return {
-        child,
-        messages,
-        hears: Effect.promise(async () => {
-          const deadline = performance.now() + 120_000
-          while (messages.length <= taken) {
-            if (!child.connected || performance.now() > deadline) throw new Error(`${what} says nothing more`)
-            await new Promise((resolve) => setTimeout(resolve, 2))
-          }
-          return messages[taken++]
-        }),
-        ended: new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal!)))
-      }
-    }),
-    ({ child, ended }) =>
-      Effect.promise(() => {
-        child.kill("SIGKILL")
-        return ended
-      })
-  )
+  startProcess("sqliteProcess.ts", what, filename, ...args)
