@@ -6,20 +6,20 @@ import type { StoreName } from "./subjects/subject.ts"
 export type Form = "smoke" | "short" | "full"
 
 export interface Effort {
-  /** How often each row is measured at least. */
+  /** How often a row is measured at least, whatever the time. */
   readonly rounds: number
   /** How often a row is measured at most, if it does not get steady. */
   readonly mostRounds: number
-  /** After so many minutes, no other round begins. */
+  /** After so many minutes, no other row begins. */
   readonly minutes: number
-  /** A run that takes longer is ended, and counts as cut off. */
+  /** What takes longer is ended, and counts as cut off. */
   readonly limitSeconds: number
 }
 
 export const efforts: Readonly<Record<Form, Effort>> = {
   smoke: { rounds: 1, mostRounds: 1, minutes: 0, limitSeconds: 60 },
-  short: { rounds: 2, mostRounds: 9, minutes: 8.5, limitSeconds: 40 },
-  full: { rounds: 3, mostRounds: 15, minutes: 180, limitSeconds: 180 }
+  short: { rounds: 2, mostRounds: 40, minutes: 8.5, limitSeconds: 40 },
+  full: { rounds: 3, mostRounds: 40, minutes: 180, limitSeconds: 180 }
 }
 
 type Template = Omit<Row, "store" | "medium" | "shown"> & { readonly shown?: boolean }
@@ -67,12 +67,12 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
     idleOneKey: true
   },
   short: {
-    cycleMillis: 1000,
+    cycleMillis: 500,
     drains: [100],
     loops: [100],
     capMillis: 3000,
-    loopMillis: 1200,
-    mixedMillis: 1500,
+    loopMillis: 500,
+    mixedMillis: 700,
     idle: 200,
     holdTtlSeconds: 3,
     waiterTtlSeconds: 9,
@@ -86,12 +86,12 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
     idleOneKey: false
   },
   full: {
-    cycleMillis: 2000,
+    cycleMillis: 500,
     drains: [10, 100, 1000, 10_000],
     loops: [10, 100, 1000],
     capMillis: 15_000,
-    loopMillis: 4000,
-    mixedMillis: 6000,
+    loopMillis: 1000,
+    mixedMillis: 2000,
     idle: 1000,
     holdTtlSeconds: 3,
     waiterTtlSeconds: 30,

@@ -1,4 +1,4 @@
-/** Measures the rows of a plan: subjects take turns, in several rounds. */
+/** Measures the rows of a plan. */
 import * as Children from "./measure/children.ts"
 import type { Effort } from "./plan.ts"
 import { isRowSteady } from "./report/ratios.ts"
@@ -7,14 +7,15 @@ import type { StoreServer } from "./servers.ts"
 import { subjects } from "./subjects/index.ts"
 import type { Subject } from "./subjects/subject.ts"
 
+interface Measured {
+  readonly subject: Subject
+  readonly notOffered?: string
+  readonly rounds: Array<Outcome>
+}
+
 interface Running {
   readonly row: Row
-  readonly subjects: ReadonlyArray<
-    { readonly subject: Subject; readonly notOffered?: string; readonly rounds: Array<Outcome> }
-  >
-  rounds: number
-  /** How long a round of this row took. */
-  seconds: number
+  readonly subjects: ReadonlyArray<Measured>
 }
 
 const why: Readonly<Record<Subject["lacks"][number], string>> = {
@@ -37,8 +38,6 @@ const missing = ({ lacks }: Subject, { parameters, scenario }: Row): string | un
 
 export const prepare = (row: Row): Running => ({
   row,
-  rounds: 0,
-  seconds: 0,
   subjects: subjects
     .filter(({ only, store }) => store === row.store && (only === undefined || only.includes(row.scenario)))
     .map((subject) => {
@@ -60,34 +59,62 @@ export const serverKey = ({ medium, store }: Row) => `${store} ${medium}`
 
 type Servers = ReadonlyMap<string, StoreServer>
 
-/** Measures each subject of a row once, in a process of its own. The order is reversed from round to round. */
-const measureOnce = async (running: Running, servers: Servers, limitSeconds: number) => {
-  const { row } = running
-  const server = servers.get(serverKey(row))!
-  const began = performance.now()
-  const turns = running.subjects.filter(({ notOffered }) => notOffered === undefined)
-  for (const { rounds, subject } of running.rounds % 2 === 0 ? turns : turns.toReversed()) {
-    // A subject that failed or never ended is not tried again: it would take the time of all the others.
-    if (rounds.at(-1)?.type === "failed") continue
-    await server.tidy()
-    const child = Children.spawn()
-    rounds.push(await Children.run(child, { row, subject: subject.id, url: server.url }, limitSeconds))
-    await Children.end(child)
-  }
-  running.rounds++
-  running.seconds = (performance.now() - began) / 1000
-}
+const offered = ({ subjects }: Running) => subjects.filter(({ notOffered }) => notOffered === undefined)
 
 /** Returns whether the machine has little to do while a row is measured. */
-const idles = ({ scenario }: Row) => scenario === "idleHolds" || scenario === "idleWaiters" || scenario === "crash"
+const idles = ({ row: { scenario } }: Running) =>
+  scenario === "idleHolds" || scenario === "idleWaiters" || scenario === "crash"
 
-const report = ({ row, seconds, rounds }: Running) =>
-  console.log(`${row.store}, ${row.medium}: ${row.label}: round ${rounds} in ${seconds.toFixed(1)} s`)
+const hasFailed = (rounds: ReadonlyArray<Outcome>) => rounds.at(-1)?.type === "failed"
 
 /**
- * Measures the rows in turn, those that the README shows first, until each was measured often enough and its ratios are steady, or the
- * time is over. Rows that were not measured by then are in the results, without rounds. Rows that idle are measured on all stores at
- * the same time.
+ * Measures a row, with a process for each subject, all of which are warmed up before. In each round the subjects take turns, in
+ * reversed order: so what else the machine does meets all of them. A subject that failed or never ended is not tried again.
+ */
+const measureRow = async (
+  running: Running,
+  servers: Servers,
+  limitSeconds: number,
+  goesOn: (rounds: number) => boolean
+) => {
+  const { row } = running
+  const server = servers.get(serverKey(row))!
+  await server.tidy()
+  const began = performance.now()
+  const turns = offered(running)
+    .filter(({ rounds }) => !hasFailed(rounds))
+    .map((measured) => ({ ...measured, child: Children.spawn() }))
+  const note = async ({ child, rounds }: typeof turns[number], outcome: Outcome | undefined) => {
+    if (outcome !== undefined) rounds.push(outcome)
+    if (outcome?.type === "failed") await Children.end(child)
+  }
+  try {
+    for (const turn of turns) {
+      const job = { row, subject: turn.subject.id, url: server.url }
+      await note(turn, await Children.prepare(turn.child, job, limitSeconds))
+    }
+    let count = 0
+    do {
+      for (const turn of count % 2 === 0 ? turns : turns.toReversed()) {
+        if (!hasFailed(turn.rounds)) await note(turn, await Children.measure(turn.child, limitSeconds))
+      }
+    } while (goesOn(++count))
+    const seconds = ((performance.now() - began) / 1000).toFixed(1)
+    console.log(`${row.store}, ${row.medium}: ${row.label}: ${count} rounds in ${seconds} s`)
+  } finally {
+    await Promise.all(turns.map(({ child }) => Children.end(child)))
+  }
+}
+
+/** With so few rounds, ratios may look steady by chance. */
+const fewRounds = 7
+
+const turnsOf = (rows: ReadonlyArray<Running>) => rows.reduce((sum, row) => sum + offered(row).length, 0)
+
+/**
+ * Measures the rows, those that the README shows first, each often enough, and again until its ratios are steady or its share of the
+ * time is used up. What a row leaves over is for those after it. Rows that were not measured when the time is over are in the
+ * results, without rounds. Rows that idle come first, on all stores at the same time.
  */
 export const measure = async (
   rows: ReadonlyArray<Row>,
@@ -95,21 +122,24 @@ export const measure = async (
   { limitSeconds, minutes, mostRounds, rounds }: Effort
 ): Promise<ReadonlyArray<RowResults>> => {
   const deadline = performance.now() + minutes * 60_000
-  const all = rows.map(prepare)
-  const due = () =>
-    all.filter((running) =>
-      (running.rounds < rounds || (running.rounds < mostRounds && !isRowSteady(resultsOf(running)))) &&
-      performance.now() + running.seconds * 1000 < deadline
-    ).toSorted((a, b) => a.rounds - b.rounds || Number(b.row.shown) - Number(a.row.shown))
-  for (let [next, ...others] = due(); next !== undefined; [next, ...others] = due()) {
-    const { row: { label }, rounds } = next
-    const together = idles(next.row)
-      ? others.filter((other) => other.row.label === label && other.rounds === rounds)
-      : []
-    await Promise.all([next, ...together].map((running) => measureOnce(running, servers, limitSeconds)))
-    for (const running of [next, ...together]) report(running)
+  const idleRounds = Math.min(4, Math.max(1, Math.round(minutes / 10)))
+  const all = rows.map(prepare).toSorted((a, b) => Number(b.row.shown) - Number(a.row.shown))
+  for (const label of new Set(all.filter(idles).map(({ row }) => row.label))) {
+    for (let round = 0; round < idleRounds; round++) {
+      const together = all.filter(({ row }) => row.label === label)
+      await Promise.all(together.map((row) => measureRow(row, servers, limitSeconds, () => false)))
+    }
   }
-  return all.map(resultsOf)
+  const left = all.filter((row) => !idles(row))
+  for (let [next, ...others] = left; next !== undefined; [next, ...others] = others) {
+    const now = performance.now()
+    if (now > deadline) break
+    const until = now + (deadline - now) * turnsOf([next]) / turnsOf([next, ...others])
+    const goesOn = (count: number) =>
+      count < mostRounds && performance.now() < until && (count < fewRounds || !isRowSteady(resultsOf(next)))
+    await measureRow(next, servers, limitSeconds, (count) => count < rounds || goesOn(count))
+  }
+  return rows.map((row) => resultsOf(all.find((running) => running.row === row)!))
 }
 
 /** Runs every row once, with `atOnce` subjects at a time, each in one process. */
@@ -123,7 +153,8 @@ export const smoke = async (rows: ReadonlyArray<Row>, servers: Servers, { limitS
         const mine = subjects.find((one) => one.subject === subject && one.notOffered === undefined)
         if (mine === undefined) continue
         const { url } = servers.get(serverKey(row))!
-        const outcome = await Children.run(child, { row, subject: subject.id, url }, limitSeconds)
+        const outcome = await Children.prepare(child, { row, subject: subject.id, url }, limitSeconds) ??
+          await Children.measure(child, limitSeconds)
         mine.rounds.push(outcome)
         if (outcome.type === "failed") {
           await Children.end(child)

@@ -1,4 +1,4 @@
-/** The process in which one subject is measured, in one scenario after another. Its parent sends jobs, and ends it. */
+/** The process in which one subject is measured. Its parent sends orders, one at a time, and ends it. */
 import type { Outcome, Row } from "../report/results.ts"
 import { scenarios } from "../scenarios/index.ts"
 import { find } from "../subjects/index.ts"
@@ -12,14 +12,20 @@ export interface Job {
   readonly number: number
 }
 
+/** Prepare this job, or measure what was prepared last. */
+export type Order = Job | "measure"
+
+export type Answer = Outcome | { readonly type: "ready" }
+
 process.once("disconnect", () => process.exit())
 
 /** Callers that are left over when a scenario ends may fail: that is no failure of the next. */
 process.on("unhandledRejection", () => {})
 
-const run = async ({ number, row, subject: id, url }: Job): Promise<Outcome> => {
+/** Opens and warms up what a job needs. Resolves to what measures it. */
+const prepare = async ({ number, row, subject: id, url }: Job): Promise<() => Promise<Outcome>> => {
   const subject = find(row.store, id)
-  const { cutOff, measures, note } = await scenarios[row.scenario]({
+  const measure = await scenarios[row.scenario]({
     subject,
     url,
     key: `bench-${process.pid}-${number}`,
@@ -28,7 +34,10 @@ const run = async ({ number, row, subject: id, url }: Job): Promise<Outcome> => 
     text: (parameter) => String(row.parameters[parameter]),
     open: (setting) => subject.open({ url, ttlMillis: 30_000, limit: 1, callers: 1, ...setting })
   })
-  return { type: "measured", measures, ...(cutOff && { cutOff }), ...(note && { note }) }
+  return async () => {
+    const { cutOff, measures, note } = await measure()
+    return { type: "measured", measures, ...(cutOff && { cutOff }), ...(note && { note }) }
+  }
 }
 
 let opened: Promise<Counters.Counters> | undefined
@@ -38,9 +47,19 @@ const countersOf = (...args: Parameters<typeof Counters.open>) =>
     return counters
   })
 
-process.on("message", (job: Job) => {
-  run(job).catch((error: unknown): Outcome => ({
+let measure: () => Promise<Outcome>
+
+const answer = async (order: Order): Promise<Answer> => {
+  if (order !== "measure") {
+    measure = await prepare(order)
+    return { type: "ready" }
+  }
+  return measure()
+}
+
+process.on("message", (order: Order) => {
+  answer(order).catch((error: unknown): Answer => ({
     type: "failed",
     reason: String(error instanceof Error ? error.message : error).slice(0, 300)
-  })).then((outcome) => process.send!(outcome))
+  })).then((answer) => process.send!(answer))
 })

@@ -1,9 +1,9 @@
-/** Runs jobs in processes of their own, and ends those that take too long. */
+/** Measures subjects in processes of their own, and gives up those that take too long. */
 import type { ChildProcess } from "node:child_process"
 import { fork } from "node:child_process"
 import * as Path from "node:path"
 import type { Outcome } from "../report/results.ts"
-import type { Job } from "./child.ts"
+import type { Answer, Job, Order } from "./child.ts"
 
 let jobs = 0
 
@@ -23,21 +23,35 @@ export const end = (child: ChildProcess): Promise<void> =>
     child.kill("SIGKILL")
   })
 
-/** Runs a job in a child. If this fails, the child is of no further use. */
-export const run = (child: ChildProcess, job: Omit<Job, "number">, limitSeconds: number): Promise<Outcome> =>
+/** Gives a child an order. If this fails, the child is of no further use. */
+const ask = (child: ChildProcess, order: Order, limitSeconds: number): Promise<Answer> =>
   new Promise((resolve) => {
     let complaints = ""
     const listen = (chunk: Buffer) => complaints = (complaints + chunk.toString()).slice(-300)
     const failed = (reason: string) => done({ type: "failed", reason })
     const exited = () => failed(`its process ended: ${complaints.trim()}`)
     const timer = setTimeout(() => failed(`cut off after ${limitSeconds} s`), limitSeconds * 1000)
-    const done = (outcome: Outcome) => {
+    const done = (answer: Answer) => {
       clearTimeout(timer)
       child.off("exit", exited).off("message", done)
       child.stderr!.off("data", listen)
-      resolve(outcome)
+      resolve(answer)
     }
     child.stderr!.on("data", listen)
     child.once("exit", exited).once("message", done)
-    child.send({ ...job, number: jobs++ } satisfies Job)
+    child.send(order)
   })
+
+/** Makes a child ready to be measured. Resolves to its failure, if it fails. */
+export const prepare = async (
+  child: ChildProcess,
+  job: Omit<Job, "number">,
+  limitSeconds: number
+): Promise<Outcome | undefined> => {
+  const answer = await ask(child, { ...job, number: jobs++ }, limitSeconds)
+  return answer.type === "ready" ? undefined : answer
+}
+
+/** Measures what the child was prepared for. */
+export const measure = (child: ChildProcess, limitSeconds: number): Promise<Outcome> =>
+  ask(child, "measure", limitSeconds) as Promise<Outcome>

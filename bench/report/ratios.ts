@@ -48,7 +48,7 @@ export const ratioTo = ({ subjects }: RowResults, id: string, measure: Measure):
     high: ratios.at(-1)!,
     rounds: ratios.length,
     // In a normal distribution the quartiles are 1.349 deviations apart, and the median's error is 1.25 times the mean's.
-    error: ratios.length === 1 ? Infinity : middle === 0 || middle === Infinity ? 0 : (1.25 * range) / 1.349 /
+    error: ratios.length < 3 ? Infinity : middle === 0 || middle === Infinity ? 0 : (1.25 * range) / 1.349 /
       Math.sqrt(ratios.length) / middle
   }
 }

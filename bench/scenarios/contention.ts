@@ -16,11 +16,10 @@ export const askAgainAndAgain = (client: Client, key: string, callers: number) =
   const asked = Array.from({ length: callers }, () => 0)
   const waits: Array<number> = []
   let over = false
-  const { failures, start, trouble } = crew(client)
-  const running: Array<Promise<void>> = []
+  const { ended, failures, start, trouble } = crew(client)
   const launch = () => {
     for (let caller = 0; caller < callers; caller++) {
-      const ended = start({
+      start({
         next: () => {
           if (over) return undefined
           asked[caller] = performance.now()
@@ -31,15 +30,13 @@ export const askAgainAndAgain = (client: Client, key: string, callers: number) =
           waits.push(performance.now() - asked[caller]!)
         }
       })
-      running.push(ended)
     }
   }
   return {
     start: launch,
-    /** Resolves when all callers have ended. */
-    stop: () => {
+    stop: async () => {
       over = true
-      return Promise.all(running)
+      await ended()
     },
     trouble,
     report: (): Contention => ({ served: [...served], waits: [...waits] }),
@@ -53,8 +50,7 @@ export const warmUpInTurns = async (client: Client, key: string, callers: number
   const { start, stop } = askAgainAndAgain(client, `${key}-warm`, callers)
   start()
   await sleep(millis)
-  // A caller that polls may take long to notice that it is its turn.
-  await Promise.race([stop(), sleep(5000)])
+  await stop()
 }
 
 /** Returns what happened between two reports. */

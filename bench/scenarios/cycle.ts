@@ -1,7 +1,7 @@
 /** A. Acquire and release, uncontended: callers with a key each, again and again. */
 import { latencies, start } from "../measure/meter.ts"
 import type { Client } from "../subjects/subject.ts"
-import type { Scenario } from "./scenario.ts"
+import type { Context, Measure, Scenario } from "./scenario.ts"
 
 /** Runs cycles for a time. Resolves to how long each of them took, in milliseconds. */
 export const cycles = async (
@@ -29,24 +29,36 @@ export const cycles = async (
   return took
 }
 
-export const cycle: Scenario = async ({ counters, key, number, open }) => {
-  const callers = number("callers")
-  const client = await open({ callers })
-  const keyOf = (caller: number) => `${key}-${caller}`
-  await cycles(client, keyOf, callers, number("warmMillis"))
+const measured = (
+  client: Client,
+  { counters, number }: Context,
+  keyOf: (caller: number) => string
+): Measure =>
+async () => {
   const meter = await start(counters)
-  const took = await cycles(client, keyOf, callers, number("millis"))
+  const took = await cycles(client, keyOf, number("callers"), number("millis"))
   return { measures: { ...await meter.stop(took.length), ...latencies(took) } }
 }
 
+/** How many callers warm a process up. */
+const warmers = 64
+
+export const cycle: Scenario = async (context) => {
+  const { key, number, open } = context
+  const callers = number("callers")
+  const client = await open({ callers: Math.max(callers, warmers) })
+  const keyOf = (caller: number) => `${key}-${caller}`
+  await cycles(client, keyOf, warmers, number("warmMillis"))
+  return measured(client, context, keyOf)
+}
+
 /** G. Callers that go over many keys in turn. */
-export const keys: Scenario = async ({ counters, key, number, open }) => {
+export const keys: Scenario = async (context) => {
+  const { key, number, open } = context
   const callers = number("callers")
   const client = await open({ callers })
   let asked = 0
   const keyOf = () => `${key}-${asked++ % number("keys")}`
   await cycles(client, (caller) => `${key}-warm-${caller}`, callers, number("warmMillis"))
-  const meter = await start(counters)
-  const took = await cycles(client, keyOf, callers, number("millis"))
-  return { measures: { ...await meter.stop(took.length), ...latencies(took) } }
+  return measured(client, context, keyOf)
 }

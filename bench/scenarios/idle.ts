@@ -2,7 +2,7 @@
 import { heap, sleep, start, until } from "../measure/meter.ts"
 import type { Measures } from "../report/results.ts"
 import type { Client } from "../subjects/subject.ts"
-import type { Context, Scenario } from "./scenario.ts"
+import type { Context, Finding, Scenario } from "./scenario.ts"
 import { crew, hold, once, untilWaiting, warmUp } from "./scenario.ts"
 
 const millisToHold = 40_000
@@ -20,7 +20,7 @@ export const holds = async (client: Client, keyOf: (index: number) => string, co
   let held = 0
   for (let index = 0; index < count; index++) {
     let asked = false
-    void launch({
+    launch({
       next: () => {
         if (asked) return undefined
         asked = true
@@ -39,7 +39,9 @@ export const holds = async (client: Client, keyOf: (index: number) => string, co
   }
 }
 
-export const idleHolds: Scenario = async (context) => {
+export const idleHolds: Scenario = async (context) => () => holdsAtRest(context)
+
+const holdsAtRest = async (context: Context): Promise<Finding> => {
   const { key, number, open, text } = context
   const count = number("holds")
   const oneKey = text("of") === "one key"
@@ -52,7 +54,9 @@ export const idleHolds: Scenario = async (context) => {
   return { measures: { ...await whileIdle(context), heap: perHold }, cutOff: trouble() }
 }
 
-export const idleWaiters: Scenario = async (context) => {
+export const idleWaiters: Scenario = async (context) => () => waitersAtRest(context)
+
+const waitersAtRest = async (context: Context): Promise<Finding> => {
   const { key, number, open } = context
   const count = number("waiters")
   const client = await open({ callers: count + 1, ttlMillis: number("ttlMillis") })
@@ -61,7 +65,7 @@ export const idleWaiters: Scenario = async (context) => {
   const before = heap()
   let intruders = 0
   const { start: launch, trouble } = crew(client)
-  for (let waiter = 0; waiter < count; waiter++) void launch(once(key, () => void intruders++))
+  for (let waiter = 0; waiter < count; waiter++) launch(once(key, () => void intruders++))
   const missing = await untilWaiting(client, key, count)
   await sleep(500)
   const perWaiter = (heap() - before) / count

@@ -1,26 +1,31 @@
 /** C. Requests for 1 to 5 of 5 permits, mixed: does a large one wait longer than its turn? */
 import { latencies, quantile, sleep, start } from "../measure/meter.ts"
-import type { Scenario } from "./scenario.ts"
+import type { Client } from "../subjects/subject.ts"
+import type { Context, Finding, Scenario } from "./scenario.ts"
 import { crew, warmUp } from "./scenario.ts"
 
 const limit = 5
 const callers = 20
 const workMillis = 5
 
-export const mixed: Scenario = async ({ counters, key, number, open }) => {
-  const client = await open({ callers, limit })
-  await warmUp(client, key, 100)
+export const mixed: Scenario = async (context) => {
+  const client = await context.open({ callers, limit })
+  await warmUp(client, context.key, 100)
+  return () => measure(client, context)
+}
+
+const measure = async (client: Client, { counters, key, number }: Context): Promise<Finding> => {
   const asked = Array.from({ length: callers }, () => 0)
   const waits = new Map<number, Array<number>>()
   let over = false
   let held = 0
   let most = 0
   let permitSeconds = 0
-  const { start: launch, trouble } = crew(client)
+  const { ended, start: launch, trouble } = crew(client)
   const meter = await start(counters)
   for (let caller = 0; caller < callers; caller++) {
     const permits = 1 + caller % limit
-    void launch({
+    launch({
       next: () => {
         if (over) return undefined
         asked[caller] = performance.now()
@@ -50,6 +55,7 @@ export const mixed: Scenario = async ({ counters, key, number, open }) => {
   const all = Array.from(waits.values()).flat()
   const seconds = meter.seconds()
   const costs = await meter.stop(Math.max(1, all.length))
+  await ended()
   const bySize = Array.from({ length: limit }, (_, index) => Math.round(quantile(waits.get(index + 1)!, 0.99)!))
   return {
     measures: {

@@ -2,7 +2,7 @@
 import { sleep } from "../measure/meter.ts"
 import { find } from "../subjects/index.ts"
 import { askAgainAndAgain, since } from "./contention.ts"
-import type { LoopReport, Task } from "./processes.ts"
+import type { LoopReport, Order, Task } from "./processes.ts"
 import { hold, warmUp } from "./scenario.ts"
 
 process.once("disconnect", () => process.exit())
@@ -22,27 +22,29 @@ const holdAll = async () => {
 /** A subject that polls may leave some processes unserved for a long time: the measurement then begins without them. */
 const millisToGetUnderWay = 5000
 
-/** Three orders: go; measure, when all processes are under way; stop. */
 const loop = async () => {
   const key = keys[0]!
   await warmUp(client, `${key}-${process.pid}`, 200)
-  const callersOfThis = askAgainAndAgain(client, key, callers)
+  let callersOfThis = askAgainAndAgain(client, key, callers)
   let before = callersOfThis.report()
   let cpu = process.cpuUsage()
-  process.on("message", (order) => {
-    if (order === "go") {
+  const carryOut: Record<Order, () => unknown> = {
+    go: () => {
+      callersOfThis = askAgainAndAgain(client, key, callers)
       callersOfThis.start()
-      void callersOfThis.untilUnderWay(millisToGetUnderWay).then(() => process.send!("under way"))
-    } else if (order === "measure") {
+      return callersOfThis.untilUnderWay(millisToGetUnderWay)
+    },
+    measure: () => {
       before = callersOfThis.report()
       cpu = process.cpuUsage()
-    } else {
+    },
+    report: (): LoopReport => {
       const { system, user } = process.cpuUsage(cpu)
-      const report: LoopReport = { ...since(before, callersOfThis.report()), cpu: system + user }
-      void callersOfThis.stop()
-      process.send!(report)
-    }
-  })
+      return { ...since(before, callersOfThis.report()), cpu: system + user }
+    },
+    stop: () => callersOfThis.stop()
+  }
+  process.on("message", async (order: Order) => process.send!(await carryOut[order]() ?? "done"))
   process.send!("ready")
 }
 

@@ -4,7 +4,7 @@ import { fork } from "node:child_process"
 import { fairness, latencies, quantile, sleep, start, until } from "../measure/meter.ts"
 import type { Measures } from "../report/results.ts"
 import type { Contention } from "./contention.ts"
-import type { Context, Scenario } from "./scenario.ts"
+import type { Context, Finding, Scenario } from "./scenario.ts"
 import { crew, once } from "./scenario.ts"
 
 /** What another process must do. */
@@ -17,6 +17,9 @@ export interface Task {
   readonly keys: ReadonlyArray<string>
   readonly callers: number
 }
+
+/** What a process that loops is told. It answers each order once it is carried out. */
+export type Order = "go" | "measure" | "report" | "stop"
 
 export interface LoopReport extends Contention {
   /** Microseconds. */
@@ -37,7 +40,9 @@ const message = (child: ChildProcess): Promise<unknown> =>
 const keysOfHolder = 8
 
 /** A process that holds some keys is killed: how long until somebody in this process has them? */
-export const crash: Scenario = async (context) => {
+export const crash: Scenario = async (context) => () => killed(context)
+
+const killed = async (context: Context): Promise<Finding> => {
   const ttlMillis = context.number("ttlMillis")
   const keys = Array.from({ length: keysOfHolder }, (_, index) => `${context.key}-${index}`)
   const client = await context.open({ callers: keysOfHolder, ttlMillis })
@@ -46,13 +51,13 @@ export const crash: Scenario = async (context) => {
   await message(holder)
   const { start: launch, trouble } = crew(client)
   const acquired: Array<number> = []
-  for (const key of keys) void launch(once(key, () => void acquired.push(performance.now())))
+  for (const key of keys) launch(once(key, () => void acquired.push(performance.now())))
   await sleep(300 + 300 * Math.random())
   const stolen = acquired.length
-  const killed = performance.now()
+  const began = performance.now()
   holder.kill("SIGKILL")
   const all = await until(() => acquired.length >= keysOfHolder, context.number("capMillis"))
-  const delays = acquired.slice(stolen).map((time) => time - killed)
+  const delays = acquired.slice(stolen).map((time) => time - began)
   return {
     measures: {
       ...latencies(delays),
@@ -67,28 +72,32 @@ export const crash: Scenario = async (context) => {
   }
 }
 
-/** Several processes ask for one key, again and again, with some callers each. */
+/** Several processes ask for one key, again and again, with some callers each. They end with this process. */
 export const processes: Scenario = async (context) => {
   const callers = context.number("callers")
   const children = Array.from(
     { length: context.number("processes") },
     () => another(context, { type: "loop", ttlMillis: 30_000, keys: [context.key], callers })
   )
-  try {
-    await Promise.all(children.map(message))
-    for (const child of children) child.send("go")
-    await Promise.all(children.map(message))
-    await sleep(context.number("warmMillis"))
+  const order = (order: Order): Promise<ReadonlyArray<unknown>> =>
+    Promise.all(children.map((child) => {
+      child.send(order)
+      return message(child)
+    }))
+  await Promise.all(children.map(message))
+  await order("go")
+  await sleep(context.number("warmMillis"))
+  await order("stop")
+  return async () => {
+    await order("go")
     const meter = await start(context.counters)
-    for (const child of children) child.send("measure")
+    await order("measure")
     await sleep(context.number("millis"))
     const seconds = meter.seconds()
-    const reports = await Promise.all(children.map((child) => {
-      child.send("stop")
-      return message(child) as Promise<LoopReport>
-    }))
+    const reports = await order("report") as ReadonlyArray<LoopReport>
     const waits = reports.flatMap(({ waits }) => waits)
     const costs: Measures = await meter.stop(Math.max(1, waits.length))
+    await order("stop")
     return {
       measures: {
         ...latencies(waits),
@@ -101,7 +110,5 @@ export const processes: Scenario = async (context) => {
         fairness: fairness(reports.flatMap(({ served }) => served))
       }
     }
-  } finally {
-    for (const child of children) child.kill("SIGKILL")
   }
 }

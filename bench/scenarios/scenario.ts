@@ -23,17 +23,28 @@ export interface Finding {
   readonly note?: string | undefined
 }
 
-export type Scenario = (context: Context) => Promise<Finding>
+/** Measures one stretch of work. It leaves nothing behind that goes on. */
+export type Measure = () => Promise<Finding>
+
+/** Opens clients and warms them up. Resolves to what measures a stretch of work, once for each round. */
+export type Scenario = (context: Context) => Promise<Measure>
+
+/** A caller that polls may take long to notice that it is its turn. */
+const millisToEnd = 5000
 
 /** Runs callers, and collects what went wrong with them. */
 export const crew = (client: Client) => {
   const failures: Array<string> = []
+  const running: Array<Promise<void>> = []
   return {
-    /** Resolves when the caller has ended. */
-    start: (worker: Worker): Promise<void> =>
-      client.run(worker).catch((error: unknown) => {
+    start: (worker: Worker): void => {
+      const ended = client.run(worker).catch((error: unknown) => {
         failures.push(error instanceof Error ? error.message : String(error))
-      }),
+      })
+      running.push(ended)
+    },
+    /** Resolves when all callers have ended, or after some seconds. */
+    ended: (): Promise<unknown> => Promise.race([Promise.all(running), sleep(millisToEnd)]),
     failures: () => failures.length,
     trouble: (): string | undefined =>
       failures.length === 0 ? undefined : `${failures.length} callers failed: ${failures[0]!.slice(0, 200)}`
