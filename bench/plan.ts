@@ -107,13 +107,13 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
 }
 
 /** A short drain is repeated more often. */
-const repetitions = (form: Form, waiters: number) => form === "smoke" ? 1 : waiters <= 10 ? 5 : waiters <= 100 ? 3 : 1
+const repetitions = (form: Form, waiters: number) => form === "smoke" || waiters >= 100 ? 1 : 5
 
 /**
  * How long a process works before it is measured: with three seconds its code is compiled, as that of a long-running program is.
  * With less, a subject suffers for the amount of its code. The more minutes a run may take, the longer this is.
  */
-const warmMillisOf = (minutes: number) => 10 + Math.min(3000, minutes * 170)
+const warmMillisOf = (minutes: number) => 10 + Math.min(3000, minutes * 60)
 
 const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
   const sizes = sizesOf[form]

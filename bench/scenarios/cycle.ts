@@ -40,7 +40,7 @@ async () => {
   return { measures: { ...await meter.stop(took.length), ...latencies(took) } }
 }
 
-/** How many callers warm a process up. */
+/** How many callers warm a process up, whatever is measured: so that more cycles do. */
 const warmers = 64
 
 export const cycle: Scenario = async (context) => {
