@@ -172,7 +172,7 @@ export const make = (
     ): Effect.Effect<Held | undefined, E> =>
       Effect.withFiber((owner: Fiber.Fiber<unknown, unknown>) => {
         const request = resolveRequest(config.limit, permits, options)
-        const contender = new Contender(keeper, config, request, metricsFor(owner))
+        const contender = new Contender(keeper, config, request, metricsFor(owner), owner.context)
         const asked = Observation.take(contender, owner, restore(Effect.suspend(() => ask(contender, owner))))
         const answered = Effect.onError(asked, (cause) => {
           if (Observation.isRefusal(cause)) Observation.refused(contender)

@@ -51,7 +51,7 @@ export interface DistributedSemaphoreConfig {
 export interface AcquireOptions {
   /**
    * The name of the holder, a random UUID by default. Processes that use the same one at the same time are the same holder.
-   * In one process, an acquisition under an identifier in use waits until the earlier one has been given back; `tryTake` answers
+   * Through one layer, an acquisition under an identifier in use waits until the earlier one has been given back; `tryTake` answers
    * `None`.
    */
   readonly identifier?: string | undefined

@@ -1,5 +1,18 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Formatter, Logger, Schedule } from "effect"
+import {
+  Cause,
+  Clock,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Formatter,
+  Logger,
+  References,
+  Schedule
+} from "effect"
 import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 import type { DistributedSemaphoreBacking } from "../../src/index.ts"
@@ -107,6 +120,25 @@ describe("a lease", () => {
           expect(logs).toEqual([`Warn ${message}`])
         })
     ).pipe(Effect.provide(Logger.layer([logger])))
+  })
+
+  it.effect("warns by the loggers, and with the annotations, of the fiber that acquired, if others share the layer", () => {
+    const logs: Array<unknown> = []
+    const logger = (name: string) =>
+      Logger.layer([
+        Logger.make(({ fiber, logLevel }) =>
+          void logs.push([name, logLevel, fiber.getRef(References.CurrentLogAnnotations)["request"]])
+        )
+      ])
+    const one = (name: string, request: number) =>
+      Effect.flatMap(DistributedSemaphore.make(name, { ttl }), (mutex) => Effect.ignore(mutex.withPermit(Effect.never)))
+        .pipe(Effect.annotateLogs({ request }), Effect.provide(logger(name)))
+    return Effect.gen(function*() {
+      yield* start(one("first", 1))
+      yield* start(one("second", 2))
+      yield* TestClock.adjust(trusted)
+      expect(logs).toEqual([["first", "Warn", 1], ["second", "Warn", 2]])
+    }).pipe(Effect.provide(FakeBacking.layer([], () => ({ refresh: () => Effect.fail(failure) }))))
   })
 
   it.effect("is lost in time also if the store fails with an error of another class", () =>

@@ -3,7 +3,7 @@
  * while it holds.
  */
 import { Duration, Effect, Exit, Option } from "effect"
-import type { Fiber } from "effect"
+import type { Context, Fiber } from "effect"
 import type { Acquired, FencingToken, RefreshRequest, SemaphoreBackingError, Waiting } from "../Backing.ts"
 import { LockLostError, LockNotAcquiredError } from "../Errors.ts"
 import * as Delays from "./delays.ts"
@@ -38,6 +38,8 @@ export class Contender {
   readonly name: Name
   readonly began: number
   readonly metrics: Metrics
+  /** That of the fiber that acquires, whose loggers others that share the keeper may not have. */
+  readonly context: Context.Context<never>
   /** Whether the metrics count its hold. */
   isCounted = false
   /** When it began to wait, and how many waiters were ahead of it then. */
@@ -79,9 +81,16 @@ export class Contender {
   private failure: SemaphoreBackingError | undefined
   private retries: Delays.Delays<SemaphoreBackingError> | undefined
 
-  constructor(keeper: Keeper, config: ResolvedConfig, request: Request, metrics: Metrics) {
+  constructor(
+    keeper: Keeper,
+    config: ResolvedConfig,
+    request: Request,
+    metrics: Metrics,
+    context: Context.Context<never>
+  ) {
     this.keeper = keeper
     this.metrics = metrics
+    this.context = context
     this.config = config
     this.request = request
     this.began = keeper.now()
@@ -347,9 +356,7 @@ export class Contender {
       reason: reason === "revoked" && this.millisLeft() === 0 ? "expired" : reason,
       ...reason === "unreachable" && cause && { cause }
     })
-    this.keeper.run(
-      Effect.annotateLogs(Effect.logWarning(error.message), { ...Observation.annotations(this), reason: error.reason })
-    )
+    Observation.lost(this, error)
     // The store has forgotten the hold, so there is nothing to give back.
     if (reason === "revoked") this.mayHave = Boolean(this.late?.size)
     this.lost(Exit.fail(error))

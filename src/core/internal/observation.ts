@@ -4,7 +4,7 @@
  */
 import { Cause, Effect, Exit, Option } from "effect"
 import type { Fiber } from "effect"
-import type { SemaphoreBackingError } from "../Errors.ts"
+import type { LockLostError, SemaphoreBackingError } from "../Errors.ts"
 import { LockNotAcquiredError } from "../Errors.ts"
 import type { Answer, Contender, Loss } from "./contender.ts"
 import type { LossReason } from "./metrics.ts"
@@ -108,10 +108,20 @@ const reasonOf = (loss: Loss): LossReason => {
   return error?._tag === "LockLostError" ? error.reason : "failed"
 }
 
+/** Logs what the keeper notices, as the fiber that acquired would. */
+const log = ({ context }: Contender, message: Effect.Effect<void>): void => {
+  Effect.runForkWith(context)(message)
+}
+
+/** Warns of a lost hold. */
+export const lost = (contender: Contender, { message, reason }: LockLostError): void =>
+  log(contender, Effect.annotateLogs(Effect.logWarning(message), { ...annotations(contender), reason }))
+
 /** Counts and logs a refresh that the store failed or did not answer. */
 export const refreshFailed = (contender: Contender, failure: SemaphoreBackingError): void => {
   contender.metrics.refreshFailed()
-  contender.keeper.run(
+  log(
+    contender,
     Effect.withFiber((fiber: AnyFiber) => isDebugged(fiber) ? debug(contender, failure.message) : Effect.void)
   )
 }
