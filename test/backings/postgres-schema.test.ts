@@ -106,6 +106,7 @@ describe("the name of a schema", () => {
     ["has 40 characters and 80 bytes", "я".repeat(40)],
     ["contains NUL", "a\0b"],
     ["contains half of a character", "a\ud800"],
+    ["stands for the current user's schema in a search_path", "$user"],
     ["is no string", 1 as unknown as string]
   ])("that %s is refused as misuse", ([, schema]) =>
     Effect.gen(function*() {
@@ -113,7 +114,7 @@ describe("the name of a schema", () => {
       const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
       expect(Cause.isIllegalArgumentError(defect)).toBe(true)
       expect((defect as Cause.IllegalArgumentError).message).toMatch(
-        /^schema is .*, but must be a non-empty string of at most 63 bytes in UTF-8, without NUL$/
+        /^schema is .*, but must be a non-empty string of at most 63 bytes in UTF-8, without NUL, and not \$user$/
       )
     }))
 })

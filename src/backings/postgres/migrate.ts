@@ -45,12 +45,19 @@ const longestName = 63
 /** Returns whether a text has no lone surrogates. */
 const isUnicode = (text: string) => Buffer.from(text).toString() === text
 
-/** Refuses a name that PostgreSQL would not keep as it is. */
+/** In a search_path, this is not the schema of that name. */
+const currentUser = "$user"
+
+/** Refuses a name that PostgreSQL would not keep as it is, or that would mean another schema. */
 export const checkName = (name: unknown): Effect.Effect<void> =>
   typeof name === "string" && name.length > 0 && !name.includes("\0") && isUnicode(name) &&
-    Buffer.byteLength(name) <= longestName
+    Buffer.byteLength(name) <= longestName && name !== currentUser
     ? Effect.void
-    : refuse("schema", name, `a non-empty string of at most ${longestName} bytes in UTF-8, without NUL`)
+    : refuse(
+      "schema",
+      name,
+      `a non-empty string of at most ${longestName} bytes in UTF-8, without NUL, and not ${currentUser}`
+    )
 
 /** Returns the version of the schema, or undefined if there is none. This needs only EXECUTE on its functions. */
 const version = Effect.fnUntraced(function*(client: PgClient.PgClient, name: string) {
