@@ -4,7 +4,7 @@ import { BaseSequencer } from "vitest/node"
 
 const source = (file: string) => new URL(`src/${file}`, import.meta.url).pathname
 
-/** They take most of a minute and more. The longest come first: the others run beside them. */
+/** They take most of a minute and more, so they come first, and the others run beside them. */
 const longest = [
   "test/conformance/etcd-cluster.test.ts",
   "test/conformance/etcd.test.ts",
@@ -14,15 +14,17 @@ const longest = [
   "test/simulation/simulation.test.ts"
 ]
 
+/** They freeze, kill and fill servers, and wait for what comes of it. So they come last, when there is less to do. */
+const faults = /\/test\/(faults\/.*|backings\/postgres-refreshes)\.test\.ts$/
+
 /** Vitest knows how long a file takes only where it has run before. */
-class LongestFirst extends BaseSequencer {
+class Sequencer extends BaseSequencer {
   override async sort(files: Array<TestSpecification>): Promise<Array<TestSpecification>> {
-    const rank = ({ moduleId }: TestSpecification) => longest.findLastIndex((name) => moduleId.endsWith(name))
-    const sorted = await super.sort(files)
-    return [
-      ...sorted.filter((file) => rank(file) >= 0).toSorted((a, b) => rank(a) - rank(b)),
-      ...sorted.filter((file) => rank(file) < 0)
-    ]
+    const place = ({ moduleId }: TestSpecification) => {
+      const index = longest.findIndex((name) => moduleId.endsWith(name))
+      return index >= 0 ? index : longest.length + Number(faults.test(moduleId))
+    }
+    return (await super.sort(files)).toSorted((a, b) => place(a) - place(b))
   }
 }
 
@@ -32,9 +34,6 @@ const quietly = [
   "test/backings/*-{cost,revocations}.test.ts",
   "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-full,redis-outage}.test.ts"
 ]
-
-/** They freeze, kill and fill servers, and wait for what comes of it. */
-const faults = ["test/faults/*.test.ts", "test/backings/postgres-refreshes.test.ts"]
 
 export default defineConfig({
   // Examples name the package as their readers do; the tests among them run against the sources.
@@ -50,32 +49,21 @@ export default defineConfig({
     hookTimeout: 120_000,
     // Tests that run at once in one file wait for leases.
     maxConcurrency: 20,
-    sequence: { sequencer: LongestFirst },
+    sequence: { sequencer: Sequencer },
     projects: [
       {
         extends: true,
         test: {
           name: "together",
           include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
-          exclude: [...faults, ...quietly],
+          exclude: quietly,
           // They wait for leases more than they work. Loading the modules anew for each file would cost most of the time.
           maxWorkers: 4,
           isolate: false,
           sequence: { groupOrder: 0 }
         }
       },
-      {
-        extends: true,
-        test: {
-          name: "faults",
-          include: faults,
-          exclude: quietly,
-          maxWorkers: 4,
-          isolate: false,
-          sequence: { groupOrder: 1 }
-        }
-      },
-      { extends: true, test: { name: "quietly", include: quietly, maxWorkers: 2, sequence: { groupOrder: 2 } } }
+      { extends: true, test: { name: "quietly", include: quietly, maxWorkers: 2, sequence: { groupOrder: 1 } } }
     ]
   }
 })

@@ -123,7 +123,10 @@ describe("the cost", () => {
         expect(count).toBeLessThan(size + 1 + Math.max(5, size / 10))
       }
     }))
+})
 
+/** They wait more than they work, each with a server of its own. */
+describe("the cost while nothing happens", { concurrent: true }, () => {
   it.live(
     "of a thousand waiters with a ttl of 30 seconds is at most two statements a second",
     () =>

@@ -33,6 +33,17 @@ const withServer = <A, E>(
     return yield* Effect.provide(body({ url, redis, observer }), RedisBacking.layer(redis))
   })
 
+const inProcess = (url: string, ...args: ReadonlyArray<string>) =>
+  Effect.promise(async () => {
+    const program = fileURLToPath(new URL("../utils/redisProcess.ts", import.meta.url))
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ["--disable-warning=ExperimentalWarning", program, ...args],
+      { env: { ...process.env, REDIS_URL: url }, timeout: 60_000 }
+    )
+    return JSON.parse(stdout)
+  })
+
 describe("the cost", () => {
   it.live("of an uncontended cycle is 2 scripts and no other command", () =>
     withServer(({ observer, url }) =>
@@ -152,6 +163,59 @@ describe("the cost", () => {
       })
     ))
 
+  it.live("of 10 000 waiters of one key is less than 400 MB, and they acquire in order", () =>
+    withServer(({ url }) =>
+      Effect.gen(function*() {
+        const { inOrder, residentMegabytes } = yield* inProcess(url, "waiters", "10000")
+        expect(inOrder).toBe(true)
+        expect(residentMegabytes).toBeLessThan(400)
+      })
+    ))
+
+  it.live("does not grow with the number of permits", () =>
+    withServer(({ observer, redis }) =>
+      Effect.gen(function*() {
+        const cost = (permits: number) =>
+          Effect.gen(function*() {
+            const semaphore = yield* DistributedSemaphore.make(`key-${permits}`, { limit: 10_000_000 })
+            const before = yield* commandStats(observer)
+            const bytes = yield* semaphore.withPermits(permits)(
+              Effect.promise(() => redis.call("MEMORY", "USAGE", `semaphore:{key-${permits}}`) as Promise<number>)
+            )
+            const after = yield* commandStats(observer)
+            const calls = ["zadd", "zrem", "pexpireat", "evalsha"].map((name) =>
+              (after.get(name) ?? 0) - (before.get(name) ?? 0)
+            )
+            return { calls, bytes }
+          })
+        yield* cost(2)
+        const one = yield* cost(1)
+        for (const permits of [10_000, 10_000_000]) {
+          const many = yield* cost(permits)
+          expect(many.calls).toEqual(one.calls)
+          expect(Math.abs(many.bytes - one.bytes)).toBeLessThan(32)
+        }
+      })
+    ))
+
+  it.live("of an idle key is nothing, once its ttl has passed", () =>
+    withServer(({ observer }) =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key", { ttl: "500 millis" })
+        const backing = yield* DistributedSemaphoreBacking
+        yield* semaphore.withPermits(1)(Effect.void)
+        yield* backing.tryAcquire("crashed", "holder", Duration.millis(500), 1, 1)
+        yield* backing.tryAcquire("crashed", "waiter", Duration.millis(500), 1, 1, { queue: true })
+        yield* backing.release("unknown", "nobody", 1)
+        yield* backing.getCount("unknown", Duration.millis(500))
+        expect((yield* keys(observer)).length).toBeGreaterThan(0)
+        yield* until(Effect.map(keys(observer), (left) => left.length === 0), "700 millis")
+      })
+    ))
+})
+
+/** They wait more than they work, each with a server of its own. */
+describe("the cost while nothing happens", { concurrent: true }, () => {
   it.live(
     "of 1000 idle waiters of one process is 2 connections, and 2 commands a second at a ttl of 30 seconds",
     () =>
@@ -201,73 +265,12 @@ describe("the cost", () => {
     60_000
   )
 
-  const inProcess = (url: string, ...args: ReadonlyArray<string>) =>
-    Effect.promise(async () => {
-      const program = fileURLToPath(new URL("../utils/redisProcess.ts", import.meta.url))
-      const { stdout } = await promisify(execFile)(
-        process.execPath,
-        ["--disable-warning=ExperimentalWarning", program, ...args],
-        { env: { ...process.env, REDIS_URL: url }, timeout: 60_000 }
-      )
-      return JSON.parse(stdout)
-    })
-
   it.live("of 1000 idle holds is at most 4 % of a core at a ttl of 3 seconds", () =>
     withServer(({ url }) =>
       Effect.gen(function*() {
         const { share } = yield* inProcess(url, "holds", "1000")
         expect(share).toBeGreaterThan(0)
         expect(share).toBeLessThanOrEqual(0.04)
-      })
-    ))
-
-  it.live("of 10 000 waiters of one key is less than 400 MB, and they acquire in order", () =>
-    withServer(({ url }) =>
-      Effect.gen(function*() {
-        const { inOrder, residentMegabytes } = yield* inProcess(url, "waiters", "10000")
-        expect(inOrder).toBe(true)
-        expect(residentMegabytes).toBeLessThan(400)
-      })
-    ))
-
-  it.live("does not grow with the number of permits", () =>
-    withServer(({ observer, redis }) =>
-      Effect.gen(function*() {
-        const cost = (permits: number) =>
-          Effect.gen(function*() {
-            const semaphore = yield* DistributedSemaphore.make(`key-${permits}`, { limit: 10_000_000 })
-            const before = yield* commandStats(observer)
-            const bytes = yield* semaphore.withPermits(permits)(
-              Effect.promise(() => redis.call("MEMORY", "USAGE", `semaphore:{key-${permits}}`) as Promise<number>)
-            )
-            const after = yield* commandStats(observer)
-            const calls = ["zadd", "zrem", "pexpireat", "evalsha"].map((name) =>
-              (after.get(name) ?? 0) - (before.get(name) ?? 0)
-            )
-            return { calls, bytes }
-          })
-        yield* cost(2)
-        const one = yield* cost(1)
-        for (const permits of [10_000, 10_000_000]) {
-          const many = yield* cost(permits)
-          expect(many.calls).toEqual(one.calls)
-          expect(Math.abs(many.bytes - one.bytes)).toBeLessThan(32)
-        }
-      })
-    ))
-
-  it.live("of an idle key is nothing, once its ttl has passed", () =>
-    withServer(({ observer }) =>
-      Effect.gen(function*() {
-        const semaphore = yield* DistributedSemaphore.make("key", { ttl: "500 millis" })
-        const backing = yield* DistributedSemaphoreBacking
-        yield* semaphore.withPermits(1)(Effect.void)
-        yield* backing.tryAcquire("crashed", "holder", Duration.millis(500), 1, 1)
-        yield* backing.tryAcquire("crashed", "waiter", Duration.millis(500), 1, 1, { queue: true })
-        yield* backing.release("unknown", "nobody", 1)
-        yield* backing.getCount("unknown", Duration.millis(500))
-        expect((yield* keys(observer)).length).toBeGreaterThan(0)
-        yield* until(Effect.map(keys(observer), (left) => left.length === 0), "700 millis")
       })
     ))
 })

@@ -2,15 +2,10 @@
 import { Effect, Schedule } from "effect"
 import type { ChildProcess } from "node:child_process"
 import { execFileSync, spawn } from "node:child_process"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { until } from "../utils/until.ts"
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
-
-/** It halves the time that a start takes. */
-const compileCache = join(tmpdir(), "node-compile-cache")
 
 /** In milliseconds. Tests start many processes, perhaps on a busy machine. */
 export const patience = 180_000
@@ -45,7 +40,7 @@ const spawned = (file: string, args: ReadonlyArray<string>, { environment, store
   Effect.acquireRelease(
     Effect.sync((): Program => {
       const child = spawn(file, args, {
-        env: { ...process.env, NODE_COMPILE_CACHE: compileCache, ...environment, ...store && { LOCK_STORE: store } }
+        env: { ...process.env, ...environment, ...store && { LOCK_STORE: store } }
       })
       const output = { stdout: "", stderr: "" }
       for (const stream of ["stdout", "stderr"] as const) {
