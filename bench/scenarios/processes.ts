@@ -33,8 +33,11 @@ const another = ({ subject, url }: Context, task: Pick<Task, "type" | "ttlMillis
 
 const message = (child: ChildProcess): Promise<unknown> =>
   new Promise((resolve, reject) => {
-    child.once("message", resolve)
-    child.once("exit", () => reject(new Error("A process of the scenario ended early")))
+    const exited = () => reject(new Error("A process of the scenario ended early"))
+    child.once("exit", exited).once("message", (message) => {
+      child.off("exit", exited)
+      resolve(message)
+    })
   })
 
 const keysOfHolder = 8
