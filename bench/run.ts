@@ -68,10 +68,28 @@ const idles = ({ row: { scenario } }: Running) =>
 const hasFailed = (rounds: ReadonlyArray<Outcome>) => rounds.at(-1)?.type === "failed"
 
 /**
+ * Measures the subjects of a row one after another, each in a new process that ends with it: what holds or waits sends requests, which
+ * must not count for others.
+ */
+const measureApart = async (running: Running, servers: Servers, limitSeconds: number, round: number) => {
+  const { row } = running
+  const server = servers.get(serverKey(row))!
+  const turns = offered(running).filter(({ rounds }) => !hasFailed(rounds))
+  for (const { rounds, subject } of round % 2 === 0 ? turns : turns.toReversed()) {
+    await server.tidy()
+    const child = Children.spawn()
+    const job = { row, subject: subject.id, url: server.url }
+    rounds.push(await Children.prepare(child, job, limitSeconds) ?? await Children.measure(child, limitSeconds))
+    await Children.end(child)
+  }
+  console.log(`${row.store}, ${row.medium}: ${row.label}: round ${round + 1}`)
+}
+
+/**
  * Measures a row, with a process for each subject, all of which are warmed up before. In each round the subjects take turns, in
  * reversed order: so what else the machine does meets all of them. A subject that failed or never ended is not tried again.
  */
-const measureRow = async (
+const measureInTurns = async (
   running: Running,
   servers: Servers,
   limitSeconds: number,
@@ -81,9 +99,7 @@ const measureRow = async (
   const server = servers.get(serverKey(row))!
   await server.tidy()
   const began = performance.now()
-  const turns = offered(running)
-    .filter(({ rounds }) => !hasFailed(rounds))
-    .map((measured) => ({ ...measured, child: Children.spawn() }))
+  const turns = offered(running).map((measured) => ({ ...measured, child: Children.spawn() }))
   const note = async ({ child, rounds }: typeof turns[number], outcome: Outcome | undefined) => {
     if (outcome !== undefined) rounds.push(outcome)
     if (outcome?.type === "failed") await Children.end(child)
@@ -127,7 +143,7 @@ export const measure = async (
   for (const label of new Set(all.filter(idles).map(({ row }) => row.label))) {
     for (let round = 0; round < idleRounds; round++) {
       const together = all.filter(({ row }) => row.label === label)
-      await Promise.all(together.map((row) => measureRow(row, servers, limitSeconds, () => false)))
+      await Promise.all(together.map((row) => measureApart(row, servers, limitSeconds, round)))
     }
   }
   const left = all.filter((row) => !idles(row))
@@ -137,7 +153,7 @@ export const measure = async (
     const until = now + (deadline - now) * turnsOf([next]) / turnsOf([next, ...others])
     const goesOn = (count: number) =>
       count < mostRounds && performance.now() < until && (count < fewRounds || !isRowSteady(resultsOf(next)))
-    await measureRow(next, servers, limitSeconds, (count) => count < rounds || goesOn(count))
+    await measureInTurns(next, servers, limitSeconds, (count) => count < rounds || goesOn(count))
   }
   return rows.map((row) => resultsOf(all.find((running) => running.row === row)!))
 }
