@@ -138,7 +138,7 @@ export const measure = async (
   { limitSeconds, minutes, mostRounds, rounds }: Effort
 ): Promise<ReadonlyArray<RowResults>> => {
   const deadline = performance.now() + minutes * 60_000
-  const idleRounds = Math.min(3, Math.max(1, Math.round(minutes / 10)))
+  const idleRounds = Math.min(3, Math.max(1, Math.round(minutes / 8)))
   const all = rows.map(prepare).toSorted((a, b) => Number(b.row.shown) - Number(a.row.shown))
   for (const label of new Set(all.filter(idles).map(({ row }) => row.label))) {
     for (let round = 0; round < idleRounds; round++) {
