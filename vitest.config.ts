@@ -15,7 +15,7 @@ const longest = [
 ]
 
 /** They freeze, kill and fill servers, and wait for what comes of it. So they come last, when there is less to do. */
-const faults = /\/test\/(faults\/.*|backings\/postgres-refreshes)\.test\.ts$/
+const faults = /\/test\/faults\/.*\.test\.ts$/
 
 /** Vitest knows how long a file takes only where it has run before. */
 class Sequencer extends BaseSequencer {
@@ -31,7 +31,7 @@ class Sequencer extends BaseSequencer {
 /** They count requests, or measure how long something takes: few of them run at once. */
 const quietly = [
   "test/core/cost.test.ts",
-  "test/backings/*-{cost,revocations}.test.ts",
+  "test/backings/*-{cost,refreshes,revocations}.test.ts",
   "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-full,redis-outage}.test.ts"
 ]
 

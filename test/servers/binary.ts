@@ -96,7 +96,8 @@ export const start = async (
     const mine = child
     if (mine.exitCode === null && mine.signalCode === null) {
       const ended = new Promise((resolve) => mine.once("exit", resolve))
-      // While one of its children lives, PostgreSQL does not start again.
+      // While one of its children lives, PostgreSQL does not start again. A parent that is stopped starts no more of them.
+      mine.kill("SIGSTOP")
       const orphans = childrenOf(mine)
       mine.kill("SIGKILL")
       await ended
