@@ -65,7 +65,8 @@ const offered = ({ subjects }: Running) => subjects.filter(({ notOffered }) => n
 const idles = ({ row: { scenario } }: Running) =>
   scenario === "idleHolds" || scenario === "idleWaiters" || scenario === "crash"
 
-const hasFailed = (rounds: ReadonlyArray<Outcome>) => rounds.at(-1)?.type === "failed"
+/** Returns whether a subject is not tried again: it would take the time of all the others. */
+const isOut = (rounds: ReadonlyArray<Outcome>) => rounds.at(-1)?.type === "failed"
 
 /**
  * Measures the subjects of a row one after another, each in a new process that ends with it: what holds or waits sends requests, which
@@ -74,7 +75,7 @@ const hasFailed = (rounds: ReadonlyArray<Outcome>) => rounds.at(-1)?.type === "f
 const measureApart = async (running: Running, servers: Servers, limitSeconds: number, round: number) => {
   const { row } = running
   const server = servers.get(serverKey(row))!
-  const turns = offered(running).filter(({ rounds }) => !hasFailed(rounds))
+  const turns = offered(running).filter(({ rounds }) => !isOut(rounds))
   for (const { rounds, subject } of round % 2 === 0 ? turns : turns.toReversed()) {
     await server.tidy()
     const child = Children.spawn()
@@ -112,7 +113,7 @@ const measureInTurns = async (
     let count = 0
     do {
       for (const turn of count % 2 === 0 ? turns : turns.toReversed()) {
-        if (!hasFailed(turn.rounds)) await note(turn, await Children.measure(turn.child, limitSeconds))
+        if (!isOut(turn.rounds)) await note(turn, await Children.measure(turn.child, limitSeconds))
       }
     } while (goesOn(++count))
     const seconds = ((performance.now() - began) / 1000).toFixed(1)
@@ -139,14 +140,14 @@ export const measure = async (
 ): Promise<ReadonlyArray<RowResults>> => {
   const deadline = performance.now() + minutes * 60_000
   const idleRounds = Math.min(3, Math.max(1, Math.round(minutes / 8)))
-  const all = rows.map(prepare).toSorted((a, b) => Number(b.row.shown) - Number(a.row.shown))
+  const all = rows.map(prepare)
   for (const label of new Set(all.filter(idles).map(({ row }) => row.label))) {
     for (let round = 0; round < idleRounds; round++) {
       const together = all.filter(({ row }) => row.label === label)
       await Promise.all(together.map((row) => measureApart(row, servers, limitSeconds, round)))
     }
   }
-  const left = all.filter((row) => !idles(row))
+  const left = all.filter((row) => !idles(row)).toSorted((a, b) => Number(b.row.shown) - Number(a.row.shown))
   for (let [next, ...others] = left; next !== undefined; [next, ...others] = others) {
     const now = performance.now()
     if (now > deadline) break
@@ -155,7 +156,7 @@ export const measure = async (
       count < mostRounds && performance.now() < until && (count < fewRounds || !isRowSteady(resultsOf(next)))
     await measureInTurns(next, servers, limitSeconds, (count) => count < rounds || goesOn(count))
   }
-  return rows.map((row) => resultsOf(all.find((running) => running.row === row)!))
+  return all.map(resultsOf)
 }
 
 /** Runs every row once, with `atOnce` subjects at a time, each in one process. */
