@@ -63,6 +63,23 @@ const parentOfFolders = (): string => {
   return bavail * bsize > enoughBytes ? ramDisk : Os.tmpdir()
 }
 
+/** Fills a folder before the first start. What one process has prepared, those that it starts copy, in a tenth of the time. */
+const prepare = (store: Program, folder: string, user: ReturnType<typeof userFor>) => {
+  const preparation = store.prepare(folder)
+  if (preparation === undefined) return
+  const variable = `PREPARED_${store.name}`
+  const template = process.env[variable]
+  if (template !== undefined && Fs.existsSync(template)) {
+    execFileSync("cp", ["-a", `${template}/.`, folder])
+    return
+  }
+  execFileSync(locate(store.programs[1]!)!, preparation, { cwd: folder, stdio: "pipe", ...user })
+  const copy = `${folder}-prepared`
+  execFileSync("cp", ["-a", folder, copy])
+  process.env[variable] = copy
+  process.once("exit", () => Fs.rmSync(copy, { recursive: true, force: true }))
+}
+
 export const start = async (
   store: Program,
   extraArgs: ReadonlyArray<string> = [],
@@ -72,14 +89,13 @@ export const start = async (
   const user = userFor(store)
   const folder = Fs.mkdtempSync(Path.join(parent, `edl-${store.name}-`))
   if (user.uid !== undefined) Fs.chownSync(folder, user.uid, user.gid!)
-  const [server, installer] = store.programs.map((program) => locate(program)!)
-  const preparation = store.prepare(folder)
-  if (preparation) execFileSync(installer!, preparation, { cwd: folder, stdio: "pipe", ...user })
+  const server = locate(store.programs[0]!)!
+  prepare(store, folder, user)
 
   let child: ChildProcess
   const launch = async () => {
     let output = ""
-    child = spawn(server!, [...store.args(port, folder), ...extraArgs], {
+    child = spawn(server, [...store.args(port, folder), ...extraArgs], {
       cwd: folder,
       env: { ...process.env, ...store.variables },
       stdio: ["ignore", "pipe", "pipe"],

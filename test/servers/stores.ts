@@ -90,7 +90,10 @@ const postgres: Store = {
     "-c",
     `listen_addresses=${loopback}`,
     "-c",
-    "unix_socket_directories="
+    "unix_socket_directories=",
+    // In the folder: a server that is killed leaves its shared memory behind.
+    "-c",
+    "dynamic_shared_memory_type=mmap"
   ],
   isReady: answersPostgres
 }
