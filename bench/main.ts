@@ -3,8 +3,8 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { parseArgs } from "node:util"
-import type { Effort, Form } from "./plan.ts"
-import { efforts, plan } from "./plan.ts"
+import type { Form } from "./plan.ts"
+import { effortOf, plan } from "./plan.ts"
 import { compare, describe } from "./report/compare.ts"
 import { remarks } from "./report/ratios.ts"
 import type { Results, Row, RowResults } from "./report/results.ts"
@@ -86,7 +86,7 @@ const withServers = async <A>(rows: ReadonlyArray<Row>, use: (servers: Map<strin
 
 const run = async (form: Form) => {
   const began = new Date()
-  const effort: Effort = { ...efforts[form], ...options.minutes && { minutes: Number(options.minutes) } }
+  const effort = effortOf(form, options.minutes === undefined ? undefined : Number(options.minutes))
   if (!(effort.minutes >= 0)) throw new Error(`--minutes is a number, not ${options.minutes}`)
   const rows = plan(form, effort.minutes, options.only)
   if (rows.length === 0) throw new Error("Nothing in the plan has all the parts that --only names")
@@ -94,13 +94,14 @@ const run = async (form: Form) => {
     const results = await withServers(rows, (servers) => smoke(rows, servers, effort, Os.availableParallelism() + 1))
     const bad = results.flatMap(({ row, subjects }) =>
       subjects.flatMap((subject) => {
-        const { id, notOffered, rounds } = subject
+        const { id, notOffered, sittings } = subject
+        const rounds = sittings.flat()
         const whole = rounds.length > 0 && rounds.every((round) => round.type === "measured" && !round.cutOff)
         if (whole || notOffered !== undefined) return []
         return [`${row.store}: ${row.label}: ${id}: ${remarks(subject).join("; ")}`]
       })
     )
-    const all = results.flatMap(({ subjects }) => subjects.flatMap(({ rounds }) => rounds))
+    const all = results.flatMap(({ subjects }) => subjects.flatMap(({ sittings }) => sittings.flat()))
     console.log(
       `${all.length} scenarios ran in ${Math.round((Date.now() - began.getTime()) / 1000)} s, ${bad.length} failed`
     )

@@ -6,21 +6,21 @@ import type { StoreName } from "./subjects/subject.ts"
 export type Form = "smoke" | "short" | "full"
 
 export interface Effort {
-  /** How often a row is measured at least, whatever the time. */
-  readonly rounds: number
-  /** How often a row is measured at most, if it does not get steady. */
-  readonly mostRounds: number
   /** After so many minutes, no other row begins. */
   readonly minutes: number
+  /** How often the subjects of a row take turns before their processes end. */
+  readonly rounds: number
   /** What takes longer is ended, and counts as cut off. */
   readonly limitSeconds: number
 }
 
-export const efforts: Readonly<Record<Form, Effort>> = {
-  smoke: { rounds: 1, mostRounds: 1, minutes: 0, limitSeconds: 60 },
-  short: { rounds: 2, mostRounds: 40, minutes: 8.5, limitSeconds: 40 },
-  full: { rounds: 3, mostRounds: 40, minutes: 180, limitSeconds: 180 }
-}
+const minutesOf: Readonly<Record<Form, number>> = { smoke: 0, short: 8.5, full: 180 }
+
+export const effortOf = (form: Form, minutes = minutesOf[form]): Effort => ({
+  minutes,
+  rounds: minutes < 30 ? 3 : 7,
+  limitSeconds: form === "full" ? 180 : 60
+})
 
 type Template = Omit<Row, "store" | "medium" | "shown"> & { readonly shown?: boolean }
 
@@ -106,9 +106,6 @@ const sizesOf: Readonly<Record<Form, Sizes>> = {
   }
 }
 
-/** A short drain is repeated more often. */
-const repetitions = (form: Form, waiters: number) => form === "smoke" || waiters >= 100 ? 1 : 5
-
 /**
  * How long a process works before it is measured: with three seconds its code is compiled, as that of a long-running program is.
  * With less, a subject suffers for the amount of its code. The more minutes a run may take, the longer this is.
@@ -142,7 +139,7 @@ const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
       compared: fast,
       size: waiters,
       shown: true,
-      parameters: { waiters, capMillis: sizes.capMillis, repetitions: repetitions(form, waiters), ...warm }
+      parameters: { waiters, capMillis: sizes.capMillis, millis: sizes.cycleMillis, ...warm }
     })),
     ...sizes.loops.map((callers): Template => ({
       scenario: "loop",
@@ -249,7 +246,7 @@ const isWorthDisk = (form: Form, { scenario, size }: Template) =>
 /** Returns the rows to measure: those whose store, medium and label contain each part in `only`. */
 export const plan = (
   form: Form,
-  minutes = efforts[form].minutes,
+  minutes: number,
   only: ReadonlyArray<string> = []
 ): ReadonlyArray<Row> =>
   templates(form, minutes).flatMap((template) =>

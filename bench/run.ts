@@ -10,7 +10,7 @@ import type { Subject } from "./subjects/subject.ts"
 interface Measured {
   readonly subject: Subject
   readonly notOffered?: string
-  readonly rounds: Array<Outcome>
+  readonly sittings: Array<Array<Outcome>>
 }
 
 interface Running {
@@ -42,15 +42,15 @@ export const prepare = (row: Row): Running => ({
     .filter(({ only, store }) => store === row.store && (only === undefined || only.includes(row.scenario)))
     .map((subject) => {
       const notOffered = missing(subject, row)
-      return { subject, rounds: [], ...notOffered !== undefined && { notOffered } }
+      return { subject, sittings: [], ...notOffered !== undefined && { notOffered } }
     })
 })
 
 export const resultsOf = ({ row, subjects }: Running): RowResults => ({
   row,
-  subjects: subjects.map(({ notOffered, rounds, subject }) => ({
+  subjects: subjects.map(({ notOffered, sittings, subject }) => ({
     id: subject.id,
-    rounds,
+    sittings,
     ...notOffered !== undefined && { notOffered }
   }))
 })
@@ -65,96 +65,103 @@ const offered = ({ subjects }: Running) => subjects.filter(({ notOffered }) => n
 const idles = ({ row: { scenario } }: Running) =>
   scenario === "idleHolds" || scenario === "idleWaiters" || scenario === "crash"
 
-/** Returns whether a subject is not tried again: it would take the time of all the others. */
-const isOut = (rounds: ReadonlyArray<Outcome>) => rounds.at(-1)?.type === "failed"
+const hasFailed = (rounds: ReadonlyArray<Outcome>) => rounds.at(-1)?.type === "failed"
+
+/** Returns the subjects that a sitting measures. One that failed is not tried again: it would take the time of all the others. */
+const sittersOf = (running: Running, sitting: number) => {
+  const sitters = offered(running).filter(({ sittings }) => !hasFailed(sittings.at(-1) ?? []))
+  return sitting % 2 === 0 ? sitters : sitters.toReversed()
+}
 
 /**
- * Measures the subjects of a row one after another, each in a new process that ends with it: what holds or waits sends requests, which
+ * Measures the subjects of a row one after another, each in a process that ends with it: what holds or waits sends requests, which
  * must not count for others.
  */
-const measureApart = async (running: Running, servers: Servers, limitSeconds: number, round: number) => {
+const measureApart = async (running: Running, servers: Servers, limitSeconds: number, sitting: number) => {
   const { row } = running
   const server = servers.get(serverKey(row))!
-  const turns = offered(running).filter(({ rounds }) => !isOut(rounds))
-  for (const { rounds, subject } of round % 2 === 0 ? turns : turns.toReversed()) {
+  for (const { sittings, subject } of sittersOf(running, sitting)) {
     await server.tidy()
     const child = Children.spawn()
     const job = { row, subject: subject.id, url: server.url }
-    rounds.push(await Children.prepare(child, job, limitSeconds) ?? await Children.measure(child, limitSeconds))
+    sittings.push([await Children.prepare(child, job, limitSeconds) ?? await Children.measure(child, limitSeconds)])
     await Children.end(child)
   }
-  console.log(`${row.store}, ${row.medium}: ${row.label}: round ${round + 1}`)
 }
 
 /**
  * Measures a row, with a process for each subject, all of which are warmed up before. In each round the subjects take turns, in
- * reversed order: so what else the machine does meets all of them. A subject that failed or never ended is not tried again.
+ * reversed order: so what else the machine does meets all of them.
  */
 const measureInTurns = async (
   running: Running,
   servers: Servers,
-  limitSeconds: number,
-  goesOn: (rounds: number) => boolean
+  { limitSeconds, rounds }: Effort,
+  sitting: number
 ) => {
   const { row } = running
   const server = servers.get(serverKey(row))!
   await server.tidy()
-  const began = performance.now()
-  const turns = offered(running).map((measured) => ({ ...measured, child: Children.spawn() }))
-  const note = async ({ child, rounds }: typeof turns[number], outcome: Outcome | undefined) => {
-    if (outcome !== undefined) rounds.push(outcome)
-    if (outcome?.type === "failed") await Children.end(child)
-  }
+  const sitters = sittersOf(running, sitting).map(({ sittings, subject }) => {
+    const mine: Array<Outcome> = []
+    sittings.push(mine)
+    return { subject, rounds: mine, child: Children.spawn() }
+  })
   try {
-    for (const turn of turns) {
-      const job = { row, subject: turn.subject.id, url: server.url }
-      await note(turn, await Children.prepare(turn.child, job, limitSeconds))
+    for (const { child, rounds, subject } of sitters) {
+      const failure = await Children.prepare(child, { row, subject: subject.id, url: server.url }, limitSeconds)
+      if (failure !== undefined) rounds.push(failure)
     }
-    let count = 0
-    do {
-      for (const turn of count % 2 === 0 ? turns : turns.toReversed()) {
-        if (!isOut(turn.rounds)) await note(turn, await Children.measure(turn.child, limitSeconds))
+    for (let round = 0; round < rounds; round++) {
+      for (const { child, rounds } of round % 2 === 0 ? sitters : sitters.toReversed()) {
+        if (!hasFailed(rounds)) rounds.push(await Children.measure(child, limitSeconds))
+        if (hasFailed(rounds)) await Children.end(child)
       }
-    } while (goesOn(++count))
-    const seconds = ((performance.now() - began) / 1000).toFixed(1)
-    console.log(`${row.store}, ${row.medium}: ${row.label}: ${count} rounds in ${seconds} s`)
+    }
   } finally {
-    await Promise.all(turns.map(({ child }) => Children.end(child)))
+    await Promise.all(sitters.map(({ child }) => Children.end(child)))
   }
 }
 
-/** With so few rounds, ratios may look steady by chance. */
-const fewRounds = 7
-
-const turnsOf = (rows: ReadonlyArray<Running>) => rows.reduce((sum, row) => sum + offered(row).length, 0)
+/** Two sittings are the least from which one can tell how much they differ. */
+const fewestSittings = 2
 
 /**
- * Measures the rows, those that the README shows first, each often enough, and again until its ratios are steady or its share of the
- * time is used up. What a row leaves over is for those after it. Rows that were not measured when the time is over are in the
- * results, without rounds. Rows that idle come first, on all stores at the same time.
+ * Measures all rows, those that the README shows first, and again in new processes, until all ratios are steady or the time is over.
+ * So the sittings of a row are far apart. A row whose turn never came is in the results, without sittings. Rows that idle are measured
+ * on all stores at the same time.
  */
 export const measure = async (
   rows: ReadonlyArray<Row>,
   servers: Servers,
-  { limitSeconds, minutes, mostRounds, rounds }: Effort
+  effort: Effort
 ): Promise<ReadonlyArray<RowResults>> => {
-  const deadline = performance.now() + minutes * 60_000
-  const idleRounds = Math.min(3, Math.max(1, Math.round(minutes / 8)))
+  const deadline = performance.now() + effort.minutes * 60_000
   const all = rows.map(prepare)
-  for (const label of new Set(all.filter(idles).map(({ row }) => row.label))) {
-    for (let round = 0; round < idleRounds; round++) {
-      const together = all.filter(({ row }) => row.label === label)
-      await Promise.all(together.map((row) => measureApart(row, servers, limitSeconds, round)))
+  const important = all.toSorted((a, b) => Number(b.row.shown) - Number(a.row.shown))
+  let left: ReadonlyArray<Running> = important
+  for (let sitting = 0; left.length > 0; sitting++) {
+    const sit = async (name: string, work: () => Promise<unknown>) => {
+      if (performance.now() > deadline) return
+      const began = performance.now()
+      await work()
+      console.log(`Sitting ${sitting + 1}, ${name}: ${((performance.now() - began) / 1000).toFixed(1)} s`)
     }
-  }
-  const left = all.filter((row) => !idles(row)).toSorted((a, b) => Number(b.row.shown) - Number(a.row.shown))
-  for (let [next, ...others] = left; next !== undefined; [next, ...others] = others) {
-    const now = performance.now()
-    if (now > deadline) break
-    const until = now + (deadline - now) * turnsOf([next]) / turnsOf([next, ...others])
-    const goesOn = (count: number) =>
-      count < mostRounds && performance.now() < until && (count < fewRounds || !isRowSteady(resultsOf(next)))
-    await measureInTurns(next, servers, limitSeconds, (count) => count < rounds || goesOn(count))
+    for (const label of new Set(left.filter(idles).map(({ row }) => row.label))) {
+      const together = left.filter(({ row }) => row.label === label)
+      await sit(
+        label,
+        () => Promise.all(together.map((running) => measureApart(running, servers, effort.limitSeconds, sitting)))
+      )
+    }
+    for (const running of left) {
+      const { label, medium, store } = running.row
+      if (!idles(running)) {
+        await sit(`${store}, ${medium}, ${label}`, () => measureInTurns(running, servers, effort, sitting))
+      }
+    }
+    if (performance.now() > deadline) break
+    left = important.filter((running) => sitting + 1 < fewestSittings || !isRowSteady(resultsOf(running)))
   }
   return all.map(resultsOf)
 }
@@ -172,7 +179,7 @@ export const smoke = async (rows: ReadonlyArray<Row>, servers: Servers, { limitS
         const { url } = servers.get(serverKey(row))!
         const outcome = await Children.prepare(child, { row, subject: subject.id, url }, limitSeconds) ??
           await Children.measure(child, limitSeconds)
-        mine.rounds.push(outcome)
+        mine.sittings.push([outcome])
         if (outcome.type === "failed") {
           await Children.end(child)
           child = Children.spawn()

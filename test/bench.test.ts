@@ -41,15 +41,19 @@ const row: Row = {
   parameters: {}
 }
 
-const rounds = (...all: ReadonlyArray<Measures>) => all.map((measures) => ({ type: "measured", measures }) as const)
+type Sittings = ReadonlyArray<ReadonlyArray<Measures>>
 
-const rowResults = (
-  ours: ReadonlyArray<Measures>,
-  theirs: ReadonlyArray<Measures>
-): RowResults => ({
+const outcomes = (sittings: Sittings) =>
+  sittings.map((rounds) => rounds.map((measures) => ({ type: "measured", measures }) as const))
+
+const rowResults = (ours: Sittings, theirs: Sittings): RowResults => ({
   row,
-  subjects: [{ id: "ours", rounds: rounds(...ours) }, { id: "peer", rounds: rounds(...theirs) }]
+  subjects: [{ id: "ours", sittings: outcomes(ours) }, { id: "peer", sittings: outcomes(theirs) }]
 })
+
+/** Returns results of a row with one round in each sitting, where a peer has the rate 1. */
+const rates = (...ours: ReadonlyArray<number>) =>
+  rowResults(ours.map((rate) => [{ rate, cpu: 1 }]), ours.map(() => [{ rate: 1, cpu: 1 }]))
 
 const results = (...rows: ReadonlyArray<RowResults>): Results => ({
   ...measured,
@@ -62,36 +66,38 @@ const results = (...rows: ReadonlyArray<RowResults>): Results => ({
   rows
 })
 
-it("a ratio is the median of the rounds' ratios, and above 1 where ours is better", () => {
+it("a ratio is the median of the sittings, of which each is the median of its rounds, and above 1 where ours is better", () => {
+  const theirs = [{ rate: 10, cpu: 2 }, { rate: 10, cpu: 2 }, { rate: 10, cpu: 2 }]
   const all = rowResults(
-    [{ rate: 10, cpu: 1 }, { rate: 40, cpu: 2 }, { rate: 30, cpu: 3 }],
-    [{ rate: 10, cpu: 2 }, { rate: 10, cpu: 2 }, { rate: 10, cpu: 2 }]
+    [
+      [{ rate: 10, cpu: 1 }, { rate: 40, cpu: 2 }, { rate: 30, cpu: 3 }],
+      [{ rate: 50, cpu: 1 }, { rate: 10, cpu: 1 }, { rate: 50, cpu: 1 }],
+      [{ rate: 40, cpu: 4 }, { rate: 40, cpu: 4 }, { rate: 40, cpu: 4 }]
+    ],
+    [theirs, theirs, theirs]
   )
-  expect(ratioTo(all, "peer", "rate")).toMatchObject({ median: 3, low: 1, high: 4, rounds: 3 })
-  expect(ratioTo(all, "peer", "cpu")).toMatchObject({ median: 1, low: 2 / 3, high: 2 })
+  expect(ratioTo(all, "peer", "rate")).toMatchObject({ median: 4, low: 3, high: 5 })
+  expect(ratioTo(all, "peer", "cpu")).toMatchObject({ median: 1, low: 0.5, high: 2 })
 })
 
-it("a row is steady when its ratios are, and never after two rounds", () => {
-  const steady = [{ rate: 10, cpu: 1 }, { rate: 11, cpu: 1 }, { rate: 10, cpu: 1 }]
-  const theirs = steady.map(() => ({ rate: 10, cpu: 1 }))
-  expect(isRowSteady(rowResults(steady, theirs))).toBe(true)
-  expect(isRowSteady(rowResults(steady.slice(1), theirs.slice(1)))).toBe(false)
-  expect(isRowSteady(rowResults([{ rate: 10, cpu: 1 }, { rate: 40, cpu: 1 }, { rate: 20, cpu: 1 }], theirs))).toBe(
-    false
-  )
+it("a row is steady when its sittings say that another run would agree, and never after one", () => {
+  expect(isRowSteady(rates(10, 10.5, 10.2))).toBe(true)
+  expect(isRowSteady(rates(10, 11.5, 10.5))).toBe(false)
+  expect(isRowSteady(rates(10, 11.5, 10.5, 11.2, 10.8, 11.4, 10.6))).toBe(true)
+  expect(isRowSteady(rates(10))).toBe(false)
 })
 
 it("the README and the page say what failed, was cut off, is not offered, or was not measured", () => {
-  const { subjects: [ours] } = rowResults([{ rate: 10 }], [])
+  const { subjects: [ours] } = rowResults([[{ rate: 10 }]], [])
   const cases = [
-    [{ rounds: [{ type: "failed", reason: "it fell over" }] }, "failed", "failed: it fell over"],
+    [{ sittings: [[{ type: "failed", reason: "it fell over" }]] }, "failed", "failed: it fell over"],
     [
-      { rounds: [{ type: "measured", measures: { rate: 5 }, cutOff: "cut off after 3 s: 1 of 9 served" }] },
+      { sittings: [[{ type: "measured", measures: { rate: 5 }, cutOff: "cut off after 3 s: 1 of 9 served" }]] },
       "†",
       "cut off after 3 s: 1 of 9 served"
     ],
-    [{ rounds: [], notOffered: "its limit is 1" }, "not offered", "not offered: its limit is 1"],
-    [{ rounds: [] }, "not measured", "not measured: the time was over"]
+    [{ sittings: [], notOffered: "its limit is 1" }, "not offered", "not offered: its limit is 1"],
+    [{ sittings: [] }, "not measured", "not measured: the time was over"]
   ] as const
   for (const [subject, inReadme, onPage] of cases) {
     const all = results({ row, subjects: [ours!, { id: "peer", ...subject }] })
@@ -103,10 +109,8 @@ it("the README and the page say what failed, was cut off, is not offered, or was
 })
 
 it("two runs disagree where a steady ratio differs by more than a fifth", () => {
-  const three = (measures: Measures) => [measures, measures, measures]
-  const run = (rate: number) => results(rowResults(three({ rate, cpu: 1 }), three({ rate: 1, cpu: 1 })))
+  const run = (rate: number) => results(rates(rate, rate))
   expect(compare(run(10), run(11.9))).toEqual({ compared: 2, unsteady: 0, disagreements: [] })
   expect(compare(run(10), run(12.1)).disagreements).toHaveLength(1)
-  const unsteady = results(rowResults([{ rate: 10, cpu: 1 }], [{ rate: 1, cpu: 1 }]))
-  expect(compare(run(10), unsteady)).toEqual({ compared: 0, unsteady: 2, disagreements: [] })
+  expect(compare(run(10), results(rates(10)))).toEqual({ compared: 0, unsteady: 2, disagreements: [] })
 })

@@ -1,10 +1,8 @@
 /** Compares the ratios of two runs, except those that one of the runs marks as hard to reproduce. */
 import { table, times } from "./markdown.ts"
 import { labelOf, titles } from "./pages.ts"
-import { isSteady, ratioTo } from "./ratios.ts"
+import { isSteady, ratioTo, tolerance } from "./ratios.ts"
 import type { Results } from "./results.ts"
-
-const tolerance = 0.2
 
 export interface Comparison {
   readonly compared: number

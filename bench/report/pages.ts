@@ -24,9 +24,8 @@ const compared: Readonly<Record<string, string>> = {
 }
 
 export const spread = (ratio: Ratio): string => {
-  const range = ratio.rounds > 1 && times(ratio.low) !== times(ratio.high)
-    ? ` (${times(ratio.low)}–${times(ratio.high)})`
-    : ""
+  const [low, high] = [times(ratio.low), times(ratio.high)]
+  const range = low === high ? "" : ` (${low}–${high})`
   return `${isSteady(ratio) ? "" : "≈ "}${times(ratio.median)}${range}`
 }
 
@@ -44,13 +43,15 @@ const head = [
   "connections",
   "heap bytes",
   "fairness",
+  "sittings",
   "rounds",
   "remarks"
 ]
 
 const linesOf = (results: RowResults): ReadonlyArray<ReadonlyArray<string>> =>
   results.subjects.map((subject) => {
-    const { id, rounds } = subject
+    const { id, sittings } = subject
+    const rounds = sittings.flat()
     const value = (measure: Parameters<typeof typical>[1]) => number(typical(rounds, measure))
     const better = results.row.compared.flatMap((measure) => {
       const ratio = id === "ours" ? undefined : ratioTo(results, id, measure)
@@ -70,6 +71,7 @@ const linesOf = (results: RowResults): ReadonlyArray<ReadonlyArray<string>> =>
       value("connections"),
       value("heap"),
       value("fairness"),
+      String(sittings.length),
       String(rounds.length),
       remarks(subject).join("; ")
     ]
@@ -78,8 +80,8 @@ const linesOf = (results: RowResults): ReadonlyArray<ReadonlyArray<string>> =>
 const explanation =
   `CPU (of the client), requests, writes (commits or raft proposals) and bytes are for each operation: a cycle,
 a hand-off, an acquisition; in D and E a second in which nothing happens. Connections and heap (for each hold or waiter)
-are the client's. "Ours is better by" is the median of the rounds' ratios, with the lowest and the highest; ≈ marks one
-that two runs may not reproduce within 20 %. Floors are the least that a store can be asked for: they keep no promise.
+are the client's. "Ours is better by" is the median of the sittings' ratios, with the lowest and the highest; ≈ marks one
+that another run may not reproduce within 20 %. Floors are the least that a store can be asked for: they keep no promise.
 In F, p50 is the time from the crash to the next holder. Fairness is Jain's index.`
 
 export const page = (results: Results, store: StoreName): string => {

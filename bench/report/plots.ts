@@ -82,7 +82,7 @@ const handOffs = (results: Results, store: StoreName): TopLevelSpec | undefined 
     row.store === store && row.medium !== "disk" && row.scenario === "drain"
   )
   const rateOf = ({ subjects }: RowResults, id: string) =>
-    typical(subjects.find((subject) => subject.id === id)?.rounds ?? [], "rate")
+    typical(subjects.find((subject) => subject.id === id)?.sittings.flat() ?? [], "rate")
   const base = drains[0] && rateOf(drains[0], "ours")
   if (drains.length < 2 || base === undefined) return undefined
   return {

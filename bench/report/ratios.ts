@@ -1,25 +1,24 @@
 /** Compares ours with the others, within one run. */
 import type { Measures, Outcome, Row, RowResults } from "./results.ts"
 
+/** How many times better ours is: above 1, ours is faster, or costs less. */
 export interface Ratio {
-  /** How many times better ours is: above 1, ours is faster, or costs less. */
+  /** The median of the sittings, each of which is the median of its rounds. */
   readonly median: number
+  /** The lowest and the highest sitting. */
   readonly low: number
   readonly high: number
-  readonly rounds: number
-  /** The standard error of the median, as a share of it, estimated from the quartiles. */
-  readonly error: number
+  /** Of twenty other runs, nineteen have a median that differs by no more than this factor. */
+  readonly uncertainty: number
 }
 
 export type Measure = Row["compared"][number]
 
-const quantile = (sorted: ReadonlyArray<number>, share: number): number => {
-  const position = share * (sorted.length - 1)
-  const [below, above] = [sorted[Math.floor(position)]!, sorted[Math.ceil(position)]!]
-  return below === above ? below : below + (above - below) * (position - Math.floor(position))
+export const median = (values: ReadonlyArray<number>): number => {
+  const sorted = values.toSorted((a, b) => a - b)
+  const [below, above] = [sorted[(sorted.length - 1) >> 1]!, sorted[sorted.length >> 1]!]
+  return below === above ? below : (below + above) / 2
 }
-
-export const median = (values: ReadonlyArray<number>): number => quantile(values.toSorted((a, b) => a - b), 0.5)
 
 const advantage = (ours: number, theirs: number, measure: Measure): number | undefined => {
   const [better, worse] = measure === "rate" ? [ours, theirs] : [theirs, ours]
@@ -31,32 +30,46 @@ const valueOf = (outcome: Outcome | undefined, measure: keyof Measures): number 
   return typeof value === "number" ? value : undefined
 }
 
-/** Each round has a ratio of its own, of two runs that were close in time. */
+/** The 97.5 % quantiles of Student's distribution, by degrees of freedom. */
+const students = [Infinity, 12.7, 4.3, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26]
+
+/** The sittings differ more than the rounds of one, which share their processes. So these alone say how certain a ratio is. */
+const uncertaintyOf = (sittings: ReadonlyArray<number>): number => {
+  const freedom = sittings.length - 1
+  if (freedom > 0 && new Set(sittings).size === 1) return 1
+  const logs = sittings.map(Math.log)
+  const mean = logs.reduce((sum, log) => sum + log, 0) / logs.length
+  const variance = logs.reduce((sum, log) => sum + (log - mean) ** 2, 0) / freedom
+  // The median's error is 1.25 times the mean's, and two runs differ by the errors of both.
+  const error = 1.25 * Math.sqrt(2 * variance / logs.length)
+  return Math.exp((students[freedom] ?? students.at(-1)!) * error)
+}
+
+/** Each round has a ratio of its own, of two turns that were close in time. */
 export const ratioTo = ({ subjects }: RowResults, id: string, measure: Measure): Ratio | undefined => {
-  const ours = subjects.find(({ id }) => id === "ours")?.rounds ?? []
-  const theirs = subjects.find((subject) => subject.id === id)?.rounds ?? []
-  const ratios = ours.flatMap((outcome, round) => {
-    const [mine, other] = [valueOf(outcome, measure), valueOf(theirs[round], measure)]
-    return mine === undefined || other === undefined ? [] : advantage(mine, other, measure) ?? []
-  }).toSorted((a, b) => a - b)
-  if (ratios.length === 0) return undefined
-  const middle = quantile(ratios, 0.5)
-  const range = quantile(ratios, 0.75) - quantile(ratios, 0.25)
+  const sittingsOf = (id: string) => subjects.find((subject) => subject.id === id)?.sittings ?? []
+  const theirs = sittingsOf(id)
+  const sittings = sittingsOf("ours").flatMap((rounds, sitting) => {
+    const ratios = rounds.flatMap((outcome, round) => {
+      const [mine, other] = [valueOf(outcome, measure), valueOf(theirs[sitting]?.[round], measure)]
+      return mine === undefined || other === undefined ? [] : advantage(mine, other, measure) ?? []
+    })
+    return ratios.length === 0 ? [] : median(ratios)
+  })
+  if (sittings.length === 0) return undefined
   return {
-    median: middle,
-    low: ratios[0]!,
-    high: ratios.at(-1)!,
-    rounds: ratios.length,
-    // In a normal distribution the quartiles are 1.349 deviations apart, and the median's error is 1.25 times the mean's.
-    error: ratios.length < 3 ? Infinity : middle === 0 || middle === Infinity ? 0 : (1.25 * range) / 1.349 /
-      Math.sqrt(ratios.length) / middle
+    median: median(sittings),
+    low: Math.min(...sittings),
+    high: Math.max(...sittings),
+    uncertainty: uncertaintyOf(sittings)
   }
 }
 
-/** Two runs differ by more than 2.8 errors in one of twenty cases. With this error, the other nineteen agree within 20 %. */
-const steadyError = 0.2 / 2.8
+/** By how much two runs may differ, and still agree. */
+export const tolerance = 0.2
 
-export const isSteady = ({ error }: Ratio): boolean => error <= steadyError
+/** Returns whether another run would most likely agree. */
+export const isSteady = ({ uncertainty }: Ratio): boolean => uncertainty <= 1 + tolerance
 
 /** Returns whether all ratios of a row are steady. */
 export const isRowSteady = (results: RowResults): boolean =>
@@ -76,7 +89,8 @@ export const typical = (rounds: ReadonlyArray<Outcome>, measure: keyof Measures)
 type SubjectResults = RowResults["subjects"][number]
 
 /** Returns what a reader must know about a subject in a row: what is missing comes first. */
-export const remarks = ({ notOffered, rounds }: SubjectResults): ReadonlyArray<string> => {
+export const remarks = ({ notOffered, sittings }: SubjectResults): ReadonlyArray<string> => {
+  const rounds = sittings.flat()
   if (notOffered !== undefined) return [`not offered: ${notOffered}`]
   if (rounds.length === 0) return ["not measured: the time was over"]
   const found = (pick: (outcome: Outcome) => string | undefined) => {

@@ -12,13 +12,14 @@ const cell = (results: RowResults, id: string): string => {
   const subject = results.subjects.find((subject) => subject.id === id)
   if (subject === undefined) return ""
   if (subject.notOffered !== undefined) return "not offered"
-  if (subject.rounds.length === 0) return "not measured"
-  if (hasFailed(subject.rounds)) return "failed"
+  const rounds = subject.sittings.flat()
+  if (rounds.length === 0) return "not measured"
+  if (hasFailed(rounds)) return "failed"
   const ratio = ratioTo(results, id, results.row.compared[0]!)
   return [
     ratio === undefined ? "=" : spread(ratio),
-    ...wasCutOff(subject.rounds) ? ["†"] : [],
-    ...isUnfair(subject.rounds) ? ["‡"] : []
+    ...wasCutOff(rounds) ? ["†"] : [],
+    ...isUnfair(rounds) ? ["‡"] : []
   ].join(" ")
 }
 
@@ -40,11 +41,11 @@ const shownStores: ReadonlyArray<StoreName> = ["redis", "postgres", "etcd", "sql
 export const section = (results: Results): string =>
   [
     startMark,
-    `How many times better ours is than the other, on the same server in the same run: the median of the rounds, with the
+    `How many times better ours is than the other, on the same server in the same run: the median of the sittings, with the
 lowest and the highest. Above 1×, ours is faster (A, B, C, H), sends fewer requests while nothing happens (D, E) or has the
 permits sooner (F). Floors are the least that the store can be asked for: they keep no promise, and nothing can be better.
 
-≈ marks a ratio that two runs may not reproduce within 20 %; † what was cut off or had failures; ‡ one that left most callers
+≈ marks a ratio that another run may not reproduce within 20 %; † what was cut off or had failures; ‡ one that left most callers
 out, because it gives the permit back to whoever released it; = that neither sends anything.`,
     ...shownStores.filter((store) => results.rows.some(({ row }) => row.store === store))
       .map((store) => storeTable(results, store)),

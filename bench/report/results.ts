@@ -59,7 +59,8 @@ export interface RowResults {
     readonly id: string
     /** Says why the subject can't run the scenario, if it can't. */
     readonly notOffered?: string
-    readonly rounds: ReadonlyArray<Outcome>
+    /** The rounds of each sitting. In each sitting, all subjects have new processes, and take turns. */
+    readonly sittings: ReadonlyArray<ReadonlyArray<Outcome>>
   }>
 }
 

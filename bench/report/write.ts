@@ -15,7 +15,9 @@ export const read = (file: string): Results => JSON.parse(Fs.readFileSync(file, 
 
 export const write = async (results: Results, folder: string): Promise<void> => {
   Fs.mkdirSync(folder, { recursive: true })
-  Fs.writeFileSync(Path.join(folder, "results.json"), JSON.stringify(results, undefined, 1) + "\n")
+  // Five digits are more than any measure is worth.
+  const brief = (_: string, value: unknown) => typeof value === "number" ? Number(value.toPrecision(5)) : value
+  Fs.writeFileSync(Path.join(folder, "results.json"), JSON.stringify(results, brief, 1) + "\n")
   await writeReport(results, folder)
 }
 

@@ -4,7 +4,7 @@ import { askAgainAndAgain, since, warmUpInTurns } from "./contention.ts"
 import type { Finding, Scenario } from "./scenario.ts"
 import { crew, hold, once, untilWaiting } from "./scenario.ts"
 
-/** All callers wait behind one holder, which then releases; each acquires once. It is repeated on new keys. */
+/** All callers wait behind one holder, which then releases; each acquires once. It is repeated on new keys for a time. */
 export const drain: Scenario = async ({ counters, key, number, open }) => {
   const waiters = number("waiters")
   const client = await open({ callers: waiters + 1 })
@@ -55,12 +55,13 @@ export const drain: Scenario = async ({ counters, key, number, open }) => {
   let repetition = 0
   return async () => {
     const findings: Array<Finding> = []
+    const deadline = performance.now() + number("millis")
     do {
       const { cutOff, measures } = await drainOnce(`${key}-${repetition++}`)
       const finding = { measures: { ...measures, heap: perWaiter }, cutOff }
       if (cutOff !== undefined) return finding
       findings.push(finding)
-    } while (findings.length < number("repetitions"))
+    } while (performance.now() < deadline)
     return findings.toSorted((a, b) => a.measures.rate! - b.measures.rate!)[findings.length >> 1]!
   }
 }
