@@ -1,6 +1,8 @@
 /** Makes the clients of the stores, configured as the pages of the backings recommend. */
-import { Effect, Layer, Redacted } from "effect"
-import type { Duration } from "effect"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import { existsSync, readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { exit } from "./exits.ts"

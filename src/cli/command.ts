@@ -1,5 +1,7 @@
 /** A command that runs under a lease, in a process group of its own. */
-import { Duration, Effect, Schedule } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import { fork } from "node:child_process"
 import { constants } from "node:os"
 import { fileURLToPath } from "node:url"

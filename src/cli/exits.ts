@@ -3,7 +3,7 @@
  * seldom use: above 128 + 64, the last signal, and below 200, where those of systemd begin. Other usual codes are 1, 2, 64 to 78
  * (sysexits), 124 to 127 (timeout, shells) and 255.
  */
-import { Data } from "effect"
+import * as Data from "effect/Data"
 
 export const codes = {
   /** `revoke` found no such holder or waiter. */

@@ -1,5 +1,5 @@
 /** Errors in the words of the command line. */
-import { Cause } from "effect"
+import * as Cause from "effect/Cause"
 import { LockLostError, SemaphoreBackingError } from "../core/Errors.ts"
 import { Exit, exit } from "./exits.ts"
 

@@ -1,7 +1,9 @@
 /** Flags and arguments that several commands have. */
-import { Config, Duration, Option } from "effect"
-import type { Redacted } from "effect"
 import { Argument, Flag } from "effect/cli"
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
 
 export interface StoreFlags {
   readonly store: Option.Option<Redacted.Redacted<string>>

@@ -1,6 +1,9 @@
 /** `look`: who holds permits of a key, and who waits. */
-import { DateTime, Duration, Effect, Schedule } from "effect"
 import { Command, Flag } from "effect/cli"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import type { ContenderState, SemaphoreState } from "../core/Backing.ts"
 import * as DistributedSemaphore from "../core/DistributedSemaphore.ts"
 import * as Flags from "./flags.ts"

@@ -1,7 +1,11 @@
 /** `ls`: the keys that have holders or waiters. */
 import * as NodeTerminal from "@effect/platform-node/NodeTerminal"
-import { Effect, Option, Queue, Stream, Terminal } from "effect"
 import { Command, Flag } from "effect/cli"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
+import * as Terminal from "effect/Terminal"
 import { isatty } from "node:tty"
 import { DistributedSemaphoreBacking } from "../core/Backing.ts"
 import { exit } from "./exits.ts"

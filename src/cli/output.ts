@@ -1,6 +1,8 @@
 /** Writes results to the standard output, and everything else to the standard error. */
-import { Console, Layer, Logger } from "effect"
 import { CliOutput } from "effect/cli"
+import * as Console from "effect/Console"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import { writeSync } from "node:fs"
 import { afterSignal } from "./exits.ts"
 import { redact } from "./redact.ts"

@@ -1,6 +1,6 @@
 /** `revoke`: takes a hold, or a place in line, away. */
-import { Effect } from "effect"
 import { Argument, Command } from "effect/cli"
+import * as Effect from "effect/Effect"
 import type { ContenderState } from "../core/Backing.ts"
 import { exit } from "./exits.ts"
 import * as Flags from "./flags.ts"

@@ -1,6 +1,8 @@
 /** `run`: holds permits while a command runs. */
-import { Duration, Effect, Option } from "effect"
 import { Argument, CliError, Command, Flag } from "effect/cli"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as DistributedSemaphore from "../core/DistributedSemaphore.ts"
 import { Lease } from "../core/Lease.ts"
 import * as Supervised from "./command.ts"

@@ -1,5 +1,8 @@
 /** The store that a URL names. Only the client that it needs is loaded. */
-import { Effect, Layer, Option, Redacted } from "effect"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import type { DistributedSemaphoreBacking } from "../core/Backing.ts"
 import type { ClientOptions } from "./clients.ts"
 import * as Clients from "./clients.ts"

@@ -1,6 +1,7 @@
 /** Shows holders and waiters as a table. */
-import { DateTime, Duration } from "effect"
 import { CliOutput } from "effect/cli"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import type { ContenderState, SemaphoreState } from "../core/Backing.ts"
 import { visible } from "./output.ts"
 

@@ -1,7 +1,11 @@
 /** `watch`: the holders and the line of a key, as they change. */
 import * as NodeTerminal from "@effect/platform-node/NodeTerminal"
-import { Effect, Queue, Schedule, Stream, Terminal } from "effect"
 import { Command } from "effect/cli"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import * as Terminal from "effect/Terminal"
 import { isatty } from "node:tty"
 import type { SemaphoreState } from "../core/Backing.ts"
 import { failed } from "./failures.ts"

@@ -11,8 +11,12 @@
  *
  * @since 0.1.0
  */
-import { Brand, Context } from "effect"
-import type { DateTime, Duration, Effect, Stream } from "effect"
+import * as Brand from "effect/Brand"
+import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Stream from "effect/Stream"
 import type { SemaphoreBackingError } from "./Errors.ts"
 
 export { SemaphoreBackingError } from "./Errors.ts"

@@ -18,8 +18,11 @@
  *
  * @since 0.1.0
  */
-import { Effect, Option } from "effect"
-import type { Fiber, Scope, Stream } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
 import type { SemaphoreState } from "./Backing.ts"
 import { DistributedSemaphoreBacking } from "./Backing.ts"
 import type { LockLostError } from "./Errors.ts"

@@ -4,7 +4,8 @@
  *
  * @since 0.1.0
  */
-import { Formatter, Schema } from "effect"
+import * as Formatter from "effect/Formatter"
+import * as Schema from "effect/Schema"
 
 /**
  * The store failed, refused or did not answer an operation, and the `backingFailureRetryPolicy` has ended.

@@ -3,8 +3,11 @@
  *
  * @since 0.1.0
  */
-import { Context } from "effect"
-import type { Duration, Effect, Fiber, Option } from "effect"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type * as Option from "effect/Option"
 import type { FencingToken } from "./Backing.ts"
 import type { LockLostError, SemaphoreBackingError } from "./Errors.ts"
 

@@ -3,8 +3,8 @@
  *
  * @since 0.1.0
  */
-import { Effect } from "effect"
-import type { Scope } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import type { Subject } from "./internal/subject.ts"
 import * as TheSubject from "./internal/subject.ts"

@@ -3,8 +3,9 @@
  *
  * @since 0.1.0
  */
-import { Duration, Effect } from "effect"
-import type { Layer } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
 import type { DistributedSemaphoreBacking } from "../core/Backing.ts"
 
 /**

@@ -1,4 +1,4 @@
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { describe, it } from "vitest"
 import { casesFor } from "./cases.ts"
 import type { BackingSuiteOptions } from "./Options.ts"

@@ -13,7 +13,12 @@
  *
  * @since 0.1.0
  */
-import { Deferred, Duration, Effect, Layer, Schedule, Stream } from "effect"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import type { Etcd3 } from "etcd3"
 import type { RefreshRequest } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking } from "../../core/Backing.ts"

@@ -2,7 +2,7 @@
  * Renews leases: all of them through one stream, each by one message at a time. Callers that ask while a message is
  * under way share the next one. So the lease lasts a full ttl from the moment at which each of them asked.
  */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { Etcd3 } from "etcd3"
 
 export interface Renewal {

@@ -9,7 +9,9 @@
  * While a lease has such a *doubt*, nothing else is put on it and nobody renews it: what arrives late ends with the
  * lease, or finds it gone (B12).
  */
-import { Effect, Exit, Fiber } from "effect"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
 import type { Renewal } from "./keepAlives.ts"
 import type { Entry } from "./requests.ts"

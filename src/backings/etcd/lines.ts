@@ -5,7 +5,14 @@
  * When the watch breaks (the connection is lost, a compaction, a member without leader), the view is made anew. Until
  * then, and without a watch, a caller looks. Callers of one semaphore share what they ask (share.ts).
  */
-import { Array as Arr, Deferred, Effect, Queue, RcMap, Schedule, Scope, Stream } from "effect"
+import * as Arr from "effect/Array"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as RcMap from "effect/RcMap"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type { IKeyValue, IResponseOp, ITxnResponse } from "etcd3"
 import { FencingToken } from "../../core/Backing.ts"
 import { after, SemaphoreNames } from "./names.ts"

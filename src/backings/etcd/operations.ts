@@ -2,7 +2,9 @@
  * The operations of the contract. In each of them, a single request makes the change, so a crash leaves the state from
  * before the operation or from after it. What a crash leaves behind is on a lease that nobody renews, and ends with it.
  */
-import { Array as Arr, Duration, Effect } from "effect"
+import * as Arr from "effect/Array"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import type { ITxnResponse } from "etcd3"
 import type { Acquired, Waiting } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"

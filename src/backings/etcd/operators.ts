@@ -1,5 +1,9 @@
 /** What operators need: a look at a semaphore and its leases, a list of the keys in use, and revocations. */
-import { Duration, Effect, Option, Queue, Stream } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
 import type { ContenderState, Revocation, SemaphoreState } from "../../core/Backing.ts"
 import { FencingToken, mostListed } from "../../core/Backing.ts"
 import { newId } from "./leases.ts"

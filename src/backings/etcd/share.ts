@@ -2,7 +2,8 @@
  * Callers that ask the same question about a semaphore share it. With a thousand waiters, a thousand questions at once
  * would read the line a thousand times.
  */
-import { Deferred, Effect } from "effect"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
 import type { SemaphoreNames } from "./names.ts"
 
 /** How many milliseconds a caller waits for a sign of life of somebody else's question, or of a watch. */

@@ -1,5 +1,6 @@
 /** The calls of etcd that the backing uses, as effects. Interruption abandons a call: etcd may still carry it out. */
-import { Effect, Semaphore } from "effect"
+import * as Effect from "effect/Effect"
+import * as Semaphore from "effect/Semaphore"
 import type { Etcd3, ITxnRequest, IWatchResponse } from "etcd3"
 import * as KeepAlives from "./keepAlives.ts"
 import type { Range } from "./names.ts"

@@ -5,7 +5,8 @@
  * All that a call writes has the same revision, which is the place and the token of a contender. So a call has at most
  * one txn of each semaphore.
  */
-import { Effect, Exit } from "effect"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
 
 export interface Txn {

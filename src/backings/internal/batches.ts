@@ -6,7 +6,11 @@
  * A batch that the store does not answer holds up the next one for a while only. It is interrupted when nobody waits
  * for it any more, and then holds up no other, even if its interruption takes long.
  */
-import { Cause, Context, Effect, Exit, Fiber } from "effect"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 
 export interface Batches<Operation, Answer, E> {
   /**

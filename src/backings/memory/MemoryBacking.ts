@@ -11,8 +11,14 @@
  *
  * @since 0.1.0
  */
-import { Clock, DateTime, Duration, Effect, Layer, Queue, Stream } from "effect"
-import type { Scope } from "effect"
+import * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type { Acquired, RefreshRequest, Revocation, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken, mostListed } from "../../core/Backing.ts"
 import { defaultOwner } from "../internal/owner.ts"

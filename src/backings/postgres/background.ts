@@ -1,5 +1,6 @@
-import { Effect } from "effect"
-import type { Fiber, Scope } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
 
 /**
  * Runs an effect until the scope closes. The scope does not wait for its end: a query on a server that does not answer

@@ -7,7 +7,9 @@
  * open.
  */
 import type { PgClient } from "@effect/sql-pg"
-import { Cause, Effect, Schedule } from "effect"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import * as SqlError from "effect/sql/SqlError"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
 import { refuse } from "../../core/internal/options.ts"

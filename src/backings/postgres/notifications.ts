@@ -8,7 +8,11 @@
  * Notifications are lost while the channel does not stand, so all waiters are notified whenever it stands again.
  */
 import type { PgClient } from "@effect/sql-pg"
-import { Effect, Queue, Schedule, Scope, Stream } from "effect"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type { Revocation } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
 import { inBackground } from "./background.ts"

@@ -1,6 +1,10 @@
 /** Sends operations to PostgreSQL: those that are pending in this process share one statement, and so one commit. */
 import type { PgClient } from "@effect/sql-pg"
-import { Cause, Context, Duration, Effect, Option } from "effect"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type { FencingToken } from "../../core/Backing.ts"
 import { inBackground } from "../../core/internal/background.ts"
 import * as Batches from "../internal/batches.ts"

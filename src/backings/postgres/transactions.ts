@@ -1,5 +1,6 @@
 import type { PgClient } from "@effect/sql-pg"
-import { Context, Effect } from "effect"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 
 /**
  * Runs an effect apart from a transaction of the caller. In that transaction, what is done might be rolled back, and

@@ -11,7 +11,12 @@
  *
  * @since 0.1.0
  */
-import { Config, Duration, Effect, Layer, Schedule, Stream } from "effect"
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import type { Cluster, Redis } from "ioredis"
 import type { RefreshRequest } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, mostListed } from "../../core/Backing.ts"

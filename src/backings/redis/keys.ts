@@ -1,5 +1,7 @@
 /** Lists the keys that have contenders. */
-import { Effect, Option, Stream } from "effect"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import type { Cluster, Redis } from "ioredis"
 import { SemaphoreBackingError } from "../../core/Errors.ts"
 import { patternOf, semaphoreOf } from "./names.ts"

@@ -5,8 +5,13 @@
  * A channel *stands* from the server's confirmation of the subscription until the connection is lost. Messages are lost
  * while it does not stand, so each listener is notified whenever it stands again.
  */
-import { Effect, Latch, Queue, RcMap, Scope, Stream } from "effect"
-import type { Schedule } from "effect"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Queue from "effect/Queue"
+import * as RcMap from "effect/RcMap"
+import type * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type { Subscriber } from "./subscriber.ts"
 
 export interface Notifications {

@@ -1,5 +1,5 @@
 /** Puts many refreshes into few calls of one script. */
-import { Duration } from "effect"
+import * as Duration from "effect/Duration"
 import type { RefreshRequest } from "../../core/Backing.ts"
 import { escape } from "./names.ts"
 

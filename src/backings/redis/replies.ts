@@ -1,5 +1,6 @@
 /** What the scripts reply, and what it means. A reply is text, and begins with the server's time in microseconds. */
-import { DateTime, Duration } from "effect"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import type { Acquired, RefreshRequest, Revocation, SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
 import { escape, unescape } from "./names.ts"

@@ -1,6 +1,6 @@
 /** The subscriber connection, the same for a single server and for a cluster. */
-import { Effect } from "effect"
-import type { Scope } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type { Cluster, ClusterOptions, Redis, RedisOptions } from "ioredis"
 
 export interface Subscriber {

@@ -13,7 +13,9 @@
  *
  * @since 0.1.0
  */
-import { Config, Effect, Layer } from "effect"
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { DistributedSemaphoreBacking } from "../../core/Backing.ts"
 import type { SemaphoreBackingError } from "../../core/Errors.ts"
 import * as Backing from "./backing.ts"

@@ -1,5 +1,9 @@
 /** The members of the backing: each operation is a function of a transaction. */
-import { Duration, Effect, Exit, Option, Stream } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import * as Path from "node:path"
 import type { Acquired, RefreshRequest, Waiting } from "../../core/Backing.ts"
 import { DistributedSemaphoreBacking, FencingToken } from "../../core/Backing.ts"

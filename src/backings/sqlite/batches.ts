@@ -5,8 +5,8 @@
  * turn, and those that are asked for while the store is busy, share the next attempt. One that is interrupted before
  * that is not done.
  */
-import { Effect } from "effect"
-import type { Exit } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 
 /** The most operations in a step: more would block the process, and others, for too long. */
 export const most = 128

@@ -1,5 +1,6 @@
 /** Looks change nothing (B10). Each sees one state of the file, in which contenders may have expired. */
-import { DateTime, Duration } from "effect"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import type { SemaphoreState } from "../../core/Backing.ts"
 import { FencingToken, mostListed } from "../../core/Backing.ts"
 import { decode, encode } from "./names.ts"

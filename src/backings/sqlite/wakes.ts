@@ -5,7 +5,9 @@
  * ever removed. A process that grants writes the waiter's listener, which is that name, to its row, and then touches
  * the file. The process that wakes reads once which of its waiters are meant.
  */
-import { Effect, Queue, Stream } from "effect"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import type { Revocation } from "../../core/Backing.ts"

@@ -4,8 +4,14 @@
  * A store that is frozen or out of reach may never answer, and a driver may not answer an interruption either. So every attempt
  * runs in a fiber of its own, and nobody waits for it longer than its time limit.
  */
-import { Cause, Duration, Effect, Exit, Option } from "effect"
-import type { Context, Fiber, Schedule } from "effect"
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import type * as Schedule from "effect/Schedule"
 import type { DistributedSemaphoreBacking } from "../Backing.ts"
 import { SemaphoreBackingError } from "../Errors.ts"
 import { stayAwake } from "./background.ts"

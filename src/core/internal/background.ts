@@ -1,5 +1,12 @@
 /** Decides which work keeps the process alive. */
-import { Clock, Context, Duration, Effect, References, Scheduler, Scope, Tracer } from "effect"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as References from "effect/References"
+import * as Scheduler from "effect/Scheduler"
+import * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 
 const live = Context.get(Context.empty(), Clock.Clock)
 

@@ -1,6 +1,6 @@
 /** Looks at a key again and again. */
-import { Stream } from "effect"
-import type { Effect } from "effect"
+import type * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import type { ContenderState, SemaphoreState } from "../Backing.ts"
 
 /** How often to look without a notification: the store does not notify of every change. */

@@ -2,8 +2,12 @@
  * One acquisition. It asks, it may have to wait, it holds, and in the end it gives back. The keeper refreshes it while it waits and
  * while it holds.
  */
-import { Duration, Effect, Exit, Option } from "effect"
-import type { Context, Fiber } from "effect"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import type { Acquired, FencingToken, RefreshRequest, SemaphoreBackingError, Waiting } from "../Backing.ts"
 import { LockLostError, LockNotAcquiredError } from "../Errors.ts"
 import * as Delays from "./delays.ts"

@@ -1,5 +1,9 @@
 /** Turns a schedule into a source of pauses. */
-import { Clock, Duration, Effect, Pull, Schedule } from "effect"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Pull from "effect/Pull"
+import * as Schedule from "effect/Schedule"
 
 /** Returns how many milliseconds to pause, or `undefined` when the schedule has ended. */
 export type Delays<Input> = (input: Input) => Effect.Effect<number | undefined>

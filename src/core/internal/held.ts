@@ -1,5 +1,12 @@
 /** The owner's side of a hold: its lease, and the effect that runs under it. */
-import { Cause, Context, Duration, Effect, Exit, Fiber, Inspectable, Option } from "effect"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Inspectable from "effect/Inspectable"
+import * as Option from "effect/Option"
 import type { FencingToken } from "../Backing.ts"
 import type { LockLostError, SemaphoreBackingError } from "../Errors.ts"
 import { Lease } from "../Lease.ts"

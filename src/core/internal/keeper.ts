@@ -5,7 +5,13 @@
  * ends the holds whose lease is over, and rings alarms. It does not cut short a sleep that is no longer needed, so that a short hold
  * usually arms no timer.
  */
-import { Clock, Context, Duration, Effect, Exit, Fiber, Stream } from "effect"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
 import type { DistributedSemaphoreBacking, SemaphoreBackingError } from "../Backing.ts"
 import { start } from "./attempt.ts"
 import { inBackground } from "./background.ts"

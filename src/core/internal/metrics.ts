@@ -1,6 +1,7 @@
 /** The metrics of a process's acquisitions. docs/operating.md says what each one means, and docs/grafana-dashboard.json draws them. */
-import { Context, Metric } from "effect"
-import type { Fiber } from "effect"
+import * as Context from "effect/Context"
+import type * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
 import type { LockLostError } from "../Errors.ts"
 
 /** Why a hold was lost: `"failed"` if the retry policy ended while the lease lasted. */

@@ -7,7 +7,7 @@
  * A release that nobody has confirmed may come late, even when the lease should be over. So its token is remembered: whoever gets
  * the same one from the store asks for another.
  */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { DistributedSemaphoreBacking, FencingToken } from "../Backing.ts"
 import { stayAwake } from "./background.ts"
 

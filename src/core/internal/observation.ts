@@ -2,8 +2,11 @@
  * Makes acquisitions observable: by metrics always, by a span if there is a tracer, by debug logs if they are on. It checks first
  * whether anybody listens, because spans and annotations cost more than an acquisition in memory.
  */
-import { Cause, Effect, Exit, Option } from "effect"
-import type { Fiber } from "effect"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import type { LockLostError, SemaphoreBackingError } from "../Errors.ts"
 import { LockNotAcquiredError } from "../Errors.ts"
 import type { Answer, Contender, Loss } from "./contender.ts"

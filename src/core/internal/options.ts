@@ -1,5 +1,9 @@
 /** Applies defaults and refuses misuse: misuse is a defect, and the store is not asked. */
-import { Cause, Duration, Formatter, Option, Schedule } from "effect"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Formatter from "effect/Formatter"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import type { SemaphoreBackingError } from "../Errors.ts"
 import type { AcquireOptions, DistributedSemaphoreConfig } from "../Options.ts"
 

@@ -1,5 +1,8 @@
 /** The requests of a contender: it asks for permits, confirms a hold, and in the end gives everything back. */
-import { Duration, Effect, Exit, Fiber } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import type { SemaphoreBackingError } from "../Errors.ts"
 import { LockNotAcquiredError } from "../Errors.ts"
 import * as Attempt from "./attempt.ts"

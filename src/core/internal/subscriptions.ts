@@ -2,8 +2,9 @@
  * Listens for grants. All waiters of a key in this process share one subscription. It outlives the last of them by a minute, because a
  * key that was contended once will be contended again.
  */
-import { Effect, Stream } from "effect"
-import type { Fiber } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
 import type { FencingToken } from "../Backing.ts"
 import type { Contender } from "./contender.ts"
 import type { Keeper } from "./keeper.ts"

@@ -1,5 +1,5 @@
 /** The time of this process, by which leases are counted. */
-import type { Clock } from "effect"
+import type * as Clock from "effect/Clock"
 
 /** Differences between the clocks up to this many milliseconds do not count. */
 const toleranceMillis = 50

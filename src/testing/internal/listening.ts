@@ -1,6 +1,8 @@
 /** Records the notifications of a key. Each process has one subscription, however many contenders it has. */
-import { Duration, Effect, Stream } from "effect"
-import type { Scope } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type { DistributedSemaphoreBacking } from "../../core/Backing.ts"
 import { equal, show } from "./assert.ts"
 import type { Subject } from "./subject.ts"

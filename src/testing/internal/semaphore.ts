@@ -1,6 +1,6 @@
 /** Operations on one key, each in the process of its contender. Each fails unless the answer is the one that its name says. */
-import type { Duration } from "effect"
-import { Effect } from "effect"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import type { SemaphoreState, Waiting } from "../../core/Backing.ts"
 import { equal, fail, show } from "./assert.ts"
 import type { Subject } from "./subject.ts"

@@ -2,8 +2,13 @@
  * The backing under test, as a case sees it: several new instances, keys that nobody has used, and time that the case can let
  * pass.
  */
-import { Clock, Context, Duration, Effect, Fiber, Layer } from "effect"
-import type { Scope } from "effect"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { DistributedSemaphoreBacking } from "../../core/Backing.ts"
 import type { ResolvedOptions } from "../Options.ts"

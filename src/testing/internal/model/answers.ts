@@ -1,5 +1,5 @@
 /** Decides whether the model allows an answer, and in which states the key may be after it. */
-import { Duration } from "effect"
+import * as Duration from "effect/Duration"
 import type { SemaphoreState } from "../../../core/Backing.ts"
 import type { Answer, Call, Contender, Expected, Outcome, Precision, Span, State, Token } from "./model.ts"
 import { distinct, expire, grant, holdersOf, stands, step, waitersOf } from "./model.ts"

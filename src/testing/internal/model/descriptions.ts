@@ -1,5 +1,5 @@
 /** Describes operations and answers for what a failed property prints. */
-import { Duration } from "effect"
+import * as Duration from "effect/Duration"
 import type { SemaphoreState } from "../../../core/Backing.ts"
 import { show } from "../assert.ts"
 import type { Call, Contender, Expected, Operation, Span, Token } from "./model.ts"

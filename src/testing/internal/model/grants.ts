@@ -1,6 +1,7 @@
 /** B4, B7: checks in random sequences that each grant is notified in the process of its waiter, and nothing but grants. */
-import { Effect, Stream } from "effect"
-import type { Scope } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { show } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 import { now } from "../subject.ts"

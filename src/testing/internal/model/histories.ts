@@ -2,7 +2,10 @@
  * Concurrent histories: several clients, in several processes, do random operations at the same time. The case records their
  * requests and answers, and then decides whether the answers can be those of a semaphore.
  */
-import { Arbitrary, Duration, Effect, Fiber } from "effect"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import { backingCase } from "../../BackingCase.ts"
 import { fail } from "../assert.ts"
 import type { Subject } from "../subject.ts"

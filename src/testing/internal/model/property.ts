@@ -1,5 +1,7 @@
 /** Properties: random inputs, shrunk when they fail. */
-import { Arbitrary, Cause, Effect } from "effect"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
 import { fail, show } from "../assert.ts"
 import type { Subject } from "../subject.ts"
 

@@ -1,5 +1,8 @@
 /** Random operations: how they are drawn, and how they are done on a backing and recorded. */
-import { Arbitrary, Duration, Effect, Schema } from "effect"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import type { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import { fail } from "../assert.ts"
 import type { Subject } from "../subject.ts"

@@ -1,5 +1,7 @@
 /** Plays random sequences of operations, one after the other, and compares each answer with the model's. */
-import { Arbitrary, Duration, Effect } from "effect"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import { backingCase } from "../../BackingCase.ts"
 import { fail } from "../assert.ts"
 import type { Subject } from "../subject.ts"

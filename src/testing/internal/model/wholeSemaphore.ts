@@ -1,5 +1,9 @@
 /** Tests the semaphore over the backing: random users acquire in every way, at the same time, and end in every way. */
-import { Arbitrary, Duration, Effect, Exit, Fiber } from "effect"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
 import { backingCase } from "../../BackingCase.ts"

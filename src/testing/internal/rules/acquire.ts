@@ -1,5 +1,5 @@
 /** B1 and S1: one identifier, one request; and never more than the limit. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 

@@ -1,5 +1,5 @@
 /** B2: the border between holders and waiters, in the one line. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { backingCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"
 

@@ -1,5 +1,7 @@
 /** S4: only the store's clock decides. These cases change the clock of the process, so they run alone. */
-import { Clock, Duration, Effect } from "effect"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import { backingCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"
 

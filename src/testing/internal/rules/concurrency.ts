@@ -1,5 +1,5 @@
 /** B9: each operation is atomic. The histories test that in full, with random operations. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { backingCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 

@@ -1,5 +1,6 @@
 /** L2: a crash delays others by one ttl at most. */
-import { Duration, Effect } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
 import { leaseCase } from "../../BackingCase.ts"

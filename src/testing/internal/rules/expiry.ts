@@ -1,5 +1,6 @@
 /** B6: expiry, by the ttl of each hold and place. */
-import { Duration, Effect } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import { leaseCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 import { now } from "../subject.ts"

@@ -1,5 +1,6 @@
 /** B4, B6 and B11: the store grants, in the step that frees the permits. */
-import { Duration, Effect } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 import { now } from "../subject.ts"

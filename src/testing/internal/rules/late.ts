@@ -1,5 +1,6 @@
 /** B12: late requests die. The tests of each store show that; this case shows that a time limit that is not over changes nothing. */
-import { Duration, Effect } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import { backingCase } from "../../BackingCase.ts"
 import { equal, isTrue, show } from "../assert.ts"
 

@@ -1,5 +1,5 @@
 /** B8: keys and identifiers are arbitrary strings. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { backingCase } from "../../BackingCase.ts"
 import { equal, show } from "../assert.ts"
 

@@ -1,5 +1,7 @@
 /** B7, C2 and L3: notifications, and what happens without them. */
-import { Duration, Effect, Stream } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import { DistributedSemaphoreBacking } from "../../../core/Backing.ts"
 import * as DistributedSemaphore from "../../../core/DistributedSemaphore.ts"
 import { backingCase, leaseCase } from "../../BackingCase.ts"

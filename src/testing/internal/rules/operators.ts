@@ -1,6 +1,8 @@
 /** What operators need: B13, and a look at the whole. */
-import { Duration, Effect, Stream } from "effect"
-import type { Scope } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type { Revocation } from "../../../core/Backing.ts"
 import { mostListed } from "../../../core/Backing.ts"
 import { backingCase } from "../../BackingCase.ts"

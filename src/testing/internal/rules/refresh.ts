@@ -1,5 +1,5 @@
 /** B5: keeping holds and places alive. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"
 

@@ -1,5 +1,5 @@
 /** B5: many refreshes as one, for backings that have `refreshAll`. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { DistributedSemaphoreBacking, RefreshRequest } from "../../../core/Backing.ts"
 import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"

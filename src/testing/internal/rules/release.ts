@@ -1,5 +1,5 @@
 /** B4: giving permits back, and the place in line. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { backingCase } from "../../BackingCase.ts"
 import { equal } from "../assert.ts"
 

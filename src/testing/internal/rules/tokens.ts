@@ -1,5 +1,5 @@
 /** B11 and S3: fencing tokens. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { backingCase, leaseCase } from "../../BackingCase.ts"
 import { equal, isTrue } from "../assert.ts"
 
