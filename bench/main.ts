@@ -91,7 +91,7 @@ const run = async (form: Form) => {
   const rows = plan(form, effort.minutes, options.only)
   if (rows.length === 0) throw new Error("Nothing in the plan has all the parts that --only names")
   if (form === "smoke") {
-    const results = await withServers(rows, (servers) => smoke(rows, servers, effort, Os.availableParallelism() + 1))
+    const results = await withServers(rows, (servers) => smoke(rows, servers, effort, 3 * Os.availableParallelism()))
     const bad = results.flatMap(({ row, subjects }) =>
       subjects.flatMap((subject) => {
         const { id, notOffered, sittings } = subject

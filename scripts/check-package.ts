@@ -3,7 +3,7 @@
  * for backings without vitest, SQLite, the command line without what it needs and with it, then the README's quick start, under every
  * major version of Node that the package supports. Shows what each entry costs a bundle.
  */
-import { execFileSync, spawnSync } from "node:child_process"
+import { execFile, execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { stripTypeScriptTypes } from "node:module"
 import * as Os from "node:os"
@@ -15,27 +15,49 @@ import * as Sizes from "./bundle-sizes.ts"
 const root = Path.resolve(import.meta.dirname, "..")
 const { devDependencies } = JSON.parse(Fs.readFileSync(Path.join(root, "package.json"), "utf8"))
 const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "edl-package-"))
-const npm = (...args: ReadonlyArray<string>) =>
-  execFileSync("npm", args, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] })
 
-/** The versions of Node, each installed in a folder of its own: the package `node` has the binary. */
-const nodes = ["20", "22", "24", "26"].map((major) => {
-  const prefix = Path.join(folder, `node-${major}`)
-  npm("install", "--silent", "--no-save", "--prefix", prefix, `node@${major}`)
-  return Path.join(prefix, "node_modules", "node", "bin", "node")
-})
-const underEachNode = (file: string, env: Record<string, string> = {}) => {
-  for (const node of nodes) {
-    const version = execFileSync(node, ["--version"], { encoding: "utf8" }).trim()
-    const output = execFileSync(node, [file], {
-      cwd: folder,
-      encoding: "utf8",
-      env: { ...process.env, ...env },
-      timeout: 30_000
+interface Outcome {
+  readonly exitCode: number
+  /** Of both kinds. */
+  readonly output: string
+}
+
+const run = (file: string, args: ReadonlyArray<string>, env: Record<string, string> = {}): Promise<Outcome> =>
+  new Promise((resolve) => {
+    const options = { cwd: folder, env: { ...process.env, ...env }, timeout: 120_000 }
+    const child = execFile(file, args, options, (_, stdout, stderr) => {
+      resolve({ exitCode: child.exitCode ?? -1, output: (stdout + stderr).trim() })
     })
-    console.log(`${file} under ${version}: ${output.trim()}`)
+  })
+
+const npm = async (...args: ReadonlyArray<string>) => {
+  const { exitCode, output } = await run("npm", args)
+  if (exitCode !== 0) throw new Error(`npm ${args.join(" ")}: ${output}`)
+}
+
+/** The versions of Node: this one, and others, each installed in a folder of its own. The package `node` has the binary. */
+const nodes = await Promise.all(["20", "22", "24", "26"].map(async (major) => {
+  if (process.version.startsWith(`v${major}.`)) return { major, binary: process.execPath }
+  const prefix = Path.join(folder, `node-${major}`)
+  await npm("install", "--silent", "--no-save", "--prefix", prefix, `node@${major}`)
+  return { major, binary: Path.join(prefix, "node_modules", "node", "bin", "node") }
+}))
+
+/** Runs something under each Node, all at the same time, and shows what they print, in order. */
+const underEachNode = async (
+  name: string,
+  args: ReadonlyArray<string>,
+  isRight: (outcome: Outcome) => boolean,
+  env: Record<string, string> = {}
+) => {
+  const outcomes = await Promise.all(nodes.map(({ binary }) => run(binary, args, env)))
+  for (const [index, { major }] of nodes.entries()) {
+    const { exitCode, output } = outcomes[index]!
+    console.log(`${name} under Node ${major}: ${exitCode}, ${output}`)
+    if (!isRight(outcomes[index]!)) throw new Error(`${name} under Node ${major} is not right`)
   }
 }
+const succeeds = ({ exitCode }: Outcome) => exitCode === 0
 
 const redis = await findShared(stores.redis)
 try {
@@ -47,7 +69,7 @@ try {
     }).replace(/^[^[]*/, "")
   )
   Fs.writeFileSync(Path.join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }))
-  npm("install", "--silent", Path.join(folder, filename), `effect@${devDependencies.effect}`)
+  await npm("install", "--silent", Path.join(folder, filename), `effect@${devDependencies.effect}`)
 
   for (const peer of ["ioredis", "@effect/sql-pg", "etcd3", "vitest", "@effect/platform-node"]) {
     if (Fs.existsSync(Path.join(folder, "node_modules", peer))) {
@@ -58,7 +80,7 @@ try {
     Path.join(folder, "root-entry.js"),
     `import * as root from "effect-distributed-lock"; console.log(Object.keys(root).join(" "))\n`
   )
-  underEachNode("root-entry.js")
+  await underEachNode("The root entry", ["root-entry.js"], succeeds)
 
   Fs.writeFileSync(
     Path.join(folder, "suite.js"),
@@ -71,7 +93,7 @@ try {
     for (const { run } of cases) await Effect.runPromise(run(options))
     console.log(cases.length, "cases pass")`
   )
-  underEachNode("suite.js")
+  await underEachNode("The suite", ["suite.js"], succeeds)
 
   // An older Node has no SQLite: the import does not fail there, but the layer does, and says why.
   Fs.writeFileSync(
@@ -89,30 +111,28 @@ try {
     if (!expected.test(String(exit))) throw new Error(String(exit))
     console.log(String(exit))`
   )
-  underEachNode("sqlite.js")
+  await underEachNode("SQLite", ["sqlite.js"], succeeds)
 
   const installed = Path.join(folder, "node_modules", "effect-distributed-lock")
   for (const size of await Sizes.ofEntries(installed)) console.log(size)
 
   const bin = Path.join(folder, "node_modules", ".bin", "effect-distributed-lock")
-  const commandLine = (store: string, exitCode: number, says: RegExp) => {
-    for (const node of nodes) {
-      const args = [bin, "run", "--key", "package", "--store", store, "--", "echo", "runs"]
-      const { status, stderr, stdout } = spawnSync(node, args, { cwd: folder, encoding: "utf8", timeout: 30_000 })
-      if (status !== exitCode || !says.test(stdout + stderr)) throw new Error(`${status}: ${stdout}${stderr}`)
-      console.log(`the command line under ${node.match(/node-(\d+)/)![1]}: ${status}, ${(stdout + stderr).trim()}`)
-    }
-  }
-  commandLine(redis.url, 196, /npm install effect @effect\/platform-node/)
-  npm("install", "--silent", `@effect/platform-node@${devDependencies["@effect/platform-node"]}`)
-  commandLine(redis.url, 196, /npm install ioredis/)
+  const commandLine = (exitCode: number, says: RegExp) =>
+    underEachNode(
+      "The command line",
+      [bin, "run", "--key", "package", "--limit", String(nodes.length), "--store", redis.url, "--", "echo", "runs"],
+      (outcome) => outcome.exitCode === exitCode && says.test(outcome.output)
+    )
+  await commandLine(196, /npm install effect @effect\/platform-node/)
+  await npm("install", "--silent", `@effect/platform-node@${devDependencies["@effect/platform-node"]}`)
+  await commandLine(196, /npm install ioredis/)
 
-  npm("install", "--silent", `ioredis@${devDependencies.ioredis}`)
-  commandLine(redis.url, 0, /^runs\n$/)
+  await npm("install", "--silent", `ioredis@${devDependencies.ioredis}`)
+  await commandLine(0, /^runs$/)
   const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")
   const quickStart = /## Quick start\n+```ts\n(.*?)^```$/ms.exec(readme)![1]!
   Fs.writeFileSync(Path.join(folder, "quick-start.js"), stripTypeScriptTypes(quickStart))
-  underEachNode("quick-start.js", { REDIS_URL: redis.url })
+  await underEachNode("The quick start", ["quick-start.js"], succeeds, { REDIS_URL: redis.url })
 } finally {
   await redis.stop()
   Fs.rmSync(folder, { recursive: true, force: true })
