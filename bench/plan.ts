@@ -8,8 +8,6 @@ export type Form = "smoke" | "short" | "full"
 export interface Effort {
   /** After so many minutes, no other row begins. */
   readonly minutes: number
-  /** How often the subjects of a row take turns before their processes end. */
-  readonly rounds: number
   /** What takes longer is ended, and counts as cut off. */
   readonly limitSeconds: number
 }
@@ -18,7 +16,6 @@ const minutesOf: Readonly<Record<Form, number>> = { smoke: 0, short: 8.5, full: 
 
 export const effortOf = (form: Form, minutes = minutesOf[form]): Effort => ({
   minutes,
-  rounds: minutes < 30 ? 3 : 7,
   limitSeconds: form === "full" ? 180 : 60
 })
 

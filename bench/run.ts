@@ -89,6 +89,9 @@ const measureApart = async (running: Running, servers: Servers, limitSeconds: nu
   }
 }
 
+/** How many rounds a sitting has. Processes differ more than the turns of one, so more sittings are better than more rounds. */
+const roundsOfSitting = 3
+
 /**
  * Measures a row, with a process for each subject, all of which are warmed up before. In each round the subjects take turns, in
  * reversed order: so what else the machine does meets all of them.
@@ -96,7 +99,7 @@ const measureApart = async (running: Running, servers: Servers, limitSeconds: nu
 const measureInTurns = async (
   running: Running,
   servers: Servers,
-  { limitSeconds, rounds }: Effort,
+  limitSeconds: number,
   sitting: number
 ) => {
   const { row } = running
@@ -112,7 +115,7 @@ const measureInTurns = async (
       const failure = await Children.prepare(child, { row, subject: subject.id, url: server.url }, limitSeconds)
       if (failure !== undefined) rounds.push(failure)
     }
-    for (let round = 0; round < rounds; round++) {
+    for (let round = 0; round < roundsOfSitting; round++) {
       for (const { child, rounds } of round % 2 === 0 ? sitters : sitters.toReversed()) {
         if (!hasFailed(rounds)) rounds.push(await Children.measure(child, limitSeconds))
         if (hasFailed(rounds)) await Children.end(child)
@@ -134,9 +137,9 @@ const fewestSittings = 2
 export const measure = async (
   rows: ReadonlyArray<Row>,
   servers: Servers,
-  effort: Effort
+  { limitSeconds, minutes }: Effort
 ): Promise<ReadonlyArray<RowResults>> => {
-  const deadline = performance.now() + effort.minutes * 60_000
+  const deadline = performance.now() + minutes * 60_000
   const all = rows.map(prepare)
   const important = all.toSorted((a, b) => Number(b.row.shown) - Number(a.row.shown))
   let left: ReadonlyArray<Running> = important
@@ -151,13 +154,13 @@ export const measure = async (
       const together = left.filter(({ row }) => row.label === label)
       await sit(
         label,
-        () => Promise.all(together.map((running) => measureApart(running, servers, effort.limitSeconds, sitting)))
+        () => Promise.all(together.map((running) => measureApart(running, servers, limitSeconds, sitting)))
       )
     }
     for (const running of left) {
       const { label, medium, store } = running.row
       if (!idles(running)) {
-        await sit(`${store}, ${medium}, ${label}`, () => measureInTurns(running, servers, effort, sitting))
+        await sit(`${store}, ${medium}, ${label}`, () => measureInTurns(running, servers, limitSeconds, sitting))
       }
     }
     if (performance.now() > deadline) break
