@@ -40,10 +40,24 @@ const controlled = (
       Effect.sync(() => expect(sent.map(({ operations }) => operations)).toEqual(expected))
     )
   const succeed = (index: number) => Deferred.succeed(sent[index]!.end, undefined)
-  return { submit, sent, sentAre, succeed, interrupted: () => interrupted }
+  return { batches, submit, sent, sentAre, succeed, interrupted: () => interrupted }
 }
 
 describe("batches", () => {
+  it.live("an observer that throws when its operation is answered keeps no other from its answer", () =>
+    Effect.gen(function*() {
+      const { batches, sentAre, submit, succeed } = controlled()
+      Effect.runCallback(batches.submit([1]), {
+        onExit: () => {
+          throw new Error("a bug of the application")
+        }
+      })
+      const other = yield* submit(2)
+      yield* sentAre([1, 2])
+      yield* succeed(0)
+      expect(yield* Fiber.join(other)).toEqual(["2"])
+    }))
+
   it.live("operations that come together are sent at once, later ones in the next batches, and each gets its own answers", () =>
     Effect.gen(function*() {
       const { sentAre, submit, succeed } = controlled()

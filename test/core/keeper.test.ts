@@ -1,6 +1,6 @@
 /** One keeper refreshes all holds and places of a backing: trouble with one of them harms no other. */
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Schedule, Stream, Tracer } from "effect"
+import { Deferred, Duration, Effect, Exit, Fiber, Schedule, Stream, Tracer } from "effect"
 import { TestClock } from "effect/testing"
 import type { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { DistributedSemaphore, Lease } from "../../src/index.ts"
@@ -33,6 +33,21 @@ describe("a refreshAll that", () => {
         })
     )
   }
+
+  test(
+    "does not answer, because a part of the store is down, holds up no release",
+    () => ({ refreshAll: () => Effect.never }),
+    (calls) =>
+      Effect.gen(function*() {
+        const semaphores = yield* Effect.forEach(["a", "b"], (key) => DistributedSemaphore.make(key))
+        const holders = yield* Effect.forEach(semaphores, ({ withPermits }) => start(withPermits(1)(Effect.never)))
+        yield* TestClock.adjust("10 seconds")
+        expect(calls.at(-1)?.operation).toBe("refreshAll")
+        yield* Fiber.interruptAll(holders)
+        expect(calls.slice(-2).map(({ operation }) => operation)).toEqual(["release", "release"])
+        expect(yield* Effect.forEach(semaphores, ({ currentCount }) => currentCount)).toEqual([0, 0])
+      })
+  )
 
   const impatiently = { backingFailureRetryPolicy: Schedule.recurs(0) }
 
@@ -234,9 +249,55 @@ describe("work in the background", () => {
     }).pipe(Effect.provide(FakeBacking.layer([]))))
 })
 
-describe("an observer of a fiber that throws when the store has not answered in time", () => {
+const bug = () => {
+  throw new Error("a bug of the application")
+}
+
+describe("an observer of a fiber that throws", () => {
+  test("when the keepalive fiber ends does not keep the permits or the identifier", () => ({}), () =>
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key")
+      const take = Effect.scoped(Effect.tap(semaphore.take(1, { identifier: "me" }), (keepAlive) =>
+        Effect.sync(() => keepAlive.addObserver(bug))))
+      yield* take
+      expect(yield* semaphore.currentCount).toBe(0)
+      yield* take
+    }))
+
   test(
-    "ends no refreshes of other holds",
+    "when its waiter is granted does not make other waiters deaf",
+    (real) => ({
+      // Those that look are answered only when they are granted.
+      refreshAll: undefined,
+      tryAcquire: (...args) =>
+        Effect.map(real.tryAcquire(...args), (answer) =>
+          typeof answer === "object" && answer._tag === "Waiting"
+            ? { ...answer, retryAfter: Duration.hours(1) }
+            : answer)
+    }),
+    () =>
+      Effect.gen(function*() {
+        const context = yield* Effect.context<never>()
+        const semaphore = yield* DistributedSemaphore.make("key", { ttl: "1 hour" })
+        const holder = yield* start(semaphore.withPermits(1)(Effect.never))
+        let ended = false
+        Effect.runCallbackWith(context)(semaphore.withPermits(1)(Effect.void), {
+          onExit: () => {
+            ended = true
+            bug()
+          }
+        })
+        yield* TestClock.adjust(0)
+        const others = yield* Effect.forEach([1, 2], () => start(semaphore.withPermits(1)(Effect.void)))
+        yield* Fiber.interrupt(holder)
+        yield* TestClock.adjust("10 millis")
+        expect(ended).toBe(true)
+        expect(others.map((fiber) => fiber.pollUnsafe())).toEqual([Exit.void, Exit.void])
+      })
+  )
+
+  test(
+    "when the store has not answered in time ends no refreshes of other holds",
     (real) => ({
       tryAcquire: (key, ...rest) => key === "down" ? Effect.never : real.tryAcquire(key, ...rest)
     }),
@@ -251,7 +312,7 @@ describe("an observer of a fiber that throws when the store has not answered in 
         Effect.runCallbackWith(context)(down!.withPermits(1)(Effect.never), {
           onExit: () => {
             ended = true
-            throw new Error("a bug of the application")
+            bug()
           }
         })
         const kept = yield* start(other!.withPermits(1)(Effect.never))

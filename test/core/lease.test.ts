@@ -364,10 +364,11 @@ describe("a lease", () => {
       }).pipe(Effect.provide(FakeBacking.layer([], () => ({ refresh: () => Effect.succeed(false) }))))
   )
 
-  it.effect("is released only after the refresh in flight is answered", () =>
+  it.effect("without a token is released only after the refresh in flight is answered", () =>
     Effect.gen(function*() {
       const answer = yield* Deferred.make<void>()
       const slowly: Replace = (real) => ({
+        tryAcquire: (...args) => Effect.as(real.tryAcquire(...args), true),
         refresh: (...args) => Effect.andThen(Deferred.await(answer), real.refresh(...args))
       })
       yield* hold(slowly, {}, ({ calls, fiber }) =>

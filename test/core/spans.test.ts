@@ -51,6 +51,22 @@ const test = (
 
 const me = { key: "key", identifier: "me", permits: 2 }
 
+it.effect("a tracer that throws keeps no permits", () => {
+  const tracer = Tracer.make({
+    span: (options) => {
+      if (options.name === "DistributedSemaphore.release") throw new Error("the exporter has a bug")
+      return new Tracer.NativeSpan(options)
+    }
+  })
+  return Effect.gen(function*() {
+    const semaphore = yield* DistributedSemaphore.make("key")
+    const cycle = Effect.exit(semaphore.withPermits(1, { identifier: "me" })(Effect.void))
+    yield* Effect.provideService(cycle, Tracer.Tracer, tracer)
+    expect(yield* semaphore.currentCount).toBe(0)
+    expect(yield* cycle).toEqual(Exit.void)
+  }).pipe(Effect.provide(FakeBacking.layer([])))
+})
+
 describe("spans", () => {
   test(
     "show the acquisition and the release, but do not contain the work",

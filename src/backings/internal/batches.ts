@@ -11,6 +11,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { shield } from "../../core/internal/shield.ts"
 
 export interface Batches<Operation, Answer, E> {
   /**
@@ -78,7 +79,7 @@ export const make = <Operation, Answer, E>(
   const end = (group: Group<Answer, E>, exit: Exit.Exit<ReadonlyArray<Answer>, E>) => {
     if (group.isOver) return
     group.isOver = true
-    group.resume(exit)
+    shield(() => group.resume(exit))
   }
 
   const runAll = (entries: Entries): Effect.Effect<void> =>

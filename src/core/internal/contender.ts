@@ -16,6 +16,7 @@ import type { Metrics } from "./metrics.ts"
 import { Name } from "./names.ts"
 import * as Observation from "./observation.ts"
 import type { Request, ResolvedConfig } from "./options.ts"
+import { shield } from "./shield.ts"
 
 /** What a store answers. `true` comes from a backing without tokens, `false` means neither a hold nor a place. */
 export type Answer = boolean | Acquired | Waiting
@@ -226,7 +227,7 @@ export class Contender {
     this.loss = loss
     Observation.ended(this, loss)
     this.keeper.drop(this)
-    this.onLoss?.forEach((listener) => listener(loss))
+    this.onLoss?.forEach((listener) => shield(() => listener(loss)))
   }
 
   /** Calls the listener when the hold ends, or at once if it has ended. Returns a function that stops listening. */

@@ -10,6 +10,7 @@
 import * as Effect from "effect/Effect"
 import type { DistributedSemaphoreBacking, FencingToken } from "../Backing.ts"
 import { stayAwake } from "./background.ts"
+import { shield } from "./shield.ts"
 
 interface Names {
   readonly uses: Map<string, Name>
@@ -112,7 +113,7 @@ export class Name {
   }
 
   private wake(): void {
-    this.waiting?.forEach((wake) => wake())
+    this.waiting?.forEach(shield)
   }
 
   private get end(): Effect.Effect<void> {

@@ -52,13 +52,18 @@ export const take = <E>(
   )
 }
 
-/** Runs a release in a span. */
+/** Runs a release in a span. A tracer that throws must not keep it from being run. */
 export const release = (contender: Contender, fiber: AnyFiber, released: Effect.Effect<void>): Effect.Effect<void> => {
   const logged = isDebugged(fiber)
     ? Effect.flatMap(released, () => contender.mayHave ? Effect.void : debug(contender, "Released permits"))
     : released
   if (!isTraced(fiber)) return logged
-  return Effect.useSpan("DistributedSemaphore.release", { attributes: annotations(contender) }, () => logged)
+  let began = false
+  const spanned = Effect.useSpan("DistributedSemaphore.release", { attributes: annotations(contender) }, () => {
+    began = true
+    return logged
+  })
+  return Effect.ensuring(spanned, Effect.suspend(() => began ? Effect.void : logged))
 }
 
 /** Counts a waiter for as long as it waits. */

@@ -166,7 +166,7 @@ export const giveBackBriefly = (contender: Contender): Effect.Effect<void> =>
  * lease is over, is not released.
  */
 export const giveBack = (contender: Contender, done: () => void): void => {
-  const { keeper, late, mayHave, name, renewing } = contender
+  const { keeper, late, mayHave, name, renewing, token } = contender
   keeper.drop(contender)
   name.giveBack()
   const end = () => {
@@ -174,7 +174,8 @@ export const giveBack = (contender: Contender, done: () => void): void => {
     done()
   }
   if (!mayHave || !name.isOwn || contender.millisInStore() <= 0 && !late?.size) return end()
-  if (late?.size || renewing !== undefined) return void keeper.run(settleAndRelease(contender)).addObserver(end)
+  // A renewal that comes after a release by its token finds nothing to renew (B5).
+  if (late?.size || renewing !== undefined && token === undefined) return void keeper.run(settleAndRelease(contender)).addObserver(end)
   // The usual case needs no fiber but that of the attempt.
   Attempt.start(keeper, keeper.context, releaseAttempt(contender), (exit) => {
     if (Exit.isSuccess(exit)) {

@@ -8,6 +8,7 @@ import * as Stream from "effect/Stream"
 import type { FencingToken } from "../Backing.ts"
 import type { Contender } from "./contender.ts"
 import type { Keeper } from "./keeper.ts"
+import { shield } from "./shield.ts"
 
 const idleMillis = 60_000
 
@@ -81,7 +82,7 @@ const open = (keeper: Keeper, key: string): Subscription => {
       return
     }
     const waiter = places.get(granted)
-    if (waiter !== undefined) return waiter.grant()
+    if (waiter !== undefined) return shield(() => waiter.grant())
     early.add(granted)
     if (early.size > mostEarly) early.delete(early.values().next().value!)
   }
