@@ -3,6 +3,7 @@ import { Duration, Effect, Option } from "effect"
 import { Cluster } from "ioredis"
 import { DistributedSemaphore, DistributedSemaphoreBacking, Lease, RedisBacking } from "../../src/index.ts"
 import * as RedisCluster from "../servers/redisCluster.ts"
+import { until } from "../utils/until.ts"
 
 const cluster = Effect.acquireRelease(
   Effect.promise(RedisCluster.start),
@@ -13,6 +14,12 @@ const connect = (ports: ReadonlyArray<number>, options = {}) =>
   Effect.acquireRelease(
     Effect.sync(() => new Cluster(ports.map((port) => ({ host: "127.0.0.1", port })), options)),
     (client) => Effect.sync(() => client.disconnect())
+  )
+
+/** Cuts the connections on which clients receive messages. */
+const disconnectSubscribers = (client: Cluster) =>
+  Effect.promise(() =>
+    Promise.all(client.nodes("master").map((node) => node.call("CLIENT", "KILL", "TYPE", "pubsub")))
   )
 
 /** Keys of many slots, and some with braces, which would be in other slots if they were not escaped. */
@@ -26,6 +33,7 @@ describe("a cluster of three masters", () => {
       ["with node options that are not meant for channels", {}, {
         redisOptions: { keyPrefix: "app:", stringNumbers: true }
       }],
+      ["with a client that connects when it is first used", {}, { lazyConnect: true }],
       ["without push", { pushBasedAcquireEnabled: false }, {}]
     ] as const
   )(
@@ -129,10 +137,37 @@ describe("a cluster of three masters", () => {
           // The first in line polls once a second: 50 hand-offs by polling would take most of a minute.
           yield* Effect.timeout(drain, "5 seconds")
 
-          yield* Effect.promise(() =>
-            Promise.all(client.nodes("master").map((node) => node.call("CLIENT", "KILL", "TYPE", "pubsub")))
-          )
+          yield* disconnectSubscribers(client)
           yield* Effect.timeout(drain, "10 seconds")
+        }).pipe(Effect.provide(RedisBacking.layer(client)))
+      }),
+    60_000
+  )
+
+  it.live(
+    "subscribes each channel once after every disconnect, not once for each disconnect before",
+    () =>
+      Effect.gen(function*() {
+        const { ports } = yield* cluster
+        const client = yield* connect(ports)
+        let subscriber: unknown
+        const duplicate = client.duplicate.bind(client)
+        client.duplicate = (...args) => subscriber = duplicate(...args)
+        yield* Effect.gen(function*() {
+          const mutex = yield* DistributedSemaphore.make("mutex", { ttl: "1 minute" })
+          const handOff = Effect.all([mutex.withPermits(1)(Effect.sleep("5 millis")), mutex.withPermits(1)(Effect.void)], {
+            concurrency: 2
+          })
+          for (let time = 0; time < 5; time++) {
+            yield* Effect.timeout(handOff, "10 seconds")
+            yield* disconnectSubscribers(client)
+          }
+          const { shardedSubscribers } = subscriber as {
+            readonly shardedSubscribers: { readonly channels: ReadonlyMap<number, ReadonlyArray<string>> }
+          }
+          const stood = () => Array.from(shardedSubscribers.channels.values()).flat()
+          yield* until(Effect.map(Effect.timeout(handOff, "10 seconds"), () => stood().length > 0))
+          expect(stood()).toEqual(Array.from(new Set(stood())))
         }).pipe(Effect.provide(RedisBacking.layer(client)))
       }),
     60_000

@@ -99,6 +99,23 @@ describe("keys", () => {
       expect(yield* Stream.runCollect(backing.keys!)).toEqual(["held"])
     }))
 
+  it.live("takes no text of others for something escaped, neither in names nor in messages", () =>
+    Effect.gen(function*() {
+      const redis = yield* withRedis
+      const backing = yield* build(redis)
+      const heard: Array<unknown> = []
+      yield* Effect.forkScoped(
+        Stream.runForEach(backing.onRevoked!, (revocation) => Effect.sync(() => heard.push(revocation)))
+      )
+      yield* Effect.promise(() => redis.zadd("semaphore:{%110000;}", 2 ** 52, "1:1:1:"))
+      expect(yield* Stream.runCollect(backing.keys!)).toEqual([])
+      yield* until(
+        Effect.map(Effect.promise(() => redis.publish("semaphore:revocations", "%110000;\nx")), (heard) => heard > 0)
+      )
+      yield* until(Effect.sync(() => heard.length > 0))
+      expect(heard[0]).toEqual({ key: "%110000;", holderId: "x" })
+    }))
+
   it.live("lists a key that only waiters have", () =>
     Effect.gen(function*() {
       const backing = yield* build(yield* withRedis)

@@ -12,8 +12,9 @@ export const escape = (text: string): string =>
     ? text
     : text.replace(/[%{}\p{Control}\p{Surrogate}]/gu, (char) => `%${char.codePointAt(0)!.toString(16)};`)
 
+/** Returns what was escaped. Text of others, which was never escaped, may come back as it is. */
 export const unescape = (text: string): string =>
-  text.replace(/%([0-9a-f]+);/g, (_, hex) => String.fromCodePoint(Number.parseInt(hex, 16)))
+  text.replace(/%((?:10|[0-9a-f])?[0-9a-f]{1,4});/g, (_, hex) => String.fromCodePoint(Number.parseInt(hex, 16)))
 
 /** Returns the Redis key of a semaphore. */
 export const keyOf = (keyPrefix: string, key: string): string => `${keyPrefix}{${escape(key)}}`

@@ -61,6 +61,8 @@ export const make = Effect.fnUntraced(function*(
           channel.stands = performance.now()
           for (const notify of channel.listeners) notify()
         })),
+        // When the schedule has ended, the next reconnect begins it anew.
+        Effect.ignore,
         Effect.forever
       ))
 

@@ -42,7 +42,8 @@ const ofServer = (client: Redis) => {
     autoResendUnfulfilledCommands: true,
     enableOfflineQueue: true,
     maxRetriesPerRequest: null,
-    retryStrategy: reconnectDelay
+    retryStrategy: reconnectDelay,
+    sentinelRetryStrategy: reconnectDelay
   } satisfies RedisOptions
   const connection = client.duplicate(options)
   const subscriber: Subscriber = {
@@ -61,6 +62,7 @@ const ofCluster = (client: Cluster) => {
     redisOptions: { keyPrefix: "", stringNumbers: false },
     keyPrefix: "",
     shardedSubscribers: true,
+    lazyConnect: false,
     enableOfflineQueue: true,
     clusterRetryStrategy: reconnectDelay
   } satisfies ClusterOptions
@@ -68,9 +70,20 @@ const ofCluster = (client: Cluster) => {
   // Before the nodes are known, nothing is subscribed: it would be subscribed again later, which looks like a
   // reconnect.
   const ready = new Promise<void>((resolve) => connection.once("ready", resolve))
+  const asked = new Set<string>()
+  const unsubscribe = (channel: string) => {
+    asked.delete(channel)
+    return connection.sunsubscribe(channel)
+  }
   const subscriber: Subscriber = {
-    subscribe: (channel) => ready.then(() => connection.ssubscribe(channel)),
-    unsubscribe: (channel) => connection.sunsubscribe(channel),
+    subscribe: async (channel) => {
+      await ready
+      // The client would remember the channel once more, and subscribe it as often after each reconnect.
+      if (asked.has(channel)) unsubscribe(channel).catch(ignore)
+      asked.add(channel)
+      return connection.ssubscribe(channel)
+    },
+    unsubscribe,
     onMessage: (listener) => connection.on("smessage", listener),
     onDisconnect: (listener) => ready.then(() => connection.on("-node", listener).on("subscribersReady", listener))
   }
