@@ -1,6 +1,6 @@
 /** etcd: what operators see, and what a revocation leaves. */
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Duration, Effect, Layer, Stream } from "effect"
+import { Config, ConfigProvider, Context, Duration, Effect, Layer, Stream } from "effect"
 import { EtcdBacking } from "../../src/backings/etcd/index.ts"
 import { DistributedSemaphoreBacking } from "../../src/index.ts"
 import { connect, enableAuthentication, keys, leases, server } from "../utils/etcd.ts"
@@ -16,6 +16,25 @@ const build = (url: string, options: EtcdBacking.EtcdBackingOptions = {}, client
     )
     return { client: etcd, backing }
   })
+
+it.live("layerConfig reads the options from the configuration", () =>
+  Effect.gen(function*() {
+    const etcd = yield* Effect.flatMap(server, ({ url }) => connect(url))
+    const layer = EtcdBacking.layerConfig(etcd, {
+      keyPrefix: Config.String("PREFIX"),
+      pushBasedAcquireEnabled: Config.Boolean("PUSH"),
+      owner: Config.String("OWNER")
+    })
+    const provider = ConfigProvider.fromUnknown({ PREFIX: "jobs/", PUSH: "false", OWNER: "worker 7" })
+    const backing = Context.get(
+      yield* Layer.build(Layer.provide(layer, ConfigProvider.layer(provider))),
+      DistributedSemaphoreBacking
+    )
+    yield* backing.tryAcquire("key", "a", minute, 1, 1)
+    expect((yield* keys(etcd)).filter((key) => !key.startsWith("jobs/"))).toEqual([])
+    expect((yield* backing.inspect!("key")).holders).toMatchObject([{ owner: "worker 7" }])
+    expect([backing.onPermitsReleased, backing.onRevoked, backing.onChanged]).toEqual([undefined, undefined, undefined])
+  }))
 
 describe("a revocation", () => {
   it.live("is heard by a role that may read and write below the prefix, and leaves nothing", () =>

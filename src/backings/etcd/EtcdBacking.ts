@@ -13,6 +13,7 @@
  *
  * @since 0.1.0
  */
+import * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -61,6 +62,21 @@ const defaultPrefix = "semaphore/"
  */
 export const layer = (client: Etcd3, options: EtcdBackingOptions = {}): Layer.Layer<DistributedSemaphoreBacking> =>
   Layer.effect(DistributedSemaphoreBacking, make(client, options))
+
+/**
+ * Like `layer`, but reads its options from the configuration.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  client: Etcd3,
+  config: Config.Wrap<Pick<EtcdBackingOptions, "keyPrefix" | "pushBasedAcquireEnabled" | "owner">>
+): Layer.Layer<DistributedSemaphoreBacking, Config.ConfigError> =>
+  Layer.effect(
+    DistributedSemaphoreBacking,
+    Effect.flatMap(Config.unwrap(config), (options) => make(client, options))
+  )
 
 /**
  * Returns the name that a hold has in etcd. The `create_revision` of this key is the fencing token: compare the two in
