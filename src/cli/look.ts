@@ -34,7 +34,9 @@ export const look = Command.make(
   "look",
   {
     key: Flags.key,
-    json: Flags.json.pipe(Flag.withDescription("Print JSON: times in milliseconds, tokens as strings"))
+    json: Flags.json.pipe(
+      Flag.withDescription("Print JSON: the time left in milliseconds, since when as ISO 8601, tokens as strings")
+    )
   },
   Effect.fnUntraced(function*({ json, key }) {
     const state = yield* Effect.flatMap(lookAt(key), ({ inspect }) => inspect)
