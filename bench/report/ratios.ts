@@ -108,8 +108,9 @@ export const remarks = ({ notOffered, sittings }: SubjectResults): ReadonlyArray
 export const hasFailed = (rounds: ReadonlyArray<Outcome>): boolean =>
   rounds.length > 0 && rounds.every(({ type }) => type === "failed")
 
+/** Returns whether a round was cut off, or failed. */
 export const wasCutOff = (rounds: ReadonlyArray<Outcome>): boolean =>
-  rounds.some((outcome) => outcome.type === "measured" && outcome.cutOff !== undefined)
+  rounds.some((outcome) => outcome.type === "failed" || outcome.cutOff !== undefined)
 
 /** Returns whether most callers were left out while some were served again and again. */
 export const isUnfair = (rounds: ReadonlyArray<Outcome>): boolean => (typical(rounds, "fairness") ?? 1) < 0.5

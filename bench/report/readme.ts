@@ -2,7 +2,7 @@
 import type { StoreName } from "../subjects/subject.ts"
 import { table } from "./markdown.ts"
 import { labelOf, spread, titles } from "./pages.ts"
-import { hasFailed, isUnfair, ratioTo, wasCutOff } from "./ratios.ts"
+import { hasFailed, isUnfair, ratioTo, typical, wasCutOff } from "./ratios.ts"
 import type { Results, RowResults } from "./results.ts"
 
 export const startMark = "<!-- Written by npm run bench. Do not edit. -->"
@@ -15,9 +15,10 @@ const cell = (results: RowResults, id: string): string => {
   const rounds = subject.sittings.flat()
   if (rounds.length === 0) return "not measured"
   if (hasFailed(rounds)) return "failed"
-  const ratio = ratioTo(results, id, results.row.compared[0]!)
+  const measure = results.row.compared[0]!
+  const ratio = ratioTo(results, id, measure)
   return [
-    ratio === undefined ? "=" : spread(ratio),
+    ratio !== undefined ? spread(ratio) : typical(rounds, measure) === 0 ? "=" : "-",
     ...wasCutOff(rounds) ? ["†"] : [],
     ...isUnfair(rounds) ? ["‡"] : []
   ].join(" ")
@@ -43,10 +44,11 @@ export const section = (results: Results): string =>
     startMark,
     `How many times better ours is than the other, on the same server in the same run: the median of the sittings, with the
 lowest and the highest. Above 1×, ours is faster (A, B, C, H), sends fewer requests while nothing happens (D, E) or has the
-permits sooner (F). Floors are the least that the store can be asked for: they keep no promise, and nothing can be better.
+permits sooner (F). SQLite gets no requests: there, D and E compare the CPU. Floors are the least that the store can be asked for, one
+operation for each caller, and keep no promise; ours is better where it shares a commit among callers.
 
 ≈ marks a ratio that another run may not reproduce within 20 %; † what was cut off or had failures; ‡ one that left most callers
-out, because it gives the permit back to whoever released it; = that neither sends anything.`,
+out, because it gives the permit back to whoever released it; = that neither sends anything; - that nothing was measured.`,
     ...shownStores.filter((store) => results.rows.some(({ row }) => row.store === store))
       .map((store) => storeTable(results, store)),
     endMark
