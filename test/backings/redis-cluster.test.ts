@@ -18,9 +18,7 @@ const connect = (ports: ReadonlyArray<number>, options = {}) =>
 
 /** Cuts the connections on which clients receive messages. */
 const disconnectSubscribers = (client: Cluster) =>
-  Effect.promise(() =>
-    Promise.all(client.nodes("master").map((node) => node.call("CLIENT", "KILL", "TYPE", "pubsub")))
-  )
+  Effect.promise(() => Promise.all(client.nodes("master").map((node) => node.call("CLIENT", "KILL", "TYPE", "pubsub"))))
 
 /** Keys of many slots, and some with braces, which would be in other slots if they were not escaped. */
 const keys = [...Array.from({ length: 10 }, (_, index) => `key-${index}`), "{a}b", "}{", "a}"]
@@ -155,7 +153,10 @@ describe("a cluster of three masters", () => {
         client.duplicate = (...args) => subscriber = duplicate(...args)
         yield* Effect.gen(function*() {
           const mutex = yield* DistributedSemaphore.make("mutex", { ttl: "1 minute" })
-          const handOff = Effect.all([mutex.withPermits(1)(Effect.sleep("5 millis")), mutex.withPermits(1)(Effect.void)], {
+          const handOff = Effect.all([
+            mutex.withPermits(1)(Effect.sleep("5 millis")),
+            mutex.withPermits(1)(Effect.void)
+          ], {
             concurrency: 2
           })
           for (let time = 0; time < 5; time++) {

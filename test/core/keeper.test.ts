@@ -254,15 +254,21 @@ const bug = () => {
 }
 
 describe("an observer of a fiber that throws", () => {
-  test("when the keepalive fiber ends does not keep the permits or the identifier", () => ({}), () =>
-    Effect.gen(function*() {
-      const semaphore = yield* DistributedSemaphore.make("key")
-      const take = Effect.scoped(Effect.tap(semaphore.take(1, { identifier: "me" }), (keepAlive) =>
-        Effect.sync(() => keepAlive.addObserver(bug))))
-      yield* take
-      expect(yield* semaphore.currentCount).toBe(0)
-      yield* take
-    }))
+  test(
+    "when the keepalive fiber ends does not keep the permits or the identifier",
+    () => ({}),
+    () =>
+      Effect.gen(function*() {
+        const semaphore = yield* DistributedSemaphore.make("key")
+        const take = Effect.scoped(Effect.tap(semaphore.take(1, { identifier: "me" }), (keepAlive) =>
+          Effect.sync(() =>
+            keepAlive.addObserver(bug)
+          )))
+        yield* take
+        expect(yield* semaphore.currentCount).toBe(0)
+        yield* take
+      })
+  )
 
   test(
     "when its waiter is granted does not make other waiters deaf",

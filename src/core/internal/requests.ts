@@ -175,7 +175,9 @@ export const giveBack = (contender: Contender, done: () => void): void => {
   }
   if (!mayHave || !name.isOwn || contender.millisInStore() <= 0 && !late?.size) return end()
   // A renewal that comes after a release by its token finds nothing to renew (B5).
-  if (late?.size || renewing !== undefined && token === undefined) return void keeper.run(settleAndRelease(contender)).addObserver(end)
+  if (late?.size || renewing !== undefined && token === undefined) {
+    return void keeper.run(settleAndRelease(contender)).addObserver(end)
+  }
   // The usual case needs no fiber but that of the attempt.
   Attempt.start(keeper, keeper.context, releaseAttempt(contender), (exit) => {
     if (Exit.isSuccess(exit)) {
