@@ -190,10 +190,11 @@ describe("the cost while nothing happens", { concurrent: true }, () => {
           concurrency: "unbounded"
         })
         yield* reset
-        yield* Effect.sleep("12 seconds")
+        // Three intervals and a half, so that the third refresh may be a little late.
+        yield* Effect.sleep("14 seconds")
         const { operate = 0 } = yield* calls
         expect(operate).toBeGreaterThanOrEqual(3 * 1000 / 200)
-        expect(operate).toBeLessThanOrEqual(3 * 20)
+        expect(operate).toBeLessThanOrEqual(3.5 * 20)
         expect(holders.filter((keepAlive) => keepAlive.pollUnsafe() !== undefined)).toEqual([])
         expect(yield* semaphore.currentCount).toBe(1000)
         // The server's processes report counts once a second, and only when they are used: so all ten are used.

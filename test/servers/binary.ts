@@ -31,10 +31,11 @@ const userFor = (store: Program): { readonly uid?: number; readonly gid?: number
 const children = new Set<ChildProcess>()
 process.once("exit", () => children.forEach((child) => child.kill("SIGKILL")))
 
-/** Lists the children of a process: PostgreSQL has one for each connection. */
-const childrenOf = (child: ChildProcess): ReadonlyArray<number> =>
-  spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" }).stdout
-    .split("\n").filter((line) => line !== "").map(Number)
+const childrenOf = (store: Program, child: ChildProcess): ReadonlyArray<number> =>
+  store.forks
+    ? spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" }).stdout
+      .split("\n").filter((line) => line !== "").map(Number)
+    : []
 
 const signalAll = (pids: ReadonlyArray<number>, signal: NodeJS.Signals) => {
   for (const pid of pids) {
@@ -45,12 +46,6 @@ const signalAll = (pids: ReadonlyArray<number>, signal: NodeJS.Signals) => {
       if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error
     }
   }
-}
-
-/** Signals the parent first, so that it starts no more children. */
-const signalTree = (child: ChildProcess, signal: NodeJS.Signals) => {
-  child.kill(signal)
-  signalAll(childrenOf(child), signal)
 }
 
 const ramDisk = "/dev/shm"
@@ -93,6 +88,11 @@ export const start = async (
   prepare(store, folder, user)
 
   let child: ChildProcess
+  /** Signals the parent first, so that it starts no more children. */
+  const signal = async (name: NodeJS.Signals) => {
+    child.kill(name)
+    signalAll(childrenOf(store, child), name)
+  }
   const launch = async () => {
     let output = ""
     child = spawn(server, [...store.args(port, folder), ...extraArgs], {
@@ -114,7 +114,7 @@ export const start = async (
       const ended = new Promise((resolve) => mine.once("exit", resolve))
       // While one of its children lives, PostgreSQL does not start again. A parent that is stopped starts no more of them.
       mine.kill("SIGSTOP")
-      const orphans = childrenOf(mine)
+      const orphans = childrenOf(store, mine)
       mine.kill("SIGKILL")
       await ended
       signalAll(orphans, "SIGKILL")
@@ -126,8 +126,8 @@ export const start = async (
   return {
     url: store.url(port),
     port,
-    freeze: async () => signalTree(child, "SIGSTOP"),
-    thaw: async () => signalTree(child, "SIGCONT"),
+    freeze: () => signal("SIGSTOP"),
+    thaw: () => signal("SIGCONT"),
     kill,
     restart: launch,
     stop: async () => {

@@ -12,6 +12,7 @@ const program = (target: Server, poolMode: "session" | "transaction", users: Rea
   url: stores.postgres.url,
   programs: ["pgbouncer"],
   refusesRoot: true,
+  forks: false,
   prepare: () => undefined,
   args: (port, folder) => {
     const file = (name: string, lines: ReadonlyArray<string>) => {

@@ -42,6 +42,7 @@ export const untilReady = async (
     const end = await hasEnded()
     if (end !== undefined) throw new Error(`${store.name} ended before it was ready:\n${end}`)
     if (Date.now() - start > deadline) throw new Error(`${store.name} was not ready after ${deadline} ms`)
-    await new Promise((resolve) => setTimeout(resolve, 10))
+    // Less and less often: PostgreSQL starts a process for each question.
+    await new Promise((resolve) => setTimeout(resolve, Math.max(10, (Date.now() - start) / 10)))
   }
 }

@@ -14,6 +14,8 @@ export interface Program {
   readonly programs: ReadonlyArray<string>
   /** Whether the server refuses to run as root. It then runs as the user `postgres`. */
   readonly refusesRoot: boolean
+  /** Whether the server has a process for each connection, which is frozen and killed with it. */
+  readonly forks: boolean
   /** Environment variables of the server besides ours. */
   readonly variables?: Record<string, string>
   /** Returns the arguments of the second program, if any. It runs in an empty folder before the first start. */
@@ -59,6 +61,7 @@ const redis: Store = {
   command: ["redis-server", "--save", ""],
   programs: ["redis-server"],
   refusesRoot: false,
+  forks: false,
   prepare: () => undefined,
   args: (port, folder) => ["--port", String(port), "--bind", loopback, "--save", "", "--dir", folder],
   isReady: async (url) => (await ask(url, "PING\r\n")).startsWith("+PONG")
@@ -81,6 +84,7 @@ const postgres: Store = {
   command: [],
   programs: ["postgres", "initdb"],
   refusesRoot: true,
+  forks: true,
   prepare: (folder) => ["-D", folder, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
   args: (port, folder) => [
     "-D",
@@ -107,6 +111,7 @@ const etcd: Store = {
   command: ["etcd", "--listen-client-urls", "http://0.0.0.0:2379", "--advertise-client-urls", "http://127.0.0.1:2379"],
   programs: ["etcd"],
   refusesRoot: false,
+  forks: false,
   prepare: () => undefined,
   args: (port, folder) => [
     "--data-dir",

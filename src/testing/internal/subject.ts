@@ -83,16 +83,22 @@ export const make = Effect.fnUntraced(
 
     const pass = (time: Duration.Duration) => virtualTime ? TestClock.adjust(time) : Effect.sleep(time)
 
-    const tick = Duration.millis(virtualTime ? 10 : 2)
+    /** Lets a little time pass. In real time, the longer it has waited since `start`, the longer it waits. */
+    const tick = (start: bigint) =>
+      virtualTime
+        ? TestClock.adjust("10 millis")
+        : Effect.flatMap(now, (now) => Effect.sleep(Math.min(50, Math.max(2, Number(now - start) / 20e6))))
 
     const eventually: Subject["eventually"] = Effect.fnUntraced(function*(what, condition) {
-      const deadline = (yield* now) + Duration.toNanosUnsafe(patience)
+      const start = yield* now
       // What is ready runs first, before any time passes.
       yield* pass(Duration.zero)
       while (true) {
         if (yield* typeof condition === "function" ? Effect.sync(condition) : condition) return
-        if ((yield* now) > deadline) return fail(`not within ${Duration.format(patience)}: ${what}`)
-        yield* pass(tick)
+        if ((yield* now) - start > Duration.toNanosUnsafe(patience)) {
+          return fail(`not within ${Duration.format(patience)}: ${what}`)
+        }
+        yield* tick(start)
       }
     })
 
@@ -105,7 +111,7 @@ export const make = Effect.fnUntraced(
           if ((yield* now) - start > Duration.toNanosUnsafe(within)) {
             return fail(`did not end within ${Duration.format(within)}`)
           }
-          yield* pass(tick)
+          yield* tick(start)
         }
         return yield* Fiber.join(fiber)
       }))
