@@ -49,8 +49,8 @@ export interface BackingSuiteOptions {
   /** The shortest ttl that the store keeps exactly, 100 milliseconds by default. Cases let leases of this length expire. */
   readonly smallestTtl?: Duration.Input | undefined
   /**
-   * How much later than its ttl a lease may expire, 10 milliseconds by default, 0 with `virtualTime`; it must never expire earlier. `inspect` may show
-   * the time left as coarsely.
+   * How much later than its ttl a lease may expire, 10 milliseconds by default, 0 with `virtualTime`; it must never expire earlier.
+   * `inspect` may show the time left as coarsely.
    */
   readonly granularity?: Duration.Input | undefined
   /**
