@@ -17,6 +17,7 @@ import { start } from "./attempt.ts"
 import { inBackground } from "./background.ts"
 import type { Answer, Contender } from "./contender.ts"
 import { abandon, tryAcquire } from "./requests.ts"
+import { shield } from "./shield.ts"
 import type { Subscription } from "./subscriptions.ts"
 import type { LocalTime } from "./time.ts"
 import * as Time from "./time.ts"
@@ -154,15 +155,11 @@ export class Keeper {
 
   private wake(): void {
     this.sleep = undefined
-    try {
-      this.doWhatIsDue()
-    } finally {
-      // An observer of a fiber that ends in here may throw, which must not end the keeper.
-      let next = Number.POSITIVE_INFINITY
-      for (const alarm of this.alarms) next = Math.min(next, alarm.due)
-      for (const contender of this.contenders) next = Math.min(next, contender.nextDue())
-      if (this.alarms.size + this.contenders.size > 0) this.wakeBy(next)
-    }
+    shield(() => this.doWhatIsDue())
+    let next = Number.POSITIVE_INFINITY
+    for (const alarm of this.alarms) next = Math.min(next, alarm.due)
+    for (const contender of this.contenders) next = Math.min(next, contender.nextDue())
+    if (this.alarms.size + this.contenders.size > 0) this.wakeBy(next)
   }
 
   private doWhatIsDue(): void {
