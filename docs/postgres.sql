@@ -370,7 +370,7 @@ begin
   end if;
 end $semaphore$;
 
-create function "effect_distributed_lock".advance(inout s "effect_distributed_lock".semaphores) language plpgsql as $semaphore$
+create function "effect_distributed_lock".advance(inout s "effect_distributed_lock".semaphores, asker text, out granted text) language plpgsql as $semaphore$
 declare
   waiter record;
   key_name constant text := encode(substr(s.key, 1, 16), 'hex');
@@ -389,16 +389,20 @@ begin
     s.holders := s.holders + 1;
     s.waiting := s.waiting - 1;
     s := count_limit(s, waiter."limit");
-    if waiter.listener is not null then
+    if waiter.listener = asker then
+      granted := concat(granted, ',', waiter.token);
+    elsif waiter.listener is not null then
       channels := channels || waiter.listener;
       tokens := tokens || waiter.token;
     end if;
   end loop;
   -- If the queue of notifications is full, a commit that notifies fails. Waiters also look by themselves.
   if s.border > border and pg_notification_queue_usage() < 0.9 then
-    -- A payload has less than 8000 bytes.
-    perform pg_notify(g.channel, key_name || ':' || string_agg(g.token::text, ','))
-      from unnest(channels, tokens) with ordinality as g (channel, token, n) group by g.channel, n / 300;
+    if channels <> '{}' then
+      -- A payload has less than 8000 bytes.
+      perform pg_notify(g.channel, key_name || ':' || string_agg(g.token::text, ','))
+        from unnest(channels, tokens) with ordinality as g (channel, token, n) group by g.channel, n / 300;
+    end if;
     perform pg_notify(l.channel, key_name || ':') from listeners l
       where l.topic = key_name and l.expires > clock_timestamp();
   end if;
@@ -449,7 +453,7 @@ begin
   s.smallest_holders := (
     select count(*) from contenders c where c.semaphore = s.id and c.token <= s.border and c."limit" = s.smallest
   );
-  s := advance(s);
+  s := (advance(s, null)).s;
 end $semaphore$;
 
 create function "effect_distributed_lock".place(
@@ -496,12 +500,14 @@ create function "effect_distributed_lock".operate(
   p_operations text[], p_keys text[], p_holders text[], p_permits bigint[], p_limits bigint[], p_ttls bigint[],
   p_tokens bigint[], p_latest bigint[], p_listener text, p_owner text, p_wait boolean
 ) returns table (
-  answer text, number bigint, fewer_permits bigint, "position" bigint, retry_after bigint, smaller_limit bigint, micros bigint
+  answer text, number bigint, fewer_permits bigint, "position" bigint, retry_after bigint, smaller_limit bigint, granted text,
+  micros bigint
 )
 language plpgsql security definer set search_path = pg_catalog, "effect_distributed_lock", pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $semaphore$
 declare
   s semaphores;
   own contenders;
+  advanced record;
   digest_of_holder bytea;
   t timestamptz;
   until timestamptz;
@@ -595,7 +601,9 @@ begin
         if found then
           number := p_permits[i];
           s.held := s.held - number;
-          s := advance(s);
+          advanced := advance(s, p_listener);
+          s := advanced.s;
+          granted := advanced.granted;
           is_changed := true;
         end if;
       end if;
@@ -653,7 +661,11 @@ begin
 
     if is_gone then
       s := leave(s, own);
-      if s.waiting > 0 then s := advance(s); end if;
+      if s.waiting > 0 then
+        advanced := advance(s, p_listener);
+        s := advanced.s;
+        granted := advanced.granted;
+      end if;
       if s.holders + s.waiting = 0 then s.earliest := 'infinity'; end if;
       is_changed := true;
     end if;
@@ -697,6 +709,7 @@ begin
     "position" := null;
     retry_after := null;
     smaller_limit := null;
+    granted := null;
 
     if is_changed and p_keys[i + 1] is distinct from p_keys[i] then
       update semaphores x set held = s.held, holders = s.holders, waiting = s.waiting, border = s.border,

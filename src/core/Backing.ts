@@ -237,8 +237,8 @@ export interface DistributedSemaphoreBacking {
   readonly getCount: (key: string, ttl: Duration.Duration) => Effect.Effect<number, SemaphoreBackingError>
 
   /**
-   * One subscription for all waiters of a key in this process (B7). It emits `undefined` when it is established, and again after
-   * every reconnect, because a grant may have been missed. It emits the tokens of this process's waiters as they are granted. It
+   * One subscription for all waiters of a key in this process (B7). It emits `undefined` when it is established, and again whenever
+   * a grant may have been missed, as after a reconnect. It emits the tokens of this process's waiters as they are granted. It
    * reconnects by itself.
    *
    * **Details**

@@ -1,9 +1,11 @@
 /** Behind PgBouncer: what docs/postgres.md says of poolers. */
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Scope } from "effect"
-import { DistributedSemaphore } from "../../src/index.ts"
+import type { Context } from "effect"
+import type { DistributedSemaphoreBacking } from "../../src/index.ts"
 import * as PgBouncer from "../servers/pgBouncer.ts"
 import { buildOn, connect, server } from "../utils/postgres.ts"
+import { inBoth } from "../utils/twoProcesses.ts"
 import { until } from "../utils/until.ts"
 
 /** Starts a server, and PgBouncer in front of it. */
@@ -16,15 +18,23 @@ const pooled = Effect.fnUntraced(function*(poolMode: "session" | "transaction", 
   return { direct: postgres.url, url }
 })
 
-/** Measures hand-offs to a waiter that has waited for a while, in milliseconds. The waiter polls at the interval. */
-const handOffs = Effect.fnUntraced(function*(acquireRetryInterval: Duration.Input) {
-  const mutex = yield* DistributedSemaphore.make("key", { ttl: "1 minute", acquireRetryInterval })
+/**
+ * Measures hand-offs from another process to a waiter that has waited for a while, in milliseconds. The waiter polls at the
+ * interval.
+ */
+const handOffs = Effect.fnUntraced(function*(
+  direct: string,
+  context: Context.Context<DistributedSemaphoreBacking>,
+  acquireRetryInterval: Duration.Input
+) {
+  const other = yield* buildOn(direct)()
+  const [held, awaited] = yield* inBoth([other.context, context], "key", { ttl: "1 minute", acquireRetryInterval })
   const times: Array<number> = []
   for (let round = 0; round < 5; round++) {
     const holder = yield* Scope.make()
-    yield* Scope.provide(mutex.take(1), holder)
-    const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.sync(() => performance.now())))
-    yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1))
+    yield* Scope.provide(held.take(1), holder)
+    const waiter = yield* Effect.forkScoped(awaited.withPermits(1)(Effect.sync(() => performance.now())))
+    yield* until(Effect.map(held.inspect, ({ line }) => line.length === 1))
     yield* Effect.sleep("200 millis")
     const start = performance.now()
     yield* Scope.close(holder, Exit.void)
@@ -36,10 +46,10 @@ const handOffs = Effect.fnUntraced(function*(acquireRetryInterval: Duration.Inpu
 describe("in transaction mode", () => {
   it.live("waiters poll, because notifications do not reach them", () =>
     Effect.gen(function*() {
-      const { url } = yield* pooled("transaction")
+      const { direct, url } = yield* pooled("transaction")
       const { context } = yield* buildOn(url)({}, { prepare: false })
       // By polling: a waiter that trusts in notifications would look after a second.
-      for (const time of yield* Effect.provide(handOffs("100 millis"), context)) expect(time).toBeLessThan(400)
+      for (const time of yield* handOffs(direct, context, "100 millis")) expect(time).toBeLessThan(400)
     }))
 
   it.live("waiters are notified over a listenClient that connects directly", () =>
@@ -47,7 +57,7 @@ describe("in transaction mode", () => {
       const { direct, url } = yield* pooled("transaction")
       const listenClient = yield* connect(direct, { maxConnections: 1 })
       const { context } = yield* buildOn(url)({ listenClient }, { prepare: false })
-      for (const time of yield* Effect.provide(handOffs("1 minute"), context)) expect(time).toBeLessThan(400)
+      for (const time of yield* handOffs(direct, context, "1 minute")) expect(time).toBeLessThan(400)
     }))
 
   it.live("a role may have the isolation level that the backing needs, whatever that of the database is", () =>
@@ -67,9 +77,9 @@ describe("in transaction mode", () => {
 describe("in session mode", () => {
   it.live("waiters are notified", () =>
     Effect.gen(function*() {
-      const { url } = yield* pooled("session")
+      const { direct, url } = yield* pooled("session")
       const { context } = yield* buildOn(url)()
-      for (const time of yield* Effect.provide(handOffs("1 minute"), context)) expect(time).toBeLessThan(400)
+      for (const time of yield* handOffs(direct, context, "1 minute")) expect(time).toBeLessThan(400)
     }))
 })
 
@@ -80,6 +90,6 @@ describe("a listenClient of another database", () => {
       yield* (yield* connect(direct))`create database other`
       const listenClient = yield* connect(Object.assign(new URL(direct), { pathname: "other" }).href)
       const { context } = yield* buildOn(direct)({ listenClient })
-      for (const time of yield* Effect.provide(handOffs("100 millis"), context)) expect(time).toBeLessThan(400)
+      for (const time of yield* handOffs(direct, context, "100 millis")) expect(time).toBeLessThan(400)
     }))
 })

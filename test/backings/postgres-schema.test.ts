@@ -4,8 +4,8 @@ import { Cause, Duration, Effect, Exit, Fiber, Scope } from "effect"
 import { readFileSync } from "node:fs"
 import { inject } from "vitest"
 import { PostgresBacking } from "../../src/backings/postgres/index.ts"
-import { DistributedSemaphore } from "../../src/index.ts"
 import { buildOn, connect, freshName } from "../utils/postgres.ts"
+import { inBoth } from "../utils/twoProcesses.ts"
 import { until } from "../utils/until.ts"
 
 const url = inject("postgresUrl")
@@ -84,17 +84,17 @@ describe("the schema", () => {
       // 63 bytes, as many as a name may have.
       const long = freshName().padEnd(61, "_").concat("я")
       const schemas = [...strange.map((text) => freshName() + text), long]
-      for (const { context } of yield* Effect.forEach(schemas, (schema) => build({ schema }))) {
-        yield* Effect.gen(function*() {
-          const mutex = yield* DistributedSemaphore.make("key", { ttl: minute })
-          const holder = yield* Scope.make()
-          yield* Scope.provide(mutex.take(1), holder)
-          const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.void))
-          yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1))
-          yield* Scope.close(holder, Exit.void)
-          // By a notification: without one, the first in line would look after a second.
-          yield* Effect.timeout(Fiber.join(waiter), "900 millis")
-        }).pipe(Effect.provide(context))
+      for (const schema of schemas) {
+        const here = yield* build({ schema })
+        const there = yield* build({ schema })
+        const [held, awaited] = yield* inBoth([here.context, there.context], "key", { ttl: minute })
+        const holder = yield* Scope.make()
+        yield* Scope.provide(held.take(1), holder)
+        const waiter = yield* Effect.forkScoped(awaited.withPermits(1)(Effect.void))
+        yield* until(Effect.map(held.inspect, ({ line }) => line.length === 1))
+        yield* Scope.close(holder, Exit.void)
+        // By a notification: without one, the first in line would look after a second.
+        yield* Effect.timeout(Fiber.join(waiter), "900 millis")
       }
     }))
 })

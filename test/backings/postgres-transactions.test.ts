@@ -83,13 +83,17 @@ describe("a transaction that has the lock of the migrations", () => {
 
   it.live("makes a layer fail in time whose schema is missing, and does not concern one whose schema exists", () =>
     Effect.gen(function*() {
+      // In a database of its own, because the lock is that of a database.
+      const database = freshName()
+      yield* (yield* connect(url)).unsafe(`create database ${database}`)
+      const here = Object.assign(new URL(url), { pathname: database }).href
       const schema = freshName()
-      yield* build({ schema })
-      const other = yield* connect(url)
+      yield* buildOn(here)({ schema })
+      const other = yield* connect(here)
       yield* other.withTransaction(Effect.gen(function*() {
         yield* other.unsafe(`select ${lock}`)
-        yield* Effect.timeout(build({ schema }), "5 seconds")
-        const error = yield* Effect.flip(build({ schema: freshName() }))
+        yield* Effect.timeout(buildOn(here)({ schema }), "5 seconds")
+        const error = yield* Effect.flip(buildOn(here)({ schema: freshName() }))
         expect(error).toMatchObject({ _tag: "SemaphoreBackingError", operation: "migrate" })
         expect(String(error)).toContain("the lock of the migrations was not free within 10 seconds")
       }))

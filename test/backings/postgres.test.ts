@@ -5,6 +5,7 @@ import { inject } from "vitest"
 import { PostgresBacking } from "../../src/backings/postgres/index.ts"
 import { DistributedSemaphore, DistributedSemaphoreBacking, Lease } from "../../src/index.ts"
 import { buildOn, connect, freshName } from "../utils/postgres.ts"
+import { inBoth } from "../utils/twoProcesses.ts"
 import { until } from "../utils/until.ts"
 
 const url = inject("postgresUrl")
@@ -114,18 +115,17 @@ describe("options", () => {
   it.live("listenClient: the pool needs no connection for notifications", () =>
     Effect.gen(function*() {
       const listenClient = yield* connect(url, { maxConnections: 1 })
-      const { context } = yield* build({ listenClient }, { maxConnections: 1, prepare: false })
-      yield* Effect.gen(function*() {
-        const mutex = yield* DistributedSemaphore.make(freshName(), { ttl: minute })
-        const holder = yield* Scope.make()
-        yield* Scope.provide(mutex.take(1), holder)
-        const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.void))
-        yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1))
-        yield* Effect.sleep("100 millis")
-        yield* Scope.close(holder, Exit.void)
-        // By a notification: without one, the first in line would look after a second.
-        yield* Effect.timeout(Fiber.join(waiter), "700 millis")
-      }).pipe(Effect.provide(context))
+      const here = yield* build()
+      const there = yield* build({ listenClient }, { maxConnections: 1, prepare: false })
+      const [held, awaited] = yield* inBoth([here.context, there.context], freshName(), { ttl: minute })
+      const holder = yield* Scope.make()
+      yield* Scope.provide(held.take(1), holder)
+      const waiter = yield* Effect.forkScoped(awaited.withPermits(1)(Effect.void))
+      yield* until(Effect.map(held.inspect, ({ line }) => line.length === 1))
+      yield* Effect.sleep("100 millis")
+      yield* Scope.close(holder, Exit.void)
+      // By a notification: without one, the first in line would look after a second.
+      yield* Effect.timeout(Fiber.join(waiter), "700 millis")
     }))
 
   it.live("can be read from the configuration", () =>

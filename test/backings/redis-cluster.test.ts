@@ -1,8 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Option } from "effect"
+import { Deferred, Duration, Effect, Fiber, Option } from "effect"
 import { Cluster } from "ioredis"
+import * as Scripts from "../../src/backings/redis/scripts.ts"
 import { DistributedSemaphore, DistributedSemaphoreBacking, Lease, RedisBacking } from "../../src/index.ts"
 import * as RedisCluster from "../servers/redisCluster.ts"
+import { buildTwice, inBoth } from "../utils/twoProcesses.ts"
 import { until } from "../utils/until.ts"
 
 const cluster = Effect.acquireRelease(
@@ -42,9 +44,10 @@ describe("a cluster of three masters", () => {
         const client = yield* connect(ports, clientOptions)
         // With push, polling would take longer than the test.
         const acquireRetryInterval = "pushBasedAcquireEnabled" in options ? "5 millis" : "1 minute"
+        const processes = yield* buildTwice(RedisBacking.layer(client, options))
         yield* Effect.forEach(keys, (key) =>
           Effect.gen(function*() {
-            const semaphore = yield* DistributedSemaphore.make(key, { limit: 2, acquireRetryInterval })
+            const semaphores = yield* inBoth(processes, key, { limit: 2, acquireRetryInterval })
             const tokens: Array<bigint> = []
             let out = 0
             let most = 0
@@ -54,17 +57,15 @@ describe("a cluster of three masters", () => {
               yield* Effect.sleep("3 millis")
               out--
             })
-            yield* Effect.all(Array.from({ length: 12 }, () => semaphore.withPermits(1)(work)), {
-              concurrency: "unbounded"
-            })
+            yield* Effect.all(
+              Array.from({ length: 6 }).flatMap(() => semaphores.map((semaphore) => semaphore.withPermits(1)(work))),
+              { concurrency: "unbounded" }
+            )
             expect(most).toBe(2)
             expect(tokens).toHaveLength(12)
             expect(new Set(tokens).size).toBe(12)
-            expect(yield* semaphore.inspect).toMatchObject({ holders: [], line: [] })
-          }), { concurrency: 4 }).pipe(
-            Effect.timeout("20 seconds"),
-            Effect.provide(RedisBacking.layer(client, options))
-          )
+            expect(yield* semaphores[0].inspect).toMatchObject({ holders: [], line: [] })
+          }), { concurrency: 4 }).pipe(Effect.timeout("20 seconds"))
       }),
     60_000
   )
@@ -125,18 +126,70 @@ describe("a cluster of three masters", () => {
       Effect.gen(function*() {
         const { ports } = yield* cluster
         const client = yield* connect(ports)
-        yield* Effect.gen(function*() {
-          const mutex = yield* DistributedSemaphore.make("mutex", { ttl: "1 minute" })
-          const handOffs = Effect.timed(Effect.all(
-            Array.from({ length: 50 }, () => mutex.withPermits(1)(Effect.sleep("1 millis"))),
-            { concurrency: "unbounded" }
-          ))
-          const drain = Effect.map(handOffs, ([duration]) => duration)
-          // The first in line polls once a second: 50 hand-offs by polling would take most of a minute.
-          yield* Effect.timeout(drain, "5 seconds")
+        const mutexes = yield* inBoth(yield* buildTwice(RedisBacking.layer(client)), "mutex", { ttl: "1 minute" })
+        const drain = Effect.all(
+          Array.from({ length: 25 }).flatMap(() =>
+            mutexes.map((mutex) => mutex.withPermits(1)(Effect.sleep("1 millis")))
+          ),
+          { concurrency: "unbounded" }
+        )
+        // The first in line polls once a second: 50 hand-offs by polling would take most of a minute.
+        yield* Effect.timeout(drain, "5 seconds")
 
-          yield* disconnectSubscribers(client)
-          yield* Effect.timeout(drain, "10 seconds")
+        yield* disconnectSubscribers(client)
+        yield* Effect.timeout(drain, "10 seconds")
+      }),
+    60_000
+  )
+
+  it.live(
+    "has waiters look when it repeats requests: what they granted was in replies that were lost",
+    () =>
+      Effect.gen(function*() {
+        const { ports } = yield* cluster
+        const client = yield* connect(ports)
+        const admin = yield* connect(ports)
+        yield* Effect.gen(function*() {
+          const semaphore = yield* DistributedSemaphore.make("key", { limit: 2, ttl: "1 minute" })
+          const backing = yield* DistributedSemaphoreBacking
+          yield* backing.tryAcquire("key", "holder", Duration.minutes(1), 2, 2)
+          const done = yield* Deferred.make<void>()
+          let inside = 0
+          const work = Effect.andThen(Effect.sync(() => inside++), Deferred.await(done))
+          const waiters = yield* Effect.forEach([1, 2], () => Effect.forkScoped(semaphore.withPermits(1)(work)))
+          yield* until(Effect.map(semaphore.inspect, ({ waiterCount }) => waiterCount === 2))
+          // By now they have looked since the subscription stood.
+          yield* Effect.sleep("500 millis")
+          // A release by the process of the waiters, of whose reply it hears nothing.
+          const entries = yield* Effect.promise(() => admin.zrange("semaphore:{key}", "-1", "-1"))
+          const { args, keys, script } = Scripts.release.call({
+            publish: "SPUBLISH",
+            process: entries[0]!.split(":").slice(3).join(":"),
+            key: "semaphore:{key}",
+            identifier: "holder",
+            permits: 2,
+            token: ""
+          })
+          const [, freed, granted] = (yield* Effect.promise(() =>
+            admin.eval(script.lua, keys.length, ...keys, ...args)
+          )) as ReadonlyArray<string>
+          expect([freed, granted!.split(" ").length]).toEqual(["2", 2])
+          // Only the connections of requests are cut, not those of messages.
+          yield* Effect.forEach(client.nodes("master"), (node) =>
+            Effect.promise(async () => {
+              const id = await node.client("ID")
+              const other = admin.nodes("master").find(({ options: { port } }) =>
+                port === node.options.port
+              )!
+              expect(await other.call("CLIENT", "KILL", "ID", id)).toBe(1)
+            }))
+          // The second in line would look after a third of its ttl.
+          yield* until(
+            Effect.sync(() => inside === 2),
+            "5 seconds"
+          )
+          yield* Deferred.succeed(done, undefined)
+          yield* Fiber.joinAll(waiters)
         }).pipe(Effect.provide(RedisBacking.layer(client)))
       }),
     60_000

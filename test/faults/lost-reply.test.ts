@@ -150,6 +150,27 @@ describe.each(
       expect(inside).toBe(1)
     }))
 
+  test("to a release: all waiters of the process that it granted acquire", ({ lose, semaphore }) =>
+    Effect.gen(function*() {
+      const done = yield* Deferred.make<void>()
+      const holder = yield* Effect.forkScoped(semaphore.withPermits(2)(Deferred.await(done)), {
+        startImmediately: true
+      })
+      yield* until(Effect.map(semaphore.currentCount, (count) => count === 2))
+      const waiters = yield* Effect.forEach(
+        [1, 2],
+        () => Effect.forkScoped(semaphore.withPermits(1)(Effect.sleep("2 seconds")), { startImmediately: true })
+      )
+      yield* until(Effect.map(semaphore.inspect, ({ waiterCount }) => waiterCount === 2))
+      // By now they are notified of grants, and have looked.
+      yield* Effect.sleep("500 millis")
+      const lost = lose("release")
+      yield* Deferred.succeed(done, undefined)
+      yield* Effect.promise(() => lost)
+      // The second in line would look after a third of its ttl.
+      yield* Effect.timeout(Fiber.joinAll([holder, ...waiters]), Duration.sum(soon, Duration.seconds(2)))
+    }))
+
   test("to a release: its permits are freed, and no others", ({ lose, semaphore }) =>
     Effect.gen(function*() {
       const neighbour = yield* semaphore.take(1)

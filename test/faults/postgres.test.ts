@@ -7,14 +7,15 @@ import { DistributedSemaphore } from "../../src/index.ts"
 import * as Fibers from "../utils/fibers.ts"
 import { interruptTakes } from "../utils/interruptions.ts"
 import { connect, connections, server } from "../utils/postgres.ts"
+import { buildTwice, inBoth } from "../utils/twoProcesses.ts"
 import { until } from "../utils/until.ts"
 
 const backing = (sql: PgClient.PgClient, options: PostgresBacking.PostgresBackingOptions = {}) =>
   PostgresBacking.layer(options).pipe(Layer.provide(Layer.succeed(PgClient.PgClient, sql)))
 
-/** Runs workers that acquire again and again until `stop`. `seen` counts how often, and how many work at once. */
-const load = Effect.fnUntraced(function*(limit: number) {
-  const semaphore = yield* DistributedSemaphore.make("load", { limit, ttl: "2 seconds" })
+/** Runs workers of two processes that acquire again and again until `stop`. `seen` counts how often, and how many work at once. */
+const load = Effect.fnUntraced(function*(sql: PgClient.PgClient, limit: number) {
+  const semaphores = yield* inBoth(yield* buildTwice(backing(sql)), "load", { limit, ttl: "2 seconds" })
   const seen = { out: 0, most: 0, done: 0, lost: 0 }
   const running = { value: true }
   const work = Effect.acquireUseRelease(
@@ -22,16 +23,20 @@ const load = Effect.fnUntraced(function*(limit: number) {
     () => Effect.sleep("5 millis"),
     () => Effect.sync(() => void seen.out--)
   )
-  const worker = Effect.gen(function*() {
-    while (running.value) {
-      const exit = yield* Effect.exit(semaphore.withPermits(1)(work))
-      if (exit._tag === "Success") seen.done++
-      else seen.lost++
-    }
-  })
-  const workers = yield* Effect.forEach(Array.from({ length: 30 }), () => Effect.forkScoped(worker))
+  const worker = (semaphore: DistributedSemaphore.DistributedSemaphore) =>
+    Effect.gen(function*() {
+      while (running.value) {
+        const exit = yield* Effect.exit(semaphore.withPermits(1)(work))
+        if (exit._tag === "Success") seen.done++
+        else seen.lost++
+      }
+    })
+  const workers = yield* Effect.forEach(
+    Array.from({ length: 15 }).flatMap(() => semaphores),
+    (semaphore) => Effect.forkScoped(worker(semaphore))
+  )
   return {
-    semaphore,
+    semaphore: semaphores[0],
     seen,
     stop: Effect.andThen(
       Effect.sync(() => void (running.value = false)),
@@ -47,11 +52,12 @@ describe("connections that are cut, or that hang", () => {
       Effect.gen(function*() {
         const { url } = yield* server
         const observer = yield* connect(url)
+        const sql = yield* connect(url)
         yield* Effect.gen(function*() {
           const mutex = yield* DistributedSemaphore.make("kept", { ttl: "2 seconds" })
           const holder = yield* Effect.forkScoped(Effect.flip(mutex.withPermits(1)(Effect.never)))
           yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
-          const { seen, semaphore, stop } = yield* load(3)
+          const { seen, semaphore, stop } = yield* load(sql, 3)
           let terminated = 0
           for (let round = 0; round < 30 || terminated <= 50; round++) {
             yield* Effect.sleep("150 millis")
@@ -78,7 +84,7 @@ describe("connections that are cut, or that hang", () => {
             Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0),
             "30 seconds"
           )
-        }).pipe(Effect.provide(backing(yield* connect(url))))
+        }).pipe(Effect.provide(backing(sql)))
       }),
     90_000
   )
@@ -89,7 +95,7 @@ describe("connections that are cut, or that hang", () => {
       Effect.gen(function*() {
         const postgres = yield* server
         yield* Effect.gen(function*() {
-          const { seen, semaphore, stop } = yield* load(3)
+          const { seen, semaphore, stop } = yield* load(yield* connect(postgres.url), 3)
           for (let round = 0; round < 3; round++) {
             const before = seen.done
             yield* until(Effect.sync(() => seen.done > before + 50), "20 seconds")
@@ -103,7 +109,7 @@ describe("connections that are cut, or that hang", () => {
           yield* stop
           expect(seen.most).toBe(3)
           yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
-        }).pipe(Effect.provide(backing(yield* connect(postgres.url))))
+        }).pipe(Effect.scoped)
       }),
     90_000
   )

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs"
 import { DistributedSemaphore, DistributedSemaphoreBacking, RedisBacking } from "../../src/index.ts"
 import * as RedisCluster from "../servers/redisCluster.ts"
 import { channels, connect, server } from "../utils/redis.ts"
+import { buildTwice, inBoth } from "../utils/twoProcesses.ts"
 import { until } from "../utils/until.ts"
 
 const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8")
@@ -42,21 +43,25 @@ const build = (url: string) =>
     return { context, backing: Context.get(context, DistributedSemaphoreBacking) }
   })
 
-const contend = (semaphore: DistributedSemaphore.DistributedSemaphore, times: number) =>
-  Effect.forEach(Array.from({ length: times }), () => semaphore.withPermits(1)(Effect.sleep("2 millis")), {
-    concurrency: "unbounded",
-    discard: true
-  })
+/** Contends for permits from several processes. */
+const contend = (semaphores: ReadonlyArray<DistributedSemaphore.DistributedSemaphore>, times: number) =>
+  Effect.forEach(
+    Array.from({ length: times }, (_, index) => semaphores[index % semaphores.length]!),
+    (semaphore) => semaphore.withPermits(1)(Effect.sleep("2 millis")),
+    { concurrency: "unbounded", discard: true }
+  )
 
 describe("the user that the README describes", () => {
   it.live("is refused nothing, and is notified", () =>
     Effect.gen(function*() {
       const { admin, urlOfUser } = yield* limited
       yield* Effect.gen(function*() {
-        const { context } = yield* build(urlOfUser)
-        const semaphore = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "1 minute" }), context)
+        const here = yield* build(urlOfUser)
+        const there = yield* build(urlOfUser)
+        const semaphores = yield* inBoth([here.context, there.context], "key", { ttl: "1 minute" })
+        const [semaphore] = semaphores
         // By looks alone, each hand-off would take longer than a second.
-        yield* Effect.timeout(contend(semaphore, 20), "5 seconds")
+        yield* Effect.timeout(contend(semaphores, 20), "5 seconds")
         yield* Effect.exit(semaphore.withPermits(1)(semaphore.tryTake(1)))
         expect(yield* semaphore.inspect).toMatchObject({ holders: [], line: [] })
       }).pipe(Effect.scoped)
@@ -103,9 +108,9 @@ describe("the user that the README describes", () => {
         (client) => Effect.sync(() => client.disconnect())
       )
       yield* Effect.gen(function*() {
-        const semaphore = yield* DistributedSemaphore.make("key", { ttl: "1 minute" })
-        yield* Effect.timeout(contend(semaphore, 20), "5 seconds")
-      }).pipe(Effect.provide(RedisBacking.layer(client)))
+        const semaphores = yield* inBoth(yield* buildTwice(RedisBacking.layer(client)), "key", { ttl: "1 minute" })
+        yield* Effect.timeout(contend(semaphores, 20), "5 seconds")
+      }).pipe(Effect.scoped)
       for (const admin of admins) expect(yield* refusals(admin)).toEqual([])
     }))
 })

@@ -17,8 +17,11 @@ const commands = Array.from(
   new Set(Object.values(Scripts).flatMap(({ lua }) => Array.from(lua.matchAll(/call\('(\w+)'/g), ([, name]) => name!)))
 )
 
-/** Returns what contenders do one after another: ask, wait, refresh, start over, release a part, expire, release. */
-const history = (backing: DistributedSemaphoreBacking, key: string) => {
+/**
+ * Returns what contenders do one after another: ask, wait, refresh, start over, release a part, expire, release. One of
+ * them, which must be notified, is of another process.
+ */
+const history = (backing: DistributedSemaphoreBacking, other: DistributedSemaphoreBacking, key: string) => {
   const ask = (
     id: string,
     permits: number,
@@ -33,6 +36,7 @@ const history = (backing: DistributedSemaphoreBacking, key: string) => {
     () => ask("b", 1),
     () => ask("big", 3),
     () => ask("c", 1),
+    () => other.tryAcquire(key, "far", ttl, limit, 1, { queue: true }),
     () => ask("d", 1, { queue: false }),
     () => refresh("a", "b", "big", "c"),
     () => ask("b", 1, { limit: 3 }),
@@ -43,6 +47,7 @@ const history = (backing: DistributedSemaphoreBacking, key: string) => {
     () => backing.release(key, "big", 3),
     () => backing.release(key, "b", 1),
     () => backing.release(key, "c", 2),
+    () => backing.release(key, "far", 1),
     () => ask("again", 4),
     () => backing.release(key, "again", 4)
   ] as ReadonlyArray<() => Effect.Effect<unknown, unknown>>
@@ -111,13 +116,13 @@ const survives = (
 ) =>
   Effect.gen(function*() {
     const { app, healthy } = backings
-    for (const [index, operation] of history(app, key).entries()) {
+    for (const [index, operation] of history(app, healthy, key).entries()) {
       const exit = yield* Effect.exit(index === step ? trouble(operation()) : operation())
       if (index < step) expect(exit._tag).toBe("Success")
     }
     yield* healthy.release(key, "nobody", 1)
     isRight(yield* healthy.inspect!(key), yield* healthy.getCount(key, ttl))
-    for (const id of ["a", "b", "big", "c", "d", "again", "brief"]) {
+    for (const id of ["a", "b", "big", "c", "far", "d", "again", "brief"]) {
       yield* healthy.release(key, id, limit)
       const state = yield* healthy.inspect!(key)
       isRight(state, yield* healthy.getCount(key, ttl))
@@ -130,7 +135,7 @@ const survives = (
     expect(yield* Effect.promise(() => admin.pttl(`semaphore:{${key}}`))).toBeGreaterThan(0)
   })
 
-const steps = Array.from({ length: history(undefined as never, "").length }, (_, step) => step)
+const steps = Array.from({ length: history(undefined as never, undefined as never, "").length }, (_, step) => step)
 
 describe("a contended history keeps its sums, and frees all permits in the end, if at any one step", () => {
   it.live.each([...commands.map((command) => command.toLowerCase()), "publish"])(

@@ -122,7 +122,14 @@ const make = Effect.fnUntraced(function*(options: PostgresBackingOptions) {
     listener,
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
   )
-  const operations = yield* Operations.make(client, schema, listener, owner, serverTime)
+  const operations = yield* Operations.make(
+    client,
+    schema,
+    listener,
+    owner,
+    serverTime,
+    (key, tokens) => notifications?.notify(key, tokens)
+  )
 
   // The first sweep comes at once, because the process may be short-lived. A sweep is repeated while there may be more
   // to sweep.

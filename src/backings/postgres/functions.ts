@@ -38,17 +38,20 @@ export const functions = (s: string, body: string): ReadonlyArray<string> => {
     // next look; refused; late; released and the permits that were freed; none, where there is nothing to refresh; or
     // busy, if the key is locked: then nothing was done. A contender that acquired or waits also gets the limit that
     // counts, if it is smaller than its own, and a refresh the number of permits that are held, if these are fewer than
-    // its own. And the time in microseconds.
+    // its own. And the tokens of waiters of the process that the operation has granted, if any, after commas; and the
+    // time in microseconds.
     `create function ${s}.operate(
   p_operations text[], p_keys text[], p_holders text[], p_permits bigint[], p_limits bigint[], p_ttls bigint[],
   p_tokens bigint[], p_latest bigint[], p_listener text, p_owner text, p_wait boolean
 ) returns table (
-  answer text, number bigint, fewer_permits bigint, "position" bigint, retry_after bigint, smaller_limit bigint, micros bigint
+  answer text, number bigint, fewer_permits bigint, "position" bigint, retry_after bigint, smaller_limit bigint, granted text,
+  micros bigint
 )
 ${entry} as ${body}
 declare
   s semaphores;
   own contenders;
+  advanced record;
   digest_of_holder bytea;
   t timestamptz;
   until timestamptz;
@@ -142,7 +145,9 @@ begin
         if found then
           number := p_permits[i];
           s.held := s.held - number;
-          s := advance(s);
+          advanced := advance(s, p_listener);
+          s := advanced.s;
+          granted := advanced.granted;
           is_changed := true;
         end if;
       end if;
@@ -200,7 +205,11 @@ begin
 
     if is_gone then
       s := leave(s, own);
-      if s.waiting > 0 then s := advance(s); end if;
+      if s.waiting > 0 then
+        advanced := advance(s, p_listener);
+        s := advanced.s;
+        granted := advanced.granted;
+      end if;
       if s.holders + s.waiting = 0 then s.earliest := 'infinity'; end if;
       is_changed := true;
     end if;
@@ -244,6 +253,7 @@ begin
     "position" := null;
     retry_after := null;
     smaller_limit := null;
+    granted := null;
 
     if is_changed and p_keys[i + 1] is distinct from p_keys[i] then
       update semaphores x set held = s.held, holders = s.holders, waiting = s.waiting, border = s.border,

@@ -31,8 +31,9 @@ end ${body}`,
     // B4, C2: moves the border over all waiters that now fit, and notifies them. The payload is the key's short name, a
     // colon, and tokens. Watchers of the key are notified without tokens.
     //
-    // In and out: the semaphore, locked.
-    `create function ${s}.advance(inout s ${s}.semaphores) ${internal} as ${body}
+    // In and out: the semaphore, locked. In: the channel of the process that asks, or null. Out: the tokens of its own
+    // waiters, after commas: it hears of them by the answer instead.
+    `create function ${s}.advance(inout s ${s}.semaphores, asker text, out granted text) ${internal} as ${body}
 declare
   waiter record;
   key_name constant text := encode(substr(s.key, 1, 16), 'hex');
@@ -51,16 +52,20 @@ begin
     s.holders := s.holders + 1;
     s.waiting := s.waiting - 1;
     s := count_limit(s, waiter."limit");
-    if waiter.listener is not null then
+    if waiter.listener = asker then
+      granted := concat(granted, ',', waiter.token);
+    elsif waiter.listener is not null then
       channels := channels || waiter.listener;
       tokens := tokens || waiter.token;
     end if;
   end loop;
   -- If the queue of notifications is full, a commit that notifies fails. Waiters also look by themselves.
   if s.border > border and pg_notification_queue_usage() < 0.9 then
-    -- A payload has less than 8000 bytes.
-    perform pg_notify(g.channel, key_name || ':' || string_agg(g.token::text, ','))
-      from unnest(channels, tokens) with ordinality as g (channel, token, n) group by g.channel, n / 300;
+    if channels <> '{}' then
+      -- A payload has less than 8000 bytes.
+      perform pg_notify(g.channel, key_name || ':' || string_agg(g.token::text, ','))
+        from unnest(channels, tokens) with ordinality as g (channel, token, n) group by g.channel, n / 300;
+    end if;
     perform pg_notify(l.channel, key_name || ':') from listeners l
       where l.topic = key_name and l.expires > clock_timestamp();
   end if;
@@ -122,7 +127,7 @@ begin
   s.smallest_holders := (
     select count(*) from contenders c where c.semaphore = s.id and c.token <= s.border and c."limit" = s.smallest
   );
-  s := advance(s);
+  s := (advance(s, null)).s;
 end ${body}`,
 
     // B3: finds the position of a waiter, and when it must look.

@@ -15,10 +15,13 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Revocation } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
+import { emitNow } from "../internal/emitNow.ts"
 import { inBackground } from "./background.ts"
 import { shortName } from "./names.ts"
 
 export interface Notifications {
+  /** Emits tokens of a key in this process. `undefined` says that some may have been missed. */
+  readonly notify: (key: string, tokens: string | undefined) => void
   /**
    * Emits `undefined` when the channel begins to stand, and the tokens of this process's waiters of a key as they are
    * granted.
@@ -72,6 +75,10 @@ export const make = Effect.fnUntraced(function*(
   const changes: Listeners<void> = new Map()
   let stands = false
 
+  const notifyGranted = (name: string, tokens: string) => {
+    for (const token of tokens.match(/\d+/g) ?? []) notify(grants, name, FencingToken(BigInt(token)))
+  }
+
   /** Returns what handles the notifications of one connection. */
   const makeHear = () => {
     /** The parts that have come so far of revocations with long names, by their digests. */
@@ -80,7 +87,7 @@ export const make = Effect.fnUntraced(function*(
       const [, digest, left, part] = /^revoked:(\w+):(\d+):(.*)$/s.exec(payload) ?? []
       if (digest === undefined) {
         const [name = "", tokens = ""] = payload.split(":")
-        for (const token of tokens.match(/\d+/g) ?? []) notify(grants, name, FencingToken(BigInt(token)))
+        notifyGranted(name, tokens)
         return notify(changes, name, undefined)
       }
       const names = (parts.get(digest) ?? "") + part
@@ -144,9 +151,13 @@ export const make = Effect.fnUntraced(function*(
     inBackground(Effect.ignoreCause(greet(crypto.randomUUID(), watched)))
 
   return {
+    notify: (key, tokens) => {
+      if (tokens === undefined) notify(grants, shortName(key), undefined)
+      else notifyGranted(shortName(key), tokens)
+    },
     granted: (key) =>
       Stream.callback<void | FencingToken>(Effect.fnUntraced(function*(queue) {
-        yield* add(grants, shortName(key), (event) => Queue.offerUnsafe(queue, event))
+        yield* add(grants, shortName(key), (event) => emitNow(queue, event))
         if (stands) Queue.offerUnsafe(queue, undefined)
         yield* start
       })),

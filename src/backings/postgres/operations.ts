@@ -37,6 +37,8 @@ export interface Answer {
   readonly retry_after: bigint
   /** The limit that counts, if it is smaller than that of the request. */
   readonly smaller_limit: bigint | null
+  /** The tokens of this process's waiters that it granted. */
+  readonly granted: string | null
   readonly micros: bigint
 }
 
@@ -70,7 +72,9 @@ export const make = Effect.fnUntraced(function*(
   schema: string,
   listener: string | undefined,
   owner: string,
-  serverTime: ServerTime.ServerTime
+  serverTime: ServerTime.ServerTime,
+  /** Is called with what an operation on a key granted to this process's waiters, or `undefined` if such an answer may be lost. */
+  notify: (key: string, tokens: string | undefined) => void
 ) {
   // All statements run apart from a transaction of the caller.
   const context = Context.omit(client.transactionService)(
@@ -84,6 +88,9 @@ export const make = Effect.fnUntraced(function*(
     $1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text, $10::text,
     $11::boolean
   )`
+
+  /** The keys of statements that have failed since the last one that was answered. */
+  const unanswered = new Set<string>()
 
   /** Sends operations in the order of their keys, the same in all processes: so statements can't deadlock. */
   const run = (unordered: ReadonlyArray<Operation>, wait: boolean): Effect.Effect<ReadonlyArray<Answer>, Error> => {
@@ -106,10 +113,17 @@ export const make = Effect.fnUntraced(function*(
       Effect.mapError(serverError),
       Effect.map((rows) => {
         serverTime.learn("", sent, Number(rows[0]!.micros))
+        for (const key of unanswered) notify(key, undefined)
+        unanswered.clear()
         const answers: Array<Answer> = []
-        for (const [position, { index }] of entries.entries()) answers[index] = rows[position]!
+        for (const [position, { index, operation: { key } }] of entries.entries()) {
+          const row = answers[index] = rows[position]!
+          if (row.granted) notify(key, row.granted)
+        }
         return answers
-      })
+      }),
+      // It may have been committed.
+      Effect.onError(() => Effect.sync(() => unordered.forEach(({ key }) => unanswered.add(key))))
     )
   }
 

@@ -130,6 +130,8 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
     Subscriber.open(redis),
     options.pushStreamRetrySchedule ?? Schedule.spaced("1 second")
   )
+  // What releases granted may have been in replies that were lost.
+  if (notifications !== undefined) yield* Subscriber.onReconnect(redis, notifications.missed)
   const listener = notifications === undefined ? "" : Names.newListener()
   const asker = { publish, process: `${listener}:${escape(owner)}` } as const
   const channel = (key: string) => Names.channelOf(fullPrefix, key, listener)
@@ -290,7 +292,8 @@ const make = Effect.fnUntraced(function*(redis: Redis | Cluster, options: RedisB
           permits,
           token: String(options?.fencingToken ?? "")
         }),
-        ([, freed]) => {
+        ([, freed, granted]) => {
+          if (granted !== "") notifications?.notify(channel(key), granted)
           if (options?.revoke) announce(key, holderId)
           return Number(freed)
         }

@@ -92,6 +92,8 @@ local PUBLISH, PROCESS = ARGV[1], ARGV[2]
 -- Whether the numbers must be saved.
 local changed
 local channels, messages = {}, {}
+-- The tokens that are granted to waiters of the process that asks, in a script that replies them.
+local granted
 
 local function find(id)
   local score = holders + waiting > 0 and call('ZSCORE', KEY, 'i:' .. id)
@@ -147,7 +149,7 @@ local function rests()
   return grace and grace > now
 end
 
--- Moves the border over all waiters that now fit (B2), and remembers to notify them.
+-- Moves the border over all waiters that now fit (B2), and remembers to notify them, or to reply.
 local function grant()
   while waiting > 0 and not rests() and held < smallestLimit(math.huge) do
     local entry = call('ZRANGEBYSCORE', KEY, '(' .. int(SHIFT + border), '+inf', 'LIMIT', 0, 1)[1]
@@ -156,7 +158,8 @@ local function grant()
     waiting = waiting - 1
     admit(waiter)
     local listener = string.match(waiter.process, '^%w+')
-    if listener then notify(listener, waiter.name) end
+    if granted and waiter.process == PROCESS then table.insert(granted, waiter.name)
+    elseif listener then notify(listener, waiter.name) end
   end
 end
 

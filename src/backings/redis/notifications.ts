@@ -7,16 +7,20 @@
  */
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import * as Queue from "effect/Queue"
 import * as RcMap from "effect/RcMap"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { emitNow } from "../internal/emitNow.ts"
 import type { Subscriber } from "./subscriber.ts"
 
 export interface Notifications {
   /** Emits what `read` finds in each message of a channel. `undefined` is read when the channel begins to stand. */
   readonly listen: <A>(channel: string, read: (message: string | undefined) => Iterable<A>) => Stream.Stream<A>
+  /** Notifies the listeners of a channel in this process. */
+  readonly notify: (channel: string, message: string) => void
+  /** Says that all listeners may have missed something, as if their channels began to stand. */
+  readonly missed: () => void
   /** Returns whether a channel has stood since a moment, in milliseconds of the monotonic clock. */
   readonly stoodSince: (channel: string, moment: number) => boolean
 }
@@ -38,10 +42,13 @@ export const make = Effect.fnUntraced(function*(
 ) {
   const channels = new Map<string, Channel>()
 
+  const notify = (name: string, message?: string) =>
+    channels.get(name)?.listeners.forEach((listener) => listener(message))
+
   const subscriber = yield* Effect.cached(Scope.provide(
     Effect.tap(open, (subscriber) =>
       Effect.sync(() => {
-        subscriber.onMessage((name, message) => channels.get(name)?.listeners.forEach((notify) => notify(message)))
+        subscriber.onMessage(notify)
         subscriber.onDisconnect(() => {
           for (const channel of channels.values()) {
             channel.stands = undefined
@@ -59,7 +66,7 @@ export const make = Effect.fnUntraced(function*(
         Effect.andThen(Effect.retry(Effect.tryPromise(() => subscribe(name)), retrySchedule)),
         Effect.andThen(Effect.sync(() => {
           channel.stands = performance.now()
-          for (const notify of channel.listeners) notify()
+          notify(name)
         })),
         // When the schedule has ended, the next reconnect begins it anew.
         Effect.ignore,
@@ -88,16 +95,20 @@ export const make = Effect.fnUntraced(function*(
     listen: <A>(name: string, read: (message: string | undefined) => Iterable<A>) =>
       Stream.callback<A>(Effect.fnUntraced(function*(queue) {
         const channel = yield* RcMap.get(subscriptions, name)
-        const notify = (message?: string) => {
-          for (const event of read(message)) Queue.offerUnsafe(queue, event)
+        const listener = (message?: string) => {
+          for (const event of read(message)) emitNow(queue, event)
         }
         yield* Effect.acquireRelease(
-          Effect.sync(() => channel.listeners.add(notify)),
-          () => Effect.sync(() => channel.listeners.delete(notify))
+          Effect.sync(() => channel.listeners.add(listener)),
+          () => Effect.sync(() => channel.listeners.delete(listener))
         )
-        if (channel.stands !== undefined) notify()
+        if (channel.stands !== undefined) listener()
       })),
-    stoodSince: (name, moment) => (channels.get(name)?.stands ?? Number.POSITIVE_INFINITY) < moment
+    notify,
+    missed: () => {
+      for (const name of channels.keys()) notify(name)
+    },
+    stoodSince: (name, moment) => (channels.get(name)?.stands ?? Number.POSITIVE_INFINITY) <= moment
   }
   return notifications
 })

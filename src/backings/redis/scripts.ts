@@ -20,7 +20,7 @@
  *
  * A contender holds if its token is not above the border. The process, "<listener>:<owner>", is the one that asked
  * last. Its channel is "<key>:<listener>"; a message there lists the tokens that one step granted. A process without a
- * listener polls.
+ * listener polls. What a release grants to its own process is in the reply, not in a message.
  *
  * Times are microseconds of the server's clock. They and the tokens stay below 2^52 until the year 2112, so all scores
  * are exact. The key expires with its last contender; until then it keeps `last`. All answers are strings, so that
@@ -31,7 +31,8 @@
  * - *Another script* never comes between: only the order of requests matters.
  * - *A request comes late, or twice.* A release or refresh with a token finds another token, or nobody. A tryAcquire
  *   that is repeated finds its own hold or place; one that was given up says until when it may take effect (B12).
- * - *A reply is lost*: the request is repeated, as above.
+ * - *A reply is lost*: the request is repeated, as above. What a release granted to its own process was in it, so
+ *   the waiters there look once the client has reconnected.
  * - *A message is lost, or refused*: the waiter's next refresh says that it holds. Notifying comes last, and may fail.
  * - *The server refuses the script's first write*, because it is a replica, or can't persist, or another type of value
  *   is in the way: nothing has changed. It refuses no later write for these reasons.
@@ -193,7 +194,10 @@ return { int(now), reply }
 `
 )
 
-/** B4. Replies how many permits were freed. */
+/**
+ * B4. Replies how many permits were freed, and which tokens of the asking process were granted: so a hand-off within a
+ * process takes no message.
+ */
 export const release = script<
   Asker & OfKey & {
     readonly identifier: string
@@ -201,7 +205,7 @@ export const release = script<
     /** Of the acquisition, or empty. */
     readonly token: string
   },
-  readonly [time: string, freed: string]
+  readonly [time: string, freed: string, granted: string]
 >(
   ({ identifier, key, permits, process, publish, token }) => ({
     keys: [key],
@@ -218,11 +222,12 @@ if #found == 4 and found[1] == 'border' then
   local own = name == found[2] and #entries == 1 and (token == '' or token == name) and tonumber(held) <= permits
   if own and call('ZSCORE', KEYS[1], 'i:' .. id) then
     call('ZREM', KEYS[1], 'border', entries[1], 'i:' .. id, 'x:' .. name)
-    return { int(now), held }
+    return { int(now), held, '' }
   end
 end
 ` + mutation + `
 local freed = 0
+granted = {}
 enter(KEYS[1], found)
 local own = find(id)
 if own and (token == '' or token == own.name) then
@@ -238,7 +243,7 @@ if own and (token == '' or token == own.name) then
 end
 if changed then save() end
 publish()
-return { int(now), int(freed) }
+return { int(now), int(freed), table.concat(granted, ' ') }
 `
 )
 

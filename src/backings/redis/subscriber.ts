@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Cluster, ClusterOptions, Redis, RedisOptions } from "ioredis"
+import type { EventEmitter } from "node:events"
 
 export interface Subscriber {
   readonly subscribe: (channel: string) => Promise<unknown>
@@ -25,6 +26,14 @@ export const open = (client: Redis | Cluster): Effect.Effect<Subscriber, never, 
       return subscriber
     }
   )
+
+/** Calls the listener whenever the client, or one of a Cluster's nodes, has connected. */
+export const onReconnect = (client: EventEmitter, listener: () => void): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.forEach(["ready", "+node"], (event) =>
+    Effect.acquireRelease(
+      Effect.sync(() => client.on(event, listener)),
+      () => Effect.sync(() => client.off(event, listener))
+    ), { discard: true })
 
 /** Returns what the client itself puts before all keys, but not before channels. */
 export const keyPrefixOf = (client: Redis | Cluster): string =>

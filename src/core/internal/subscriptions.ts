@@ -25,7 +25,7 @@ export interface Subscription {
   readonly places: Map<FencingToken, Contender>
   readonly early: Set<FencingToken>
   readonly fiber: Fiber.Fiber<void>
-  /** How often it was established. A grant before the last time may have been missed. */
+  /** How often it emitted `undefined`: a grant before the last time may have been missed. */
   stood: number
 }
 
