@@ -112,7 +112,6 @@ const warmMillisOf = (minutes: number) => 10 + Math.min(3000, minutes * 60)
 const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
   const sizes = sizesOf[form]
   const warm = { warmMillis: warmMillisOf(minutes) }
-  const briefly = { millis: sizes.cycleMillis / 2, warmMillis: warm.warmMillis / 4 }
   const fast = ["rate", "cpu"] as const
   const idle = ["requests"] as const
   const cyclesOf = { scenario: "cycle", operation: "cycle", compared: fast, shown: true } as const
@@ -189,7 +188,7 @@ const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: ["p50"],
       size: permits,
-      parameters: { permits, ...briefly }
+      parameters: { permits, millis: sizes.cycleMillis, ...warm }
     })),
     ...sizes.holders.map((holders): Template => ({
       scenario: "holders",
@@ -197,7 +196,7 @@ const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: ["p50"],
       size: holders,
-      parameters: { holders, ...briefly }
+      parameters: { holders, millis: sizes.cycleMillis, ...warm }
     })),
     ...sizes.keys.map((keys): Template => ({
       scenario: "keys",
@@ -205,7 +204,7 @@ const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: fast,
       size: keys,
-      parameters: { callers: 64, keys, ...briefly }
+      parameters: { callers: 64, keys, millis: sizes.cycleMillis, ...warm }
     })),
     {
       scenario: "processes",

@@ -17,16 +17,15 @@ export const baton = (pass: (key: string) => Promise<unknown>) => {
       })
     }
     held.add(key)
-    return () => {
-      if (!lines.has(key)) held.delete(key)
-      return pass(key)
-    }
+    return () => pass(key)
   })
   const arrived = (key: string) => {
     const line = lines.get(key)
     const next = line?.shift()
     if (line?.length === 0) lines.delete(key)
-    next?.()
+    // Only now: otherwise whoever asks before this arrival would make a second baton.
+    if (next === undefined) held.delete(key)
+    else next()
   }
   return { client: { ...client, waiting: async (key: string) => lines.get(key)?.length ?? 0 }, arrived }
 }
