@@ -138,11 +138,12 @@ describe("a thousand idle", () => {
         const cpu = process.cpuUsage()
         const asked = yield* growth(requests, Effect.sleep(Duration.seconds(intervals)))
         const { system, user } = process.cpuUsage(cpu)
-        console.log(`${asked / intervals} messages and ${(user + system) / intervals / 10_000} % of a core`)
         seen.push([(yield* proposals) - written, asked / intervals])
+        const percent = (user + system) / intervals / 10_000
+        console.log(`${seen.at(-1)![0]} writes, ${asked / intervals} messages and ${percent} % of a core`)
         return seen.at(-1)![0] === 0 && seen.at(-1)![1] <= 20
       }),
-      "60 seconds"
+      "90 seconds"
     )
   })
 

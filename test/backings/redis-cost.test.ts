@@ -124,17 +124,17 @@ describe("the cost", () => {
         const ttl = Duration.minutes(1)
         const each = Array.from({ length: 100 }, (_, index) => String(index))
         const granted: Array<[typeof here, bigint]> = []
-        let standing = 0
+        const standing = new Set<typeof here>()
         for (const backing of [here, there]) {
           yield* Effect.forkScoped(
             Stream.runForEach(backing.onPermitsReleased!("key"), (token) =>
               Effect.sync(() => {
-                if (token === undefined) standing++
+                if (token === undefined) standing.add(backing)
                 else granted.push([backing, token])
               }))
           )
         }
-        yield* until(Effect.sync(() => standing === 2))
+        yield* until(Effect.sync(() => standing.size === 2))
         yield* here.tryAcquire("key", "holder", ttl, 200, 200)
         const places: Array<[typeof here, bigint]> = []
         for (const id of each) {
