@@ -19,7 +19,7 @@ export interface Notifications {
   readonly listen: <A>(channel: string, read: (message: string | undefined) => Iterable<A>) => Stream.Stream<A>
   /** Notifies the listeners of a channel in this process. */
   readonly notify: (channel: string, message: string) => void
-  /** Says that all listeners may have missed something, as if their channels began to stand. */
+  /** Says that all listeners may have missed something, as if their channels began to stand again. */
   readonly missed: () => void
   /** Returns whether a channel has stood since a moment, in milliseconds of the monotonic clock. */
   readonly stoodSince: (channel: string, moment: number) => boolean
@@ -106,7 +106,7 @@ export const make = Effect.fnUntraced(function*(
       })),
     notify,
     missed: () => {
-      for (const name of channels.keys()) notify(name)
+      for (const [name, { stands }] of channels) if (stands !== undefined) notify(name)
     },
     stoodSince: (name, moment) => (channels.get(name)?.stands ?? Number.POSITIVE_INFINITY) <= moment
   }
