@@ -191,7 +191,8 @@ describe("a server with authentication", () => {
       yield* enableAuthentication(yield* connect(url))
       const client = yield* connect(url, { auth: { username: "app", password: "secret" } })
       yield* Effect.gen(function*() {
-        const mutex = yield* DistributedSemaphore.make("key", { ttl: "2 seconds" })
+        // The ttl is so long that a busy machine loses no lease.
+        const mutex = yield* DistributedSemaphore.make("key", { ttl: "6 seconds", refreshInterval: "1 second" })
         const done = yield* Deferred.make<void>()
         const holder = yield* Effect.forkScoped(mutex.withPermits(1)(Deferred.await(done)), { startImmediately: true })
         yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
@@ -203,7 +204,7 @@ describe("a server with authentication", () => {
         yield* Effect.timeout(Fiber.joinAll([holder, ...waiters]), "5 seconds")
       }).pipe(Effect.provide(EtcdBacking.layer(client)))
       const other = yield* Effect.provide(
-        DistributedSemaphore.make("key", { ttl: "1 second" }),
+        DistributedSemaphore.make("key"),
         EtcdBacking.layer(client, { keyPrefix: "x/" })
       )
       const refused = yield* Effect.flip(other.currentCount)
