@@ -15,7 +15,6 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { IKeyValue, IResponseOp, ITxnResponse } from "etcd3"
 import { FencingToken } from "../../core/Backing.ts"
-import { emitNow } from "../internal/emitNow.ts"
 import { after, SemaphoreNames } from "./names.ts"
 import * as Requests from "./requests.ts"
 import { patience, share } from "./share.ts"
@@ -315,7 +314,7 @@ export const make = Effect.fnUntraced(function*(
     look,
     listen: (names) =>
       Stream.callback<void | FencingToken>((queue) =>
-        listen(names, (event) => event !== "changed" && emitNow(queue, event))
+        listen(names, (event) => event !== "changed" && Queue.offerUnsafe(queue, event))
       ),
     changes: (names) =>
       Stream.callback<void>((queue) => listen(names, () => Queue.offerUnsafe(queue, undefined)), {

@@ -15,7 +15,6 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Revocation } from "../../core/Backing.ts"
 import { FencingToken } from "../../core/Backing.ts"
-import { emitNow } from "../internal/emitNow.ts"
 import { inBackground } from "./background.ts"
 import { shortName } from "./names.ts"
 
@@ -157,7 +156,7 @@ export const make = Effect.fnUntraced(function*(
     },
     granted: (key) =>
       Stream.callback<void | FencingToken>(Effect.fnUntraced(function*(queue) {
-        yield* add(grants, shortName(key), (event) => emitNow(queue, event))
+        yield* add(grants, shortName(key), (event) => Queue.offerUnsafe(queue, event))
         if (stands) Queue.offerUnsafe(queue, undefined)
         yield* start
       })),

@@ -7,11 +7,11 @@
  */
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import * as Queue from "effect/Queue"
 import * as RcMap from "effect/RcMap"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { emitNow } from "../internal/emitNow.ts"
 import type { Subscriber } from "./subscriber.ts"
 
 export interface Notifications {
@@ -96,7 +96,7 @@ export const make = Effect.fnUntraced(function*(
       Stream.callback<A>(Effect.fnUntraced(function*(queue) {
         const channel = yield* RcMap.get(subscriptions, name)
         const listener = (message?: string) => {
-          for (const event of read(message)) emitNow(queue, event)
+          for (const event of read(message)) Queue.offerUnsafe(queue, event)
         }
         yield* Effect.acquireRelease(
           Effect.sync(() => channel.listeners.add(listener)),
