@@ -17,8 +17,9 @@ export const write = async (results: Results, folder: string): Promise<void> => 
   Fs.mkdirSync(folder, { recursive: true })
   // Five digits are more than any measure is worth.
   const brief = (_: string, value: unknown) => typeof value === "number" ? Number(value.toPrecision(5)) : value
-  Fs.writeFileSync(Path.join(folder, "results.json"), JSON.stringify(results, brief, 1) + "\n")
-  await writeReport(results, folder)
+  const file = Path.join(folder, "results.json")
+  Fs.writeFileSync(file, JSON.stringify(results, brief, 1) + "\n")
+  await writeReport(read(file), folder)
 }
 
 /** Writes the pages and the plots, and the README's section, if these are the results that it shows. */
