@@ -64,7 +64,7 @@ export default defineConfig({
           sequence: { groupOrder: 0 }
         }
       },
-      { extends: true, test: { name: "quietly", include: quietly, maxWorkers: 3, sequence: { groupOrder: 1 } } }
+      { extends: true, test: { name: "quietly", include: quietly, maxWorkers: 2, sequence: { groupOrder: 1 } } }
     ]
   }
 })
