@@ -112,6 +112,7 @@ const warmMillisOf = (minutes: number) => 10 + Math.min(3000, minutes * 60)
 const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
   const sizes = sizesOf[form]
   const warm = { warmMillis: warmMillisOf(minutes) }
+  const timed = { millis: sizes.cycleMillis, ...warm }
   const fast = ["rate", "cpu"] as const
   const idle = ["requests"] as const
   const cyclesOf = { scenario: "cycle", operation: "cycle", compared: fast, shown: true } as const
@@ -120,13 +121,13 @@ const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
       ...cyclesOf,
       label: "A. Cycles, one after another",
       size: 1,
-      parameters: { callers: 1, millis: sizes.cycleMillis, ...warm }
+      parameters: { callers: 1, ...timed }
     },
     {
       ...cyclesOf,
       label: "A. Cycles, 64 callers on 64 keys",
       size: 64,
-      parameters: { callers: 64, millis: sizes.cycleMillis, ...warm }
+      parameters: { callers: 64, ...timed }
     },
     ...sizes.drains.map((waiters): Template => ({
       scenario: "drain",
@@ -135,7 +136,7 @@ const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
       compared: fast,
       size: waiters,
       shown: true,
-      parameters: { waiters, capMillis: sizes.capMillis, millis: sizes.cycleMillis, ...warm }
+      parameters: { waiters, capMillis: sizes.capMillis, ...timed }
     })),
     ...sizes.loops.map((callers): Template => ({
       scenario: "loop",
@@ -188,7 +189,7 @@ const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: ["p50"],
       size: permits,
-      parameters: { permits, millis: sizes.cycleMillis, ...warm }
+      parameters: { permits, ...timed }
     })),
     ...sizes.holders.map((holders): Template => ({
       scenario: "holders",
@@ -196,7 +197,7 @@ const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: ["p50"],
       size: holders,
-      parameters: { holders, millis: sizes.cycleMillis, ...warm }
+      parameters: { holders, ...timed }
     })),
     ...sizes.keys.map((keys): Template => ({
       scenario: "keys",
@@ -204,7 +205,7 @@ const templates = (form: Form, minutes: number): ReadonlyArray<Template> => {
       operation: "cycle",
       compared: fast,
       size: keys,
-      parameters: { callers: 64, keys, millis: sizes.cycleMillis, ...warm }
+      parameters: { callers: 64, keys, ...timed }
     })),
     {
       scenario: "processes",
