@@ -274,25 +274,6 @@ drop function "effect_distributed_lock".try_acquire(text, text, bigint, bigint, 
   "effect_distributed_lock".refresh(text[], text[], bigint[], bigint[]), "effect_distributed_lock".get_count(text), "effect_distributed_lock".inspect(text), "effect_distributed_lock".sweep(interval), "effect_distributed_lock".version(),
   "effect_distributed_lock".wake(bytea, timestamptz), "effect_distributed_lock".enter(bytea, boolean), "effect_distributed_lock".lock_of(bytea);
 
-create table "effect_distributed_lock".semaphores (
-  -- The digest of the name.
-  key bytea primary key,
-  id bigint not null generated always as identity,
-  name text not null,
-  -- The permits of the holders.
-  held bigint not null default 0,
-  holders bigint not null default 0,
-  waiting bigint not null default 0,
-  -- The token of the last holder: contenders with a larger one wait.
-  border bigint not null default 0,
-  -- The smallest limit of the holders, and how many of them asked with it.
-  smallest bigint,
-  smallest_holders bigint not null default 0,
-  -- No contender expires earlier.
-  earliest timestamptz not null default 'infinity',
-  used timestamptz not null default clock_timestamp()
-) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.1);
-
 create table "effect_distributed_lock".contenders (
   semaphore bigint not null,
   -- The digest of the name.
@@ -314,6 +295,27 @@ create table "effect_distributed_lock".contenders (
 ) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 create index contenders_in_line on "effect_distributed_lock".contenders (semaphore, token) where queued;
+
+create table "effect_distributed_lock".semaphores (
+  -- The digest of the name.
+  key bytea primary key,
+  id bigint not null generated always as identity,
+  name text not null,
+  -- The permits of the holders.
+  held bigint not null default 0,
+  holders bigint not null default 0,
+  waiting bigint not null default 0,
+  -- The token of the last holder: contenders with a larger one wait.
+  border bigint not null default 0,
+  -- The smallest limit of the holders, and how many of them asked with it.
+  smallest bigint,
+  smallest_holders bigint not null default 0,
+  -- No contender expires earlier.
+  earliest timestamptz not null default 'infinity',
+  used timestamptz not null default clock_timestamp(),
+  -- The only contender, until another one comes or it is refreshed: so short holds insert and delete nothing.
+  lone "effect_distributed_lock".contenders
+) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.1);
 
 create unlogged table "effect_distributed_lock".listeners (
   -- The short name of the key, or nothing for the revocations of all keys.
@@ -444,6 +446,8 @@ end $semaphore$;
 
 create function "effect_distributed_lock".expire(inout s "effect_distributed_lock".semaphores, t timestamptz) language plpgsql as $semaphore$
 begin
+  -- A lone holder is the earliest to expire.
+  s.lone := null;
   delete from contenders c where c.semaphore = s.id and c.expires <= t;
   select coalesce(sum(c.permits) filter (where c.token <= s.border), 0), count(*) filter (where c.token <= s.border),
       count(*) filter (where c.token > s.border), min(c."limit") filter (where c.token <= s.border),
@@ -549,30 +553,35 @@ begin
       if s.holders = 0 and p_operations[i] in ('acquire', 'queue') and p_permits[i] <= p_limits[i]
         and (p_latest[i] = 0 or micros <= p_latest[i])
       then
-        insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, since, listener, owner, name)
-          values (
-            s.id, sha256(convert_to(p_holders[i], 'UTF8')), nextval('tokens'), p_permits[i], p_limits[i],
-            t + p_ttls[i] * interval '1 millisecond', false, t, p_listener, p_owner, p_holders[i]
-          )
-          returning 'acquired', c.token, c.expires into answer, number, until;
+        number := nextval('tokens');
+        until := t + p_ttls[i] * interval '1 millisecond';
         update semaphores x set held = p_permits[i], holders = 1, border = number,
-            smallest = p_limits[i], smallest_holders = 1, earliest = until, used = t
-          where x.key = s.key;
+            smallest = p_limits[i], smallest_holders = 1, earliest = until, used = t, lone = row(
+              x.id, sha256(convert_to(p_holders[i], 'UTF8')), number, p_permits[i], p_limits[i], until, false, t, p_listener,
+              p_owner, p_holders[i]
+            )
+          where x.key = s.key
+          returning 'acquired' into answer;
         return next;
         continue;
       end if;
-      if s.holders = 1 and p_operations[i] = 'release' then
-        delete from contenders c
-          where c.semaphore = s.id and c.holder = sha256(convert_to(p_holders[i], 'UTF8')) and p_tokens[i] in (0, c.token)
-            and c.permits <= p_permits[i]
-          returning 'released', c.permits into answer, number;
-        if found then
-          update semaphores x set held = 0, holders = 0, smallest = null, smallest_holders = 0, earliest = 'infinity', used = t
-            where x.key = s.key;
-          return next;
-          continue;
-        end if;
+      if p_operations[i] = 'release' and (s.lone).name = p_holders[i] and p_tokens[i] in (0, (s.lone).token)
+        and (s.lone).permits <= p_permits[i]
+      then
+        update semaphores x set held = 0, holders = 0, smallest = null, smallest_holders = 0, earliest = 'infinity', used = t,
+            lone = null
+          where x.key = s.key
+          returning 'released', (s.lone).permits into answer, number;
+        return next;
+        continue;
       end if;
+    end if;
+
+    if not is_busy and (s.lone).token > 0 then
+      -- From here on it is one of the contenders.
+      insert into contenders values ((s.lone).*);
+      s.lone := null;
+      is_changed := true;
     end if;
 
     answer := null;
@@ -713,7 +722,7 @@ begin
 
     if is_changed and p_keys[i + 1] is distinct from p_keys[i] then
       update semaphores x set held = s.held, holders = s.holders, waiting = s.waiting, border = s.border,
-          smallest = s.smallest, smallest_holders = s.smallest_holders, earliest = s.earliest, used = t
+          smallest = s.smallest, smallest_holders = s.smallest_holders, earliest = s.earliest, used = t, lone = s.lone
         where x.key = s.key;
       is_changed := false;
     end if;
@@ -740,7 +749,7 @@ declare
 begin
   return query
     with x as materialized (
-      select y.id, y.border, n.holders, n.waiters from semaphores y, lateral (
+      select y.id, y.border, y.lone, n.holders, n.waiters from semaphores y, lateral (
         select y.holders, y.waiting as waiters where y.earliest > t
         union all
         -- The sums may include what has expired, so count.
@@ -765,6 +774,7 @@ begin
       ) o
     ), listed as (
       (select * from granted union all select * from others order by token limit p_most) union all select * from line
+      union all select (x.lone).* from x where (x.lone).expires > t
     )
     select c.name, c.permits, c.token, c.token <= x.border, (extract(epoch from c.expires - t) * 1000000)::bigint,
       floor(extract(epoch from c.since) * 1000)::bigint, c.owner, x.holders, x.waiters

@@ -124,6 +124,7 @@ describe("an operation that PostgreSQL refuses", () => {
       const schema = freshName()
       const { backing, sql } = yield* buildOn(url)({ schema, pushBasedAcquireEnabled: false })
       yield* sql.unsafe(`alter table "${schema}".contenders add check (name <> '"poison"')`)
+      yield* sql.unsafe(`alter table "${schema}".semaphores add check ((lone).name <> '"poison"')`)
       const ids = Array.from({ length: 40 }, (_, index) => index === 17 ? "poison" : `holder ${index}`)
       for (const keyOf of [() => "one", (id: string) => id]) {
         const results = yield* Effect.forEach(

@@ -8,7 +8,8 @@
  * hold 10 kB.
  *
  * All contenders up to the border hold. So a grant moves the border, and touches no row but the semaphore's. That row
- * also has the sums, and the earliest expiry. A refresh does not put that expiry off, so the true one may be later:
+ * also has the sums, the earliest expiry, and a holder that acquired when nobody else was there and has not stayed for
+ * long: the sums count it like any other. A refresh does not put that expiry off, so the true one may be later:
  * when it has passed, the sums and the expiry are determined anew.
  *
  * Functions that processes call run as their owner: a caller needs no right but EXECUTE.
@@ -93,30 +94,35 @@ begin
       if s.holders = 0 and p_operations[i] in ('acquire', 'queue') and p_permits[i] <= p_limits[i]
         and (p_latest[i] = 0 or micros <= p_latest[i])
       then
-        insert into contenders as c (semaphore, holder, token, permits, "limit", expires, queued, since, listener, owner, name)
-          values (
-            s.id, sha256(convert_to(p_holders[i], 'UTF8')), nextval('tokens'), p_permits[i], p_limits[i],
-            t + p_ttls[i] * interval '1 millisecond', false, t, p_listener, p_owner, p_holders[i]
-          )
-          returning 'acquired', c.token, c.expires into answer, number, until;
+        number := nextval('tokens');
+        until := t + p_ttls[i] * interval '1 millisecond';
         update semaphores x set held = p_permits[i], holders = 1, border = number,
-            smallest = p_limits[i], smallest_holders = 1, earliest = until, used = t
-          where x.key = s.key;
+            smallest = p_limits[i], smallest_holders = 1, earliest = until, used = t, lone = row(
+              x.id, sha256(convert_to(p_holders[i], 'UTF8')), number, p_permits[i], p_limits[i], until, false, t, p_listener,
+              p_owner, p_holders[i]
+            )
+          where x.key = s.key
+          returning 'acquired' into answer;
         return next;
         continue;
       end if;
-      if s.holders = 1 and p_operations[i] = 'release' then
-        delete from contenders c
-          where c.semaphore = s.id and c.holder = sha256(convert_to(p_holders[i], 'UTF8')) and p_tokens[i] in (0, c.token)
-            and c.permits <= p_permits[i]
-          returning 'released', c.permits into answer, number;
-        if found then
-          update semaphores x set held = 0, holders = 0, smallest = null, smallest_holders = 0, earliest = 'infinity', used = t
-            where x.key = s.key;
-          return next;
-          continue;
-        end if;
+      if p_operations[i] = 'release' and (s.lone).name = p_holders[i] and p_tokens[i] in (0, (s.lone).token)
+        and (s.lone).permits <= p_permits[i]
+      then
+        update semaphores x set held = 0, holders = 0, smallest = null, smallest_holders = 0, earliest = 'infinity', used = t,
+            lone = null
+          where x.key = s.key
+          returning 'released', (s.lone).permits into answer, number;
+        return next;
+        continue;
       end if;
+    end if;
+
+    if not is_busy and (s.lone).token > 0 then
+      -- From here on it is one of the contenders.
+      insert into contenders values ((s.lone).*);
+      s.lone := null;
+      is_changed := true;
     end if;
 
     answer := null;
@@ -257,7 +263,7 @@ begin
 
     if is_changed and p_keys[i + 1] is distinct from p_keys[i] then
       update semaphores x set held = s.held, holders = s.holders, waiting = s.waiting, border = s.border,
-          smallest = s.smallest, smallest_holders = s.smallest_holders, earliest = s.earliest, used = t
+          smallest = s.smallest, smallest_holders = s.smallest_holders, earliest = s.earliest, used = t, lone = s.lone
         where x.key = s.key;
       is_changed := false;
     end if;
@@ -291,7 +297,7 @@ declare
 begin
   return query
     with x as materialized (
-      select y.id, y.border, n.holders, n.waiters from semaphores y, lateral (
+      select y.id, y.border, y.lone, n.holders, n.waiters from semaphores y, lateral (
         select y.holders, y.waiting as waiters where y.earliest > t
         union all
         -- The sums may include what has expired, so count.
@@ -316,6 +322,7 @@ begin
       ) o
     ), listed as (
       (select * from granted union all select * from others order by token limit p_most) union all select * from line
+      union all select (x.lone).* from x where (x.lone).expires > t
     )
     select c.name, c.permits, c.token, c.token <= x.border, (extract(epoch from c.expires - t) * 1000000)::bigint,
       floor(extract(epoch from c.since) * 1000)::bigint, c.owner, x.holders, x.waiters

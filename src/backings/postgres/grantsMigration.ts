@@ -25,29 +25,8 @@ export const grants = (s: string): ReadonlyArray<string> => [
   ${s}.refresh(text[], text[], bigint[], bigint[]), ${s}.get_count(text), ${s}.inspect(text), ${s}.sweep(interval), ${s}.version(),
   ${s}.wake(bytea, timestamptz), ${s}.enter(bytea, boolean), ${s}.lock_of(bytea)`,
 
-  // A row for each key that is in use. It has all that the usual operation must know, and is updated in place: no index
-  // has it.
-  `create table ${s}.semaphores (
-  -- The digest of the name.
-  key bytea primary key,
-  id bigint not null generated always as identity,
-  name text not null,
-  -- The permits of the holders.
-  held bigint not null default 0,
-  holders bigint not null default 0,
-  waiting bigint not null default 0,
-  -- The token of the last holder: contenders with a larger one wait.
-  border bigint not null default 0,
-  -- The smallest limit of the holders, and how many of them asked with it.
-  smallest bigint,
-  smallest_holders bigint not null default 0,
-  -- No contender expires earlier.
-  earliest timestamptz not null default 'infinity',
-  used timestamptz not null default clock_timestamp()
-) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.1)`,
-
-  // A row for each holder and each waiter. Extending a lease and granting a place change no indexed column. Half of a
-  // page is free, so that one transaction can extend all leases of a page in place.
+  // A row for each holder and each waiter, but for a lone holder. Extending a lease and granting a place change no
+  // indexed column. Half of a page is free, so that one transaction can extend all leases of a page in place.
   `create table ${s}.contenders (
   semaphore bigint not null,
   -- The digest of the name.
@@ -68,6 +47,29 @@ export const grants = (s: string): ReadonlyArray<string> => [
   primary key (semaphore, holder)
 ) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000)`,
   `create index contenders_in_line on ${s}.contenders (semaphore, token) where queued`,
+
+  // A row for each key that is in use. It has all that the usual operation must know or change, and is updated in place:
+  // no index has it.
+  `create table ${s}.semaphores (
+  -- The digest of the name.
+  key bytea primary key,
+  id bigint not null generated always as identity,
+  name text not null,
+  -- The permits of the holders.
+  held bigint not null default 0,
+  holders bigint not null default 0,
+  waiting bigint not null default 0,
+  -- The token of the last holder: contenders with a larger one wait.
+  border bigint not null default 0,
+  -- The smallest limit of the holders, and how many of them asked with it.
+  smallest bigint,
+  smallest_holders bigint not null default 0,
+  -- No contender expires earlier.
+  earliest timestamptz not null default 'infinity',
+  used timestamptz not null default clock_timestamp(),
+  -- The only contender, until another one comes or it is refreshed: so short holds insert and delete nothing.
+  lone ${s}.contenders
+) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.1)`,
 
   // The channels that hear of revocations, and of grants of a key. A crash of the server may empty this table, because
   // each process that listens says so again and again.

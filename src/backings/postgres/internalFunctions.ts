@@ -118,6 +118,8 @@ end ${body}`,
     // In and out: the semaphore, locked. In: the time.
     `create function ${s}.expire(inout s ${s}.semaphores, t timestamptz) ${internal} as ${body}
 begin
+  -- A lone holder is the earliest to expire.
+  s.lone := null;
   delete from contenders c where c.semaphore = s.id and c.expires <= t;
   select coalesce(sum(c.permits) filter (where c.token <= s.border), 0), count(*) filter (where c.token <= s.border),
       count(*) filter (where c.token > s.border), min(c."limit") filter (where c.token <= s.border),

@@ -82,12 +82,8 @@ export const make = Effect.fnUntraced(function*(
   ) as Context.Context<never>
   const encodedOwner = encode(owner)
 
-  // The value of a number decides whether it binds as int4, int8 or float8, and so does that of an array's elements: so
-  // bind what is always of the same type.
-  const statement = `select * from ${schema}.operate(
-    $1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text, $10::text,
-    $11::boolean
-  )`
+  // Short, because the client looks it up in each call. What is bound is always of the same type.
+  const statement = `select * from ${schema}.operate($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 
   /** The keys of statements that have failed since the last one that was answered. */
   const unanswered = new Set<string>()
