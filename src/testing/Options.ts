@@ -59,6 +59,11 @@ export interface BackingSuiteOptions {
    * call only led to after the effect.
    */
   readonly standsLater?: boolean | undefined
+  /**
+   * Answers something else once the store has let leases last longer than `granularity` allows, as etcd does when it elects a leader.
+   * A concurrent history that was recorded meanwhile is recorded again. By default nothing is asked.
+   */
+  readonly epoch?: Effect.Effect<unknown, unknown> | undefined
   /** How many instances of the layer a case uses, 3 by default. 1 for a store that lives inside the layer. */
   readonly instances?: number | undefined
   /** Whether the store's clock is Effect's `Clock`: the suite then runs in virtual time. `false` by default. */
@@ -84,6 +89,7 @@ export interface ResolvedOptions {
   readonly smallestTtl: Duration.Duration
   readonly granularity: Duration.Duration
   readonly standsLater: boolean
+  readonly epoch: Effect.Effect<unknown, unknown>
   readonly instances: number
   readonly virtualTime: boolean
   readonly footprint: (key: string) => Effect.Effect<number, unknown>
@@ -105,6 +111,7 @@ export const resolve = (options: BackingSuiteOptions): ResolvedOptions => {
     smallestTtl: Duration.fromInputUnsafe(options.smallestTtl ?? "100 millis"),
     granularity: Duration.fromInputUnsafe(options.granularity ?? (options.virtualTime ? 0 : "10 millis")),
     standsLater: options.standsLater ?? false,
+    epoch: options.epoch ?? Effect.void,
     instances: options.instances ?? 3,
     virtualTime: options.virtualTime ?? false,
     footprint: (key) => options.footprint!(key),

@@ -9,7 +9,15 @@ import { options } from "./etcdServer.ts"
 const cluster = await EtcdCluster.start()
 afterAll(() => cluster.stop())
 
+/** A new leader gives every lease its whole time again. */
+const term = connect(cluster.urls).pipe(
+  Effect.flatMap((client) => Effect.promise(() => client.kv.range({ key: Buffer.from("term") }))),
+  Effect.map(({ header }) => header.raft_term),
+  Effect.scoped
+)
+
 backingSuite("EtcdBacking on three members", {
   layer: Layer.unwrap(Effect.map(connect(cluster.urls), (client) => EtcdBacking.layer(client))),
-  ...options
+  ...options,
+  epoch: term
 })

@@ -3,6 +3,7 @@ import { Cause, Effect, Exit } from "effect"
 import { afterAll, describe, expect, it } from "vitest"
 import { backingCases, casesFor } from "../../src/testing/cases.ts"
 import type { BackingCase } from "../../src/testing/cases.ts"
+import { broken } from "./broken/broken.ts"
 import { brokenBackings } from "./broken/index.ts"
 import { plain } from "./broken/plain.ts"
 import { runs } from "./runs.ts"
@@ -56,6 +57,19 @@ it("a retryAfter out of bounds is reported with its bound and all that led to it
   const error = Cause.squash(await Effect.runPromise(Effect.flip(Effect.sandbox(sequences.run(options)))))
   expect(String(error)).toMatch(/retryAfter of the last answer is 1h, more than .*:\nkey.* asks for .* waits at/s)
   expect(error).not.toHaveProperty("diff")
+})
+
+it("a history during which the epoch of the store changed counts for nothing, and is recorded again", async () => {
+  let asked = 0
+  /** Is another after the first history. */
+  const epoch = Effect.sync(() => Math.min(asked++, 1))
+  const { options } = broken("B9", "counts too many permits at first", (memory) => ({
+    getCount: (key, ttl) => Effect.map(memory.getCount(key, ttl), (count) => asked <= 1 ? count + 1 : count)
+  }))
+  const histories = casesFor(options).find(({ rule, name }) => rule === "B9" && name.includes("histories"))!
+  expect(Exit.isFailure(await Effect.runPromiseExit(histories.run(options)))).toBe(true)
+  await Effect.runPromise(histories.run({ ...options, epoch }))
+  expect(asked).toBeGreaterThan(2)
 })
 
 it("every rule is meant to catch at least one broken backing", () => {
