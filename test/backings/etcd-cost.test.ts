@@ -126,7 +126,8 @@ describe("in the steady state", () => {
     }))
 })
 
-describe("a thousand idle", () => {
+/** They wait more than they work, each with a server of its own. */
+describe("a thousand idle", { concurrent: true }, () => {
   const intervals = 3
 
   /** Contenders that are refreshed together share their leases by and by: then nothing is written any more. */

@@ -244,12 +244,15 @@ describe("a hundred waiters that are refreshed at the same time, one by one", ()
       const waiters = Array.from({ length: 100 }, (_, index) => `waiter ${index}`)
       yield* Effect.forEach(waiters, (id) => one.queues(id, 1, 1))
       const refreshes = Effect.forEach(waiters, one.refreshes, { concurrency: "unbounded" })
-      // Those that joined at different times move to one lease.
-      yield* refreshes
       const txns = reads(one.client)
-      const answers = yield* refreshes
-      expect(answers).toMatchObject(waiters.map((_, position) => ({ _tag: "Waiting", position })))
-      // The first one asks, and the others share the next question.
-      expect(txns).toHaveLength(2)
+      const round = Effect.gen(function*() {
+        const before = txns.length
+        const answers = yield* refreshes
+        expect(answers).toMatchObject(waiters.map((_, position) => ({ _tag: "Waiting", position })))
+        return txns.length - before
+      })
+      // Those that joined at different times move to one lease, on a busy machine by several rounds. From then on the first one asks,
+      // and the others share the next question.
+      yield* until(Effect.map(round, (asked) => asked === 2))
     }))
 })

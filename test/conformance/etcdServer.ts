@@ -14,8 +14,9 @@ export const options = {
   granularity: "1 second",
   standsLater: true,
   ...runs,
-  // They spend most of their time waiting for leases of two seconds and more.
-  sequences: runs.sequences / 4
+  // They spend most of their time waiting for leases of two seconds and more: so no more of them than the suite runs at once.
+  sequences: runs.sequences / 8,
+  histories: runs.histories / 2
 } as const
 
 export const start = async () => {

@@ -34,7 +34,7 @@ const build = (options: Pick<RedisOptions, "reconnectOnError"> = {}) =>
     }
   })
 
-describe("after a failover behind one address, a client", () => {
+describe("after a failover behind one address, a client", { concurrent: true }, () => {
   it.live("with the README's reconnectOnError goes on with the new primary, and loses nothing", () =>
     Effect.gen(function*() {
       const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8")

@@ -14,7 +14,8 @@ import { until } from "../utils/until.ts"
 
 const millis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
-describe("when the server is", () => {
+/** They wait more than they work, each with a server of its own. */
+describe("when the server is", { concurrent: true }, () => {
   const policies: ReadonlyArray<readonly [string, DistributedSemaphore.DistributedSemaphoreConfig]> = [
     ["the default policy", {}],
     ["a policy that retries for ever", { backingFailureRetryPolicy: Schedule.spaced("50 millis") }]
