@@ -1,6 +1,6 @@
 /** What is particular to etcd: its leases, its names, and tokens in transactions. */
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Schedule, Scope } from "effect"
 import type { ITxnRequest } from "etcd3"
 import { execFile } from "node:child_process"
 import { fileURLToPath } from "node:url"
@@ -204,7 +204,7 @@ describe("a server with authentication", () => {
         yield* Effect.timeout(Fiber.joinAll([holder, ...waiters]), "5 seconds")
       }).pipe(Effect.provide(EtcdBacking.layer(client)))
       const other = yield* Effect.provide(
-        DistributedSemaphore.make("key"),
+        DistributedSemaphore.make("key", { backingFailureRetryPolicy: Schedule.recurs(0) }),
         EtcdBacking.layer(client, { keyPrefix: "x/" })
       )
       const refused = yield* Effect.flip(other.currentCount)

@@ -45,7 +45,8 @@ describe("a transaction of the caller's", () => {
     }))
 })
 
-describe("a layer that is built inside a transaction of the caller's", () => {
+/** They wait for time limits, side by side with the next one. */
+describe("a layer that is built inside a transaction of the caller's", { concurrent: true }, () => {
   const buildInside = (sql: PgClient.PgClient, schema: string) =>
     Layer.build(PostgresBacking.layer({ schema })).pipe(Effect.provideService(PgClient.PgClient, sql))
 
@@ -77,7 +78,7 @@ describe("a layer that is built inside a transaction of the caller's", () => {
     }))
 })
 
-describe("a transaction that has the lock of the migrations", () => {
+describe("a transaction that has the lock of the migrations", { concurrent: true }, () => {
   const text = readFileSync(new URL("../../docs/postgres.sql", import.meta.url), "utf8")
   const lock = /select (pg_advisory_xact_lock\(.*\));/.exec(text)![1]!
 

@@ -79,7 +79,7 @@ describe.each(
     ["etcd", true],
     ["etcd", false]
   ] as const
-)("a lost reply of %s, push %s", (store, push) => {
+)("a lost reply of %s, push %s", { concurrent: true }, (store, push) => {
   const { layer, requests, url } = stores[store]
   const ttl = "20 seconds"
   /** Longer than a reconnect takes, and much shorter than the ttl. */

@@ -7,7 +7,8 @@ import { until } from "../utils/until.ts"
 
 const minute = Duration.minutes(1)
 
-describe("a server that was frozen", () => {
+/** They wait more than they work, each with a server of its own. */
+describe("a server that was frozen", { concurrent: true }, () => {
   it.live(
     "for 13 s leaves no hold of an acquire that was interrupted meanwhile, even if its release takes effect first",
     () =>

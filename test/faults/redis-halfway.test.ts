@@ -137,7 +137,10 @@ const survives = (
 
 const steps = Array.from({ length: history(undefined as never, undefined as never, "").length }, (_, step) => step)
 
-describe("a contended history keeps its sums, and frees all permits in the end, if at any one step", () => {
+/** They wait more than they work, each with a server of its own. */
+describe("a contended history keeps its sums, and frees all permits in the end, if at any one step", {
+  concurrent: true
+}, () => {
   it.live.each([...commands.map((command) => command.toLowerCase()), "publish"])(
     "%s is refused by the ACL, and allowed again",
     (command) =>
