@@ -313,7 +313,8 @@ create table "effect_distributed_lock".semaphores (
   -- No contender expires earlier.
   earliest timestamptz not null default 'infinity',
   used timestamptz not null default clock_timestamp(),
-  -- The only contender, until another one comes or it is refreshed: so short holds insert and delete nothing.
+  -- The only contender, as long as nothing but its release follows. A later migration may only add columns without a
+  -- default to this type, and must replace the function operate at once.
   lone "effect_distributed_lock".contenders
 ) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.1);
 
@@ -578,7 +579,7 @@ begin
     end if;
 
     if not is_busy and (s.lone).token > 0 then
-      -- From here on it is one of the contenders.
+      -- The lone holder becomes a contender like any other.
       insert into contenders values ((s.lone).*);
       s.lone := null;
       is_changed := true;

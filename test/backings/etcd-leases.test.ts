@@ -85,6 +85,26 @@ describe("contenders that joined at the same time", () => {
       expect(yield* leases).toEqual(first)
     }))
 
+  it.live("part for good from one that is refreshed at other times: it joins no lease that others keep", () =>
+    Effect.gen(function*() {
+      const { key, one } = yield* setting
+      yield* Effect.forEach(["a", "b"], (id) => one.queues(id, 1, 4), { concurrency: 2 })
+      yield* Effect.sleep("300 millis")
+      yield* Effect.forEach(["c", "alone"], (id) => one.queues(id, 1, 4), { concurrency: 2 })
+      const refresh = (...ids: ReadonlyArray<string>) =>
+        one.backing.refreshAll!(ids.map((holderId) => ({ key, holderId, ttl: minute, limit: 4, permits: 1 })))
+      const round = Effect.gen(function*() {
+        yield* Effect.sleep("300 millis")
+        yield* refresh("a", "b")
+        yield* refresh("alone")
+        return yield* leasesOf(one.client, key)
+      })
+      const first = yield* round
+      expect(new Set(first.values()).size).toBe(3)
+      expect(yield* round).toEqual(first)
+      expect(yield* round).toEqual(first)
+    }))
+
   it.live("share a lease while they are refreshed together, and part when one is not", () =>
     Effect.gen(function*() {
       const { key, one } = yield* setting

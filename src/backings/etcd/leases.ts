@@ -43,6 +43,8 @@ export interface Lease {
   readonly members: Map<string, Member>
   /** No member was last refreshed before this time. */
   since: number
+  /** When the first member came. */
+  taken: number
   /** How many requests are just putting something on it. */
   users: number
   readonly doubts: Set<Doubt>
@@ -61,6 +63,8 @@ interface Sent<A> {
 interface PutOptions {
   /** Whether to renew the lease before the request, however young it is. */
   readonly first?: boolean
+  /** Whether to leave alone the leases that others have kept for longer, even if they were refreshed just now. */
+  readonly apart?: boolean
   readonly folder?: string | undefined
 }
 
@@ -126,11 +130,11 @@ export class Leases {
     contenders: ReadonlyArray<string>,
     request: (lease: string) => ITxnRequest,
     landed: Landed<A>,
-    { first, folder }: PutOptions = {}
+    { apart = false, first, folder }: PutOptions = {}
   ): Effect.Effect<A | undefined, Error> {
     return Effect.suspend(() => {
       const start = performance.now()
-      const lease = this.take(ttl)
+      const lease = this.take(ttl, apart)
       let sent: Sent<A> | undefined
       lease.users++
       const isReady = !isGranted(lease)
@@ -173,9 +177,13 @@ export class Leases {
   /**
    * Returns, by lease, the contenders that can be renewed where they are, because all others on their lease are
    * refreshed at the same time. Leases that were renewed together last time, too, are merged: only the contenders of
-   * one of them can stay.
+   * one of them can stay, and the others join them.
    */
-  together(contenders: ReadonlyArray<string>, start: number): ReadonlyMap<Lease, ReadonlyArray<string>> {
+  together(contenders: ReadonlyArray<string>, start: number): {
+    readonly staying: ReadonlyMap<Lease, ReadonlyArray<string>>
+    readonly joining: ReadonlySet<string>
+  } {
+    const joining = new Set<string>()
     const byLease = new Map<Lease, Array<string>>()
     for (const contender of contenders) {
       const { on } = this.members.get(contender)!
@@ -191,12 +199,13 @@ export class Leases {
       const isWhole = start - oldest <= sameTime(ttl) && doubts.size === 0
       const isOneTooMany = isWhole && last?.ttl === ttl && since - last.since <= sameTime(ttl) &&
         last.size + members.size <= mostMembers
+      if (isOneTooMany) { for (const contender of byLease.get(lease)!) joining.add(contender) }
       if (!isWhole || isOneTooMany) byLease.delete(lease)
       else lease.since = oldest
       if (isOneTooMany) last!.size += members.size
       else if (isWhole) last = { ttl, since, size: members.size }
     }
-    return byLease
+    return { staying: byLease, joining }
   }
 
   /**
@@ -268,19 +277,20 @@ export class Leases {
   }
 
   /**
-   * Returns a lease whose members were refreshed just now; if there is none, the free one that was renewed last, so
-   * that unneeded ones end; or else a new one.
+   * Returns a lease whose members were refreshed, or with `apart` came, just now; if there is none, the free one that was
+   * renewed last, so that unneeded ones end; or else a new one.
    */
-  private take(ttl: number): Lease {
+  private take(ttl: number, apart: boolean): Lease {
     let free: Lease | undefined
     for (const lease of this.leases) {
       const isLate = isGranted(lease) && age(lease) >= lease.ttl * 1000 && lease.users === 0
       if (isLate && (isFree(lease) || age(lease) >= lease.ttl * 1000 + lateMillis)) this.drop(lease)
       else if (isLate || lease.ttl !== ttl || lease.doubts.size > 0) continue
       else if (isFree(lease)) free = free && age(free) < age(lease) ? free : lease
-      else if (performance.now() - lease.since <= sameTime(ttl) && lease.members.size + lease.users < mostMembers) {
-        return lease
-      }
+      else if (
+        performance.now() - (apart ? lease.taken : lease.since) <= sameTime(ttl) &&
+        lease.members.size + lease.users < mostMembers
+      ) return lease
     }
     free ??= {
       id: newId(),
@@ -290,10 +300,11 @@ export class Leases {
       isRevoked: false,
       members: new Map(),
       since: 0,
+      taken: 0,
       users: 0,
       doubts: new Set()
     }
-    free.since = performance.now()
+    free.since = free.taken = performance.now()
     this.leases.add(free)
     return free
   }

@@ -211,7 +211,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     term: bigint
   ) {
     const kept = new Set<string>()
-    const staying = leases.together(
+    const { joining, staying } = leases.together(
       asked.flatMap(({ own, request: { contender, ttl } }) => {
         const member = leases.member(contender)
         // A contender whose last write is not known for certain moves, too. This changes its revision: so an unanswered
@@ -230,7 +230,9 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
     )
     const stay = new Set(Array.from(staying.values()).flat())
     const moving = asked.filter(({ request }) => !stay.has(request.contender))
-    const moves = Object.values(Arr.groupBy(moving, ({ request }) => `${request.ttl}`))
+    const moves = Object.values(
+      Arr.groupBy(moving, ({ request: { contender, ttl } }) => `${ttl} ${joining.has(contender)}`)
+    )
       .flatMap((all) => Arr.chunksOf(all, mostMoves))
     const moveAll = Effect.forEach(moves, (some) => {
       const { ttl } = some[0]!.request
@@ -249,7 +251,11 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
             leases.enter(lease, contender, { ...own, owner, ttl, modified }, start)
             return [contender]
           })
-        }, { first: true }),
+        }, {
+          first: true,
+          // Who is refreshed at times of its own, as the first in line is, would have to leave the others again and again.
+          apart: !joining.has(contenders[0]!)
+        }),
         (moved = []) => moved.forEach((contender) => kept.add(contender))
       )
     }, { concurrency: "unbounded", discard: true })

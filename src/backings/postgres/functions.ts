@@ -8,9 +8,11 @@
  * hold 10 kB.
  *
  * All contenders up to the border hold. So a grant moves the border, and touches no row but the semaphore's. That row
- * also has the sums, the earliest expiry, and a holder that acquired when nobody else was there and has not stayed for
- * long: the sums count it like any other. A refresh does not put that expiry off, so the true one may be later:
+ * also has the sums and the earliest expiry. A refresh does not put that expiry off, so the true one may be later:
  * when it has passed, the sums and the expiry are determined anew.
+ *
+ * A holder that finds nobody else stands in the row of the semaphore, counted like any other: so a short hold inserts and
+ * deletes nothing. Any operation but its release gives it a row among the contenders first.
  *
  * Functions that processes call run as their owner: a caller needs no right but EXECUTE.
  */
@@ -119,7 +121,7 @@ begin
     end if;
 
     if not is_busy and (s.lone).token > 0 then
-      -- From here on it is one of the contenders.
+      -- The lone holder becomes a contender like any other.
       insert into contenders values ((s.lone).*);
       s.lone := null;
       is_changed := true;

@@ -67,7 +67,8 @@ export const grants = (s: string): ReadonlyArray<string> => [
   -- No contender expires earlier.
   earliest timestamptz not null default 'infinity',
   used timestamptz not null default clock_timestamp(),
-  -- The only contender, until another one comes or it is refreshed: so short holds insert and delete nothing.
+  -- The only contender, as long as nothing but its release follows. A later migration may only add columns without a
+  -- default to this type, and must replace the function operate at once.
   lone ${s}.contenders
 ) with (fillfactor = 40, autovacuum_vacuum_scale_factor = 0.1)`,
 
