@@ -54,7 +54,7 @@ describe("after a change of users", () => {
       const { change, client } = yield* build
       yield* Effect.gen(function*() {
         // An attempt may last a quarter of it: on a busy machine, a shorter one might not do.
-        const ttl = Duration.seconds(6)
+        const ttl = Duration.seconds(12)
         const mutex = yield* DistributedSemaphore.make("key", { ttl, ...config })
         const done = yield* Deferred.make<void>()
         const holder = yield* Effect.forkScoped(mutex.withPermits(1)(Deferred.await(done)))
