@@ -7,6 +7,7 @@ import { startOwn } from "../servers/find.ts"
 import { stores } from "../servers/stores.ts"
 import { connect } from "../utils/etcd.ts"
 import { runs } from "./runs.ts"
+import { inTurn } from "./sharedClients.ts"
 
 export const options = {
   capabilities: ["queue", "tokens", "push", "inspect", "partialRelease", "operators"],
@@ -22,18 +23,18 @@ export const options = {
 export const start = async () => {
   const server = await startOwn(stores.etcd)
   afterAll(() => server.stop())
-  const client = connect(server.url, { faultHandling: { host: () => noop } })
+  const client = await inTurn(connect(server.url, { faultHandling: { host: () => noop } }))
   const restart = Effect.promise(async () => {
     await server.kill()
     await server.restart()
   })
   const footprint = (key: string) =>
-    Effect.scoped(Effect.gen(function*() {
+    Effect.gen(function*() {
       const etcd = yield* client
       const { count } = yield* Effect.promise(() =>
         etcd.kv.range({ ...Names.semaphore("semaphore/", key).all, count_only: true })
       )
       return Number(count)
-    }))
+    })
   return { client, options: { ...options, restart, footprint } }
 }

@@ -1,5 +1,5 @@
 import { PgClient } from "@effect/sql-pg"
-import { Effect, Exit, Layer, Scope } from "effect"
+import { Effect, Layer } from "effect"
 import { afterAll } from "vitest"
 import { PostgresBacking } from "../../src/backings/postgres/index.ts"
 import { backingSuite } from "../../src/testing/index.ts"
@@ -7,23 +7,12 @@ import { startOwn } from "../servers/find.ts"
 import { stores } from "../servers/stores.ts"
 import { connect } from "../utils/postgres.ts"
 import { runs } from "./runs.ts"
+import { inTurn } from "./sharedClients.ts"
 
 const server = await startOwn(stores.postgres)
-const scope = Scope.makeUnsafe()
-afterAll(async () => {
-  await Effect.runPromise(Scope.close(scope, Exit.void))
-  await server.stop()
-})
+afterAll(() => server.stop())
 
-/**
- * The instances of all cases use three clients in turn. Each with a client of its own, they would cost the server a thousand processes,
- * which took most of the time.
- */
-const clients = await Effect.runPromise(
-  Effect.forEach([1, 2, 3], () => connect(server.url, { maxConnections: 30 })).pipe(Scope.provide(scope))
-)
-let turn = 0
-const client = Layer.sync(PgClient.PgClient, () => clients[turn++ % clients.length]!)
+const client = Layer.effect(PgClient.PgClient, await inTurn(connect(server.url, { maxConnections: 30 })))
 
 backingSuite("PostgresBacking", {
   layer: PostgresBacking.layer().pipe(Layer.provide(client)),

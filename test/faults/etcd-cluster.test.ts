@@ -63,7 +63,7 @@ describe("a leader that is killed and restarted again and again under load", () 
         }
 
         const delays: Array<number> = []
-        for (let round = 0; round < 6; round++) {
+        for (let round = 0; round < 4; round++) {
           const before = uses.length
           yield* until(Effect.sync(() => uses.length > before + 60), "20 seconds")
           const killed = yield* Effect.promise(leader)

@@ -261,7 +261,7 @@ describe("an etcd lease that somebody revokes", () => {
 
 describe.each([true, false])("interrupting take at any moment, push %s", (push) => {
   it.live(
-    "2000 times leaves no key, no fiber, no watcher but the shared one, and no lease but the few that are kept",
+    "1000 times leaves no key, no fiber, no watcher but the shared one, and no lease but the few that are kept",
     () =>
       Fibers.counted((running) =>
         Effect.gen(function*() {

@@ -168,7 +168,7 @@ describe("connections that are cut, or that hang", () => {
 
 describe.each([true, false])("interrupting take after 0 to 12 ms, push %s", (push) => {
   it.live(
-    "2000 times leaves no permit, no place and no fiber, and the pool is whole",
+    "1000 times leaves no permit, no place and no fiber, and the pool is whole",
     () =>
       Fibers.counted((running) =>
         Effect.gen(function*() {

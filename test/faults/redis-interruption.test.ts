@@ -9,7 +9,7 @@ import { until } from "../utils/until.ts"
 
 describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push) => {
   it.live(
-    "2000 times leaves no permit, no place, no connection and no fiber",
+    "1000 times leaves no permit, no place, no connection and no fiber",
     () =>
       Fibers.counted((running) =>
         Effect.gen(function*() {

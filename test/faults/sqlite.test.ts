@@ -129,7 +129,7 @@ it.live(
 
 describe.each([true, false])("interrupting take after 0 to 3 ms, push %s", (push) => {
   it.live(
-    "2000 times leaves no permit, no place and no fiber",
+    "1000 times leaves no permit, no place and no fiber",
     () =>
       Fibers.counted((running) =>
         Effect.gen(function*() {

@@ -3,10 +3,10 @@ import { Duration, Effect, Fiber, Random } from "effect"
 import { expect } from "vitest"
 import type { DistributedSemaphore } from "../../src/index.ts"
 
-const attempts = 2000
+const attempts = 1000
 
 /**
- * Interrupts `take` two thousand times, ten at once, each after a random time up to the longest. Some of the
+ * Interrupts `take` a thousand times, ten at once, each after a random time up to the longest. Some of the
  * interruptions must hit acquires, and some must come too late.
  */
 export const interruptTakes = Effect.fnUntraced(function*(
