@@ -16,8 +16,7 @@ const order = [
   /^(?!.*\/faults\/)/,
   // Faults freeze, kill and fill servers, and wait for what comes of it: they come when there is less to do, the longest first.
   /faults\/etcd/,
-  /faults\/postgres-late/,
-  /faults\/redis-halfway/,
+  /faults\/(postgres-late|postgres-sweep|redis-acl|redis-migration|sqlite)/,
   /./
 ]
 
@@ -64,7 +63,10 @@ export default defineConfig({
           sequence: { groupOrder: 0 }
         }
       },
-      { extends: true, test: { name: "quietly", include: quietly, maxWorkers: 2, sequence: { groupOrder: 1 } } }
+      {
+        extends: true,
+        test: { name: "quietly", include: quietly, maxWorkers: 2, isolate: false, sequence: { groupOrder: 1 } }
+      }
     ]
   }
 })

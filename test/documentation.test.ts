@@ -99,8 +99,9 @@ const printed: Record<string, ReadonlyArray<string>> = {
   ]
 }
 
-it.each([...blocks, ...examples])("$name runs", async ({ file, name }) => {
-  const { stdout } = await promisify(execFile)(process.execPath, [file], {
+/** Runs Node in the root, with the stores of this run, and returns what it prints. */
+const node = async (...args: ReadonlyArray<string>) => {
+  const { stdout } = await promisify(execFile)(process.execPath, args, {
     cwd: root,
     env: {
       ...process.env,
@@ -111,5 +112,16 @@ it.each([...blocks, ...examples])("$name runs", async ({ file, name }) => {
     },
     timeout: 30_000
   })
+  return stdout
+}
+
+it("all blocks run, and end", async () => {
+  // One after the other in one process: most of the time of each would go into loading Effect.
+  const imports = blocks.map(({ file }) => `await import(${JSON.stringify(file)})`)
+  await node("--input-type=module", "--eval", imports.join("\n"))
+})
+
+it.each(examples)("$name runs", async ({ file, name }) => {
+  const stdout = await node(file)
   for (const text of printed[name] ?? []) expect(stdout).toContain(text)
 })

@@ -1,50 +1,9 @@
 /** What operations cost PostgreSQL, counted by pg_stat_statements. Each statement outside a transaction is a commit. */
-import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Scope } from "effect"
-import { PostgresBacking } from "../../src/backings/postgres/index.ts"
+import { Effect, Exit, Fiber, Scope } from "effect"
 import { DistributedSemaphore } from "../../src/index.ts"
-import { connect, connections, server } from "../utils/postgres.ts"
+import { counted } from "../utils/postgresCounted.ts"
 import { until } from "../utils/until.ts"
-
-/** Starts a server that counts statements, a backing over a pool of ten, and an observer that reads the counts. */
-const counted = Effect.gen(function*() {
-  const postgres = yield* server
-  const first = yield* connect(postgres.url)
-  yield* first`alter system set shared_preload_libraries = 'pg_stat_statements'`
-  yield* Effect.promise(postgres.kill)
-  yield* Effect.promise(postgres.restart)
-  const observer = yield* connect(postgres.url, { maxConnections: 1, applicationName: "observer" })
-  yield* observer`create extension pg_stat_statements`
-  const sql = yield* connect(postgres.url)
-  const context = yield* Layer.build(PostgresBacking.layer().pipe(Layer.provide(Layer.succeed(PgClient.PgClient, sql))))
-  return {
-    context,
-    observer,
-    reset: observer`select pg_stat_statements_reset()`,
-    /** Reads how many blocks of tables and indexes the operations have used. */
-    blocks: Effect.map(
-      observer<{ blocks: bigint }>`
-        select sum(shared_blks_hit + shared_blks_read)::bigint as blocks from pg_stat_statements where query like '%operate(%'
-      `,
-      ([row]) => Number(row!.blocks)
-    ),
-    /** Reads how often each kind of statement ran, without those of the observer. */
-    calls: Effect.map(
-      observer<{ query: string; calls: bigint }>`
-        select query, calls from pg_stat_statements where query not like '%pg_stat_%' and query not like '%sweep%'
-      `,
-      (rows) => {
-        const calls: Record<string, number> = {}
-        for (const { query, calls: count } of rows) {
-          const name = /"effect_distributed_lock"\.(\w+)/.exec(query)?.[1] ?? query
-          calls[name] = (calls[name] ?? 0) + Number(count)
-        }
-        return calls
-      }
-    )
-  }
-})
 
 const sum = (calls: Record<string, number>) => Object.values(calls).reduce((total, count) => total + count, 0)
 
@@ -123,89 +82,4 @@ describe("the cost", () => {
         expect(count).toBeLessThan(size + 1 + Math.max(5, size / 10))
       }
     }))
-})
-
-/** They wait more than they work, each with a server of its own. */
-describe("the cost while nothing happens", { concurrent: true }, () => {
-  it.live(
-    "of a thousand waiters with a ttl of 30 seconds is at most two statements a second",
-    () =>
-      Effect.gen(function*() {
-        const { calls, context, reset } = yield* counted
-        const mutex = yield* Effect.provide(DistributedSemaphore.make("key"), context)
-        yield* mutex.take(1)
-        const waiters = yield* Effect.forEach(
-          Array.from({ length: 1000 }),
-          () => Effect.forkScoped(mutex.withPermits(1)(Effect.void))
-        )
-        yield* until(
-          Effect.map(mutex.inspect, ({ line }) => line.length === 1000),
-          "30 seconds"
-        )
-        yield* Effect.sleep("1 second")
-        yield* reset
-        // Each renews its place once, and the first in line looks each second.
-        const seconds = 11
-        yield* Effect.sleep(`${seconds} seconds`)
-        const { operate = 0 } = yield* calls
-        expect(operate).toBeGreaterThanOrEqual(1000 / 200)
-        expect(operate).toBeLessThanOrEqual(2 * seconds)
-        yield* Fiber.interruptAll(waiters)
-      }),
-    90_000
-  )
-
-  it.live(
-    "of a thousand waiters of one process is no more connections than the pool has",
-    () =>
-      Effect.gen(function*() {
-        const { context, observer } = yield* counted
-        const mutex = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "1 minute" }), context)
-        yield* mutex.take(1)
-        const waiters = yield* Effect.forEach(
-          Array.from({ length: 1000 }),
-          () => Effect.forkScoped(mutex.withPermits(1)(Effect.void))
-        )
-        yield* until(
-          Effect.map(mutex.inspect, ({ line }) => line.length === 1000),
-          "30 seconds"
-        )
-        // Ten of the pool, and one of the client that has set up the server.
-        expect(yield* connections(observer)).toBeLessThanOrEqual(11)
-        yield* Fiber.interruptAll(waiters)
-      }),
-    90_000
-  )
-
-  it.live(
-    "of a thousand holds is at most twenty statements per refreshInterval, which update rows in place",
-    () =>
-      Effect.gen(function*() {
-        const { calls, context, observer, reset } = yield* counted
-        const semaphore = yield* Effect.provide(
-          DistributedSemaphore.make("key", { limit: 1000, ttl: "12 seconds", refreshInterval: "4 seconds" }),
-          context
-        )
-        const holders = yield* Effect.forEach(Array.from({ length: 1000 }), () => semaphore.take(1), {
-          concurrency: "unbounded"
-        })
-        yield* reset
-        // Three intervals and a half, so that the third refresh may be a little late.
-        yield* Effect.sleep("14 seconds")
-        const { operate = 0 } = yield* calls
-        expect(operate).toBeGreaterThanOrEqual(3 * 1000 / 200)
-        expect(operate).toBeLessThanOrEqual(3.5 * 20)
-        expect(holders.filter((keepAlive) => keepAlive.pollUnsafe() !== undefined)).toEqual([])
-        expect(yield* semaphore.currentCount).toBe(1000)
-        // The server's processes report counts once a second, and only when they are used: so all ten are used.
-        yield* Effect.sleep("1500 millis")
-        yield* Effect.all(Array.from({ length: 10 }, () => semaphore.currentCount), { concurrency: "unbounded" })
-        const [updates] = yield* observer<{ all: bigint; hot: bigint }>`
-        select n_tup_upd as all, n_tup_hot_upd as hot from pg_stat_user_tables where relname = 'contenders'
-      `
-        expect(Number(updates!.all)).toBeGreaterThanOrEqual(3000)
-        expect(Number(updates!.hot) / Number(updates!.all)).toBeGreaterThan(0.8)
-      }),
-    90_000
-  )
 })

@@ -6,7 +6,7 @@ import { DistributedSemaphore } from "../../src/index.ts"
 import { filename, rows, start } from "../utils/sqlite.ts"
 import { until } from "../utils/until.ts"
 
-const seconds = Number(process.env.FAULTS_SECONDS ?? 4)
+const seconds = Number(process.env.FAULTS_SECONDS ?? 3)
 
 interface Hold {
   readonly permits: number

@@ -35,7 +35,7 @@ const run = (...args: ReadonlyArray<string>): Promise<{ readonly output: string;
 
 describe("the real core, over a store that does its worst", () => {
   it("keeps its promises, with all seeds that ever failed and with fresh ones", async () => {
-    const { ok, output } = await run("--seconds", "12", "--from", fresh())
+    const { ok, output } = await run("--seconds", "8", "--from", fresh())
     console.log(output)
     expect(ok, output.slice(-5000)).toBe(true)
     expect(Number(/(\d+) runs/.exec(output)?.[1])).toBeGreaterThan(100)
