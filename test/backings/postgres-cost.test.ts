@@ -30,7 +30,7 @@ describe("the cost", () => {
       })
       yield* cycles(500)
       const first = yield* blocksPerCycle
-      yield* cycles(10_000)
+      yield* cycles(5000)
       const last = yield* blocksPerCycle
       expect(first).toBeGreaterThan(0)
       expect(last / first).toBeLessThan(1.5)

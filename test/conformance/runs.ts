@@ -6,3 +6,6 @@ export const runs = {
   histories: 50 * scale,
   replay: process.env.REPLAY
 }
+
+/** Whether this is the long run. */
+export const isLong = scale > 1

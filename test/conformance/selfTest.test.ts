@@ -6,12 +6,9 @@ import type { BackingCase } from "../../src/testing/cases.ts"
 import { broken } from "./broken/broken.ts"
 import { brokenBackings } from "./broken/index.ts"
 import { plain } from "./broken/plain.ts"
-import { runs } from "./runs.ts"
+import { isLong } from "./runs.ts"
 
 const titleOf = ({ name, rule }: BackingCase) => `${rule}: ${name}`
-
-/** Only the long run tries all cases on all broken backings, and prints which of them catch which. */
-const triesAll = runs.sequences > 200
 
 /** The faults that each case has caught, by its title. */
 const caughtBy = new Map(backingCases.map((one) => [titleOf(one), [] as Array<string>]))
@@ -19,7 +16,7 @@ const caughtBy = new Map(backingCases.map((one) => [titleOf(one), [] as Array<st
 describe("the suite catches a broken backing", () => {
   it.each(brokenBackings)("that $fault", async ({ fault, meant, options }) => {
     const failed: Array<string> = []
-    for (const one of casesFor(options).filter((one) => triesAll || titleOf(one) === meant)) {
+    for (const one of casesFor(options).filter((one) => isLong || titleOf(one) === meant)) {
       const exit = await Effect.runPromiseExit(one.run({ ...options, sequences: 100, histories: 50 }))
       if (Exit.isFailure(exit)) failed.push(titleOf(one))
     }
@@ -75,7 +72,8 @@ it("every rule is meant to catch at least one broken backing", () => {
   expect(new Set(brokenBackings.map(({ meant }) => meant.split(":")[0]!))).toEqual(rules)
 })
 
-if (triesAll) {
+// Only the long run tries all cases on all broken backings.
+if (isLong) {
   afterAll(() => {
     console.log("Which case catches which broken backing (* is meant to):")
     for (const [title, faults] of caughtBy) {

@@ -7,7 +7,7 @@ import { connect, server } from "../utils/etcd.ts"
 import { startProcess } from "../utils/process.ts"
 import { until } from "../utils/until.ts"
 
-const crowd = Number(process.env.CROWD ?? 250)
+const crowd = Number(process.env.CROWD ?? 150)
 const processes = 4
 
 interface Report {

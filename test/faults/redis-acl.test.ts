@@ -177,7 +177,7 @@ describe("a user that may not use one of the commands", () => {
         const work = (permits: number) =>
           Effect.acquireUseRelease(
             Effect.sync(() => void (most = Math.max(most, out += permits))),
-            () => Effect.sleep("1 millis"),
+            () => Effect.sleep("3 millis"),
             () => Effect.sync(() => void (out -= permits))
           )
         const worker = ({ context }: typeof healthy, permits: number) =>
@@ -204,7 +204,7 @@ describe("a user that may not use one of the commands", () => {
             yield* Effect.exit(
               backing.tryAcquire("key", crypto.randomUUID(), briefly, limit, permits, { queue: true })
             )
-            yield* Effect.sleep("3 millis")
+            yield* Effect.sleep("6 millis")
           }).pipe(Effect.repeat({ while: () => !stop }))
 
         const running = yield* Effect.forkScoped(Effect.all([
