@@ -28,10 +28,12 @@ class Sequencer extends BaseSequencer {
   }
 }
 
-/** They count requests, or measure how long something takes: few of them run at once. */
-const quietly = [
-  "test/core/cost.test.ts",
-  "test/backings/*-{cost,refreshes,revocations}.test.ts",
+/** They count what operations cost, and keep the processors busy with that: few of them run at once. */
+const counting = ["test/core/cost.test.ts", "test/backings/{*-cost,postgres-refreshes}.test.ts"]
+
+/** They measure how long something takes, or need processes that are not late: fewer still. */
+const timing = [
+  "test/backings/{etcd-idle,*-revocations}.test.ts",
   "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-full,redis-outage}.test.ts"
 ]
 
@@ -56,7 +58,7 @@ export default defineConfig({
         test: {
           name: "together",
           include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
-          exclude: quietly,
+          exclude: [...counting, ...timing],
           // They wait for leases more than they work. Loading the modules anew for each file would cost most of the time.
           maxWorkers: 4,
           isolate: false,
@@ -65,7 +67,11 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: "quietly", include: quietly, maxWorkers: 2, isolate: false, sequence: { groupOrder: 1 } }
+        test: { name: "counting", include: counting, maxWorkers: 3, isolate: false, sequence: { groupOrder: 1 } }
+      },
+      {
+        extends: true,
+        test: { name: "timing", include: timing, maxWorkers: 2, isolate: false, sequence: { groupOrder: 2 } }
       }
     ]
   }

@@ -1,56 +1,11 @@
 /** What operations cost etcd, counted by its own metrics. */
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Layer, Scope } from "effect"
-import { EtcdBacking } from "../../src/backings/etcd/index.ts"
+import { Duration, Effect, Exit, Fiber, Scope } from "effect"
 import { DistributedSemaphore } from "../../src/index.ts"
-import { connect, metrics, server } from "../utils/etcd.ts"
+import { counted, growth, holds } from "../utils/etcdCounted.ts"
 import { until } from "../utils/until.ts"
 
-/** Starts a server, and builds the backing in so many processes. */
-const counted = (processes = 1) =>
-  Effect.gen(function*() {
-    const { url } = yield* server
-    const contexts = yield* Effect.forEach(
-      Array.from({ length: processes }),
-      () => Effect.flatMap(connect(url), (client) => Layer.build(EtcdBacking.layer(client)))
-    )
-    const proposals = Effect.map(metrics(url), (all) => all.etcd_server_proposals_applied_total!)
-    const messages = (condition: (metric: string) => boolean) =>
-      Effect.map(metrics(url), (all) =>
-        Object.entries(all).reduce(
-          (sum, [metric, value]) =>
-            metric.startsWith("grpc_server_msg_received_total") && condition(metric) ? sum + value : sum,
-          0
-        ))
-    return {
-      context: contexts[0]!,
-      contexts,
-      url,
-      proposals,
-      txns: messages((metric) => metric.includes("\"Txn\"")),
-      keepAlives: messages((metric) => metric.includes("\"LeaseKeepAlive\"")),
-      /** Counts requests of all kinds, and each message of a stream. */
-      requests: messages(() => true),
-      watchers: Effect.map(metrics(url), (all) => all.etcd_debugging_mvcc_watcher_total!)
-    }
-  })
-
-/** Returns by how much a count grows while an effect runs. */
-const growth = <A, E, R, E2, R2>(count: Effect.Effect<number, E, R>, effect: Effect.Effect<A, E2, R2>) =>
-  Effect.gen(function*() {
-    const before = yield* count
-    yield* effect
-    return (yield* count) - before
-  })
-
 const cycles = 100
-
-/** Acquires a permit of each semaphore, many at the same time, until the scope closes. */
-const holds = (semaphores: ReadonlyArray<DistributedSemaphore.DistributedSemaphore>, scope: Scope.Scope) =>
-  Effect.forEach(semaphores, (semaphore) => Scope.provide(semaphore.take(1), scope), {
-    concurrency: 50,
-    discard: true
-  })
 
 describe("in the steady state", () => {
   it.live("an uncontended cycle costs two raft writes and three messages", () =>
@@ -125,76 +80,6 @@ describe("in the steady state", () => {
       const refreshed = until(Effect.map(keepAlives, (count) => count >= before + 20))
       expect(yield* growth(proposals, refreshed)).toBe(0)
     }))
-})
-
-/** They wait more than they work, each with a server of its own. */
-describe("a thousand idle", { concurrent: true }, () => {
-  const intervals = 3
-
-  /** Contenders that are refreshed together share their leases by and by: then nothing is written any more. */
-  const idle = Effect.fnUntraced(function*({ proposals, requests }: Effect.Success<ReturnType<typeof counted>>) {
-    const seen: Array<readonly [written: number, asked: number]> = []
-    yield* until(
-      Effect.gen(function*() {
-        const written = yield* proposals
-        const cpu = process.cpuUsage()
-        const asked = yield* growth(requests, Effect.sleep(Duration.seconds(intervals)))
-        const { system, user } = process.cpuUsage(cpu)
-        seen.push([(yield* proposals) - written, asked / intervals])
-        const percent = (user + system) / intervals / 10_000
-        console.log(`${seen.at(-1)![0]} writes, ${asked / intervals} messages and ${percent} % of a core`)
-        return seen.at(-1)![0] === 0 && seen.at(-1)![1] <= 20
-      }),
-      "90 seconds"
-    )
-  })
-
-  // Refreshes are as frequent as with a ttl of 3 seconds, but an overloaded machine loses no lease.
-  const options = { ttl: "30 seconds", refreshInterval: "1 second", limit: 1000 } as const
-
-  it.live(
-    "holds of one key write nothing, and cost at most 20 messages per refreshInterval",
-    () =>
-      Effect.gen(function*() {
-        const counts = yield* counted()
-        const semaphore = yield* Effect.provide(DistributedSemaphore.make("key", options), counts.context)
-        const scope = yield* Effect.scope
-        const [took] = yield* Effect.timed(holds(Array.from({ length: 1000 }, () => semaphore), scope))
-        console.log(`1000 holds of one key after ${Duration.format(took)}`)
-        expect(yield* semaphore.currentCount).toBe(1000)
-        yield* idle(counts)
-      }),
-    150_000
-  )
-
-  it.live(
-    "holds of a thousand keys write nothing, and cost at most 20 messages per refreshInterval",
-    () =>
-      Effect.gen(function*() {
-        const counts = yield* counted()
-        const scope = yield* Effect.scope
-        const semaphores = yield* Effect.forEach(
-          Array.from({ length: 1000 }),
-          (_, index) => Effect.provide(DistributedSemaphore.make(`key ${index}`, options), counts.context)
-        )
-        yield* holds(semaphores, scope)
-        yield* idle(counts)
-      }),
-    150_000
-  )
-
-  it.live("waiters write nothing, and cost at most 20 messages per refreshInterval", () =>
-    Effect.gen(function*() {
-      const counts = yield* counted()
-      const mutex = yield* Effect.provide(DistributedSemaphore.make("key", { ...options, limit: 1 }), counts.context)
-      yield* mutex.take(1)
-      for (let i = 0; i < 1000; i++) {
-        yield* Effect.forkScoped(mutex.withPermits(1)(Effect.void))
-        if (i % 10 === 0) yield* Effect.sleep("10 millis")
-      }
-      yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1000))
-      yield* idle(counts)
-    }), 150_000)
 })
 
 describe("acquisitions of one key", () => {

@@ -1,14 +1,11 @@
 /** C1 to C5, counted on the server. */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Stream } from "effect"
-import type { Scope } from "effect"
 import type { Redis } from "ioredis"
-import { execFile } from "node:child_process"
-import { fileURLToPath } from "node:url"
-import { promisify } from "node:util"
 import type { Waiting } from "../../src/core/Backing.ts"
 import { DistributedSemaphore, DistributedSemaphoreBacking, RedisBacking } from "../../src/index.ts"
-import { commandsDuring, connect, connectedClients, keys, server } from "../utils/redis.ts"
+import { commandsDuring, keys } from "../utils/redis.ts"
+import { inLine, inProcess, quiet, withServer } from "../utils/redisCounted.ts"
 import { inBoth } from "../utils/twoProcesses.ts"
 import { until } from "../utils/until.ts"
 
@@ -19,31 +16,6 @@ const commandStats = (redis: Redis) =>
     (info) =>
       new Map(Array.from(info.matchAll(/^cmdstat_([\w|]+):calls=(\d+)/gm), ([, name, calls]) => [name!, Number(calls)]))
   )
-
-const withServer = <A, E>(
-  body: (context: { readonly url: string; readonly redis: Redis; readonly observer: Redis }) => Effect.Effect<
-    A,
-    E,
-    DistributedSemaphoreBacking | Scope.Scope
-  >
-) =>
-  Effect.gen(function*() {
-    const { url } = yield* server
-    const redis = yield* connect(url)
-    const observer = yield* connect(url)
-    return yield* Effect.provide(body({ url, redis, observer }), RedisBacking.layer(redis))
-  })
-
-const inProcess = (url: string, ...args: ReadonlyArray<string>) =>
-  Effect.promise(async () => {
-    const program = fileURLToPath(new URL("../utils/redisProcess.ts", import.meta.url))
-    const { stdout } = await promisify(execFile)(
-      process.execPath,
-      ["--disable-warning=ExperimentalWarning", program, ...args],
-      { env: { ...process.env, REDIS_URL: url }, timeout: 90_000 }
-    )
-    return JSON.parse(stdout)
-  })
 
 describe("the cost", () => {
   it.live("of an uncontended cycle is 2 scripts and no other command", () =>
@@ -225,79 +197,3 @@ describe("the cost", () => {
       })
     ))
 })
-
-/** They wait more than they work, each with a server of its own. */
-describe("the cost while nothing happens", { concurrent: true }, () => {
-  it.live(
-    "of 1000 idle waiters of one process is 2 connections, and 2 commands a second at a ttl of 30 seconds",
-    () =>
-      withServer(({ observer, redis, url }) =>
-        Effect.gen(function*() {
-          const semaphore = yield* DistributedSemaphore.make("key", { ttl: "30 seconds" })
-          yield* semaphore.take(1)
-          yield* Effect.forEach(
-            Array.from({ length: 1000 }),
-            () => Effect.forkScoped(semaphore.withPermits(1)(Effect.void), { startImmediately: true })
-          )
-          yield* until(inLine(redis, 1001))
-          // The client, its subscriber, and the observer of this test.
-          yield* until(Effect.map(connectedClients(observer), (clients) => clients === 3))
-          yield* quiet(url)
-
-          const { commands } = yield* commandsDuring(url, Effect.sleep("12 seconds"))
-          expect(commands.length).toBeLessThanOrEqual(2 * 12)
-          // All have been refreshed since they joined.
-          const { holders, line } = yield* semaphore.inspect
-          expect(line).toHaveLength(1000)
-          for (const { remaining } of [...holders, ...line]) expect(Duration.toSeconds(remaining)).toBeGreaterThan(17)
-          yield* until(Effect.map(connectedClients(observer), (clients) => clients === 3))
-        })
-      ),
-    60_000
-  )
-
-  it.live(
-    "of 1000 idle holds of as many keys is 20 commands per refreshInterval at a ttl of 3 seconds",
-    () =>
-      withServer(({ url }) =>
-        Effect.gen(function*() {
-          const backing = yield* DistributedSemaphoreBacking
-          const each = Array.from({ length: 1000 }, (_, index) => `key ${index}`)
-          yield* Effect.forEach(
-            each,
-            (key) => Effect.flatMap(DistributedSemaphore.make(key, { ttl: "3 seconds" }), ({ take }) => take(1)),
-            { concurrency: 100 }
-          )
-          const { commands } = yield* commandsDuring(url, Effect.sleep("5 seconds"))
-          expect(commands.length).toBeGreaterThan(0)
-          expect(commands.length).toBeLessThanOrEqual(5 * 20)
-          for (const key of each) expect(yield* backing.getCount(key, Duration.seconds(3))).toBe(1)
-        })
-      ),
-    60_000
-  )
-
-  it.live(
-    "of 1000 idle holds is at most 2 % of a core at a ttl of 3 seconds",
-    () =>
-      withServer(({ url }) =>
-        Effect.gen(function*() {
-          const { share } = yield* inProcess(url, "holds", "1000", "0.02")
-          expect(share).toBeGreaterThan(0)
-          expect(share).toBeLessThanOrEqual(0.02)
-        })
-      ),
-    120_000
-  )
-})
-
-/** Returns whether "key" has so many contenders. */
-const inLine = (redis: Redis, contenders: number) =>
-  Effect.map(Effect.promise(() => redis.zcount("semaphore:{key}", 2 ** 52, "+inf")), (length) => length === contenders)
-
-/** Waits until no command has come for a while. */
-const quiet = (url: string) =>
-  until(
-    Effect.map(commandsDuring(url, Effect.sleep("300 millis")), ({ commands }) => commands.length <= 1),
-    "20 seconds"
-  )

@@ -6,7 +6,7 @@ import { backingSuite } from "../../src/testing/index.ts"
 import { startOwn } from "../servers/find.ts"
 import { stores } from "../servers/stores.ts"
 import { connect } from "../utils/redis.ts"
-import { runs } from "./runs.ts"
+import { fewerRuns, runs } from "./runs.ts"
 
 const server = await startOwn(stores.redis)
 afterAll(() => server.stop())
@@ -33,5 +33,5 @@ backingSuite("RedisBacking without notifications", {
     Effect.map(connect(server.url), (redis) => RedisBacking.layer(redis, { pushBasedAcquireEnabled: false }))
   ),
   capabilities: ["queue", "tokens", "inspect", "partialRelease"],
-  ...runs
+  ...fewerRuns
 })

@@ -7,5 +7,8 @@ export const runs = {
   replay: process.env.REPLAY
 }
 
+/** Less, for a second suite of the same backing with other options. */
+export const fewerRuns = { ...runs, sequences: runs.sequences / 4, histories: runs.histories / 5 }
+
 /** Whether this is the long run. */
 export const isLong = scale > 1

@@ -6,7 +6,7 @@ import { DatabaseSync } from "node:sqlite"
 import { afterAll } from "vitest"
 import { SqliteBacking } from "../../src/backings/sqlite/index.ts"
 import { backingSuite } from "../../src/testing/index.ts"
-import { runs } from "./runs.ts"
+import { fewerRuns, runs } from "./runs.ts"
 
 const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "edl-sqlite-"))
 afterAll(() => Fs.rmSync(folder, { recursive: true }))
@@ -37,5 +37,5 @@ backingSuite("SqliteBacking", {
 backingSuite("SqliteBacking without notifications", {
   layer: SqliteBacking.layer({ filename, pushBasedAcquireEnabled: false }),
   capabilities: ["queue", "tokens", "inspect", "partialRelease"],
-  ...runs
+  ...fewerRuns
 })
