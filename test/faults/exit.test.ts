@@ -10,7 +10,7 @@ const run = async (program: string, argument: string) => {
   return (await promisify(execFile)(process.execPath, args, { timeout: 20_000 })).stdout
 }
 
-describe("a process ends within a second of its work when", () => {
+describe("a process ends within a second of its work when", { concurrent: true }, () => {
   it.each([
     "the client is closed for good",
     "the store dies",
