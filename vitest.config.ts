@@ -16,7 +16,7 @@ const order = [
   /^(?!.*\/faults\/)/,
   // Faults freeze, kill and fill servers, and wait for what comes of it: they come when there is less to do, the longest first.
   /faults\/etcd/,
-  /faults\/(postgres-late|postgres-sweep|redis-acl|redis-migration|sqlite)/,
+  /faults\/(postgres-late|postgres-sweep|redis-acl|sqlite)/,
   /./
 ]
 
@@ -34,7 +34,7 @@ const counting = ["test/core/cost.test.ts", "test/backings/{*-cost,postgres-refr
 /** They measure how long something takes, or need processes that are not late: fewer still. */
 const timing = [
   "test/backings/{etcd-idle,*-revocations}.test.ts",
-  "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-full,redis-outage}.test.ts"
+  "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-full,redis-migration,redis-outage}.test.ts"
 ]
 
 export default defineConfig({
