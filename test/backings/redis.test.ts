@@ -16,18 +16,18 @@ describe("clocks", () => {
     "a client whose clock is %d ms off neither takes the hold of others nor loses its own",
     (offset) =>
       Effect.gen(function*() {
-        const right = yield* DistributedSemaphore.make(freshKey(), { ttl: "2 seconds" })
+        const right = yield* DistributedSemaphore.make(freshKey(), { ttl: "3 seconds" })
         const { key } = right
         const now = Date.now
         yield* Effect.acquireRelease(
           Effect.sync(() => void (Date.now = () => now() + offset)),
           () => Effect.sync(() => void (Date.now = now))
         )
-        const wrong = yield* DistributedSemaphore.make(key, { ttl: "2 seconds" })
+        const wrong = yield* DistributedSemaphore.make(key, { ttl: "3 seconds" })
         // Neither takes the other's hold, although each holds longer than the ttl.
         for (const [holder, other] of [[wrong, right], [right, wrong]] as const) {
           yield* holder.withPermits(1)(Effect.gen(function*() {
-            yield* Effect.sleep("2500 millis")
+            yield* Effect.sleep("3500 millis")
             expect(yield* other.tryTake(1)).toEqual(Option.none())
           }))
         }

@@ -1,7 +1,7 @@
 /**
- * Runs the simulation: all seeds that ever failed, then fresh ones for a while (`--seconds`, `--minutes`; `--from` a
- * seed). `--seed` runs one seed again, and prints its story. `--planted` runs copies of the core with faults, each of
- * which must be found.
+ * Runs the simulation: all seeds that ever failed, then fresh ones for a while (`--seconds`, `--minutes`) or so many
+ * (`--runs`), `--from` a seed. `--seed` runs one seed again, and prints its story. `--planted` runs copies of the core
+ * with faults, each of which must be found.
  */
 import { setPriority } from "node:os"
 import { parseArgs } from "node:util"
@@ -20,6 +20,7 @@ const { values } = parseArgs({
   options: {
     seconds: { type: "string", default: "60" },
     minutes: { type: "string" },
+    runs: { type: "string" },
     from: { type: "string" },
     seed: { type: "string" },
     planted: { type: "boolean", default: false },
@@ -71,7 +72,8 @@ const search = async (): Promise<number> => {
   }
   for (const [seed] of seeds) await run(seed)
   let seed = from
-  for (; performance.now() < end && failures.length < 10; seed++) await run(String(seed))
+  const goesOn = () => values.runs === undefined ? performance.now() < end : seed < from + Number(values.runs)
+  for (; goesOn() && failures.length < 10; seed++) await run(String(seed))
   const seconds = (performance.now() - start) / 1000
   const { system, user } = process.cpuUsage(cpu)
   console.log(coverage.print())
