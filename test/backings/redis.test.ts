@@ -58,7 +58,8 @@ describe("client options change nothing:", () => {
       })
       expect(tokens).toEqual(tokens.toSorted((a, b) => a < b ? -1 : 1))
       expect(yield* semaphore.inspect).toMatchObject({ holders: [], line: [] })
-    }).pipe(Effect.timeout("900 millis"), Effect.provide(layer({}, client))))
+      // By looks alone, each hand-off would take up to a second.
+    }).pipe(Effect.timeout("5 seconds"), Effect.provide(layer({}, client))))
 })
 
 describe("a burst of waiters on a server that knows neither the scripts nor the layer", () => {
