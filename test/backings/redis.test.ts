@@ -69,7 +69,7 @@ describe("a burst of waiters on a server that knows neither the scripts nor the 
       const redis = yield* connect(url)
       yield* Effect.gen(function*() {
         const mutex = yield* DistributedSemaphore.make("key", { ttl: "1 minute" })
-        const each = Array.from({ length: 5000 }, (_, index) => index)
+        const each = Array.from({ length: 2000 }, (_, index) => index)
         const order: Array<number> = []
         yield* Effect.forEach(each, (index) => mutex.withPermits(1)(Effect.sync(() => order.push(index))), {
           concurrency: "unbounded"
