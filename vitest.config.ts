@@ -33,7 +33,7 @@ const counting = ["test/core/cost.test.ts", "test/backings/{*-cost,postgres-refr
 
 /** They measure how long something takes, or need processes that are not late: fewer still. */
 const timing = [
-  "test/backings/{etcd-idle,*-revocations}.test.ts",
+  "test/backings/{etcd-idle,redis-idle,*-revocations}.test.ts",
   "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-full,redis-migration,redis-outage}.test.ts"
 ]
 
