@@ -6,6 +6,20 @@ import { connections } from "../utils/postgres.ts"
 import { counted } from "../utils/postgresCounted.ts"
 import { until } from "../utils/until.ts"
 
+/** Holds the permit, and lets a thousand wait for it. */
+const thousandWaiters = Effect.fnUntraced(function*(mutex: DistributedSemaphore.DistributedSemaphore) {
+  yield* mutex.take(1)
+  const waiters = yield* Effect.forEach(
+    Array.from({ length: 1000 }),
+    () => Effect.forkScoped(mutex.withPermits(1)(Effect.void))
+  )
+  yield* until(
+    Effect.map(mutex.inspect, ({ line }) => line.length === 1000),
+    "30 seconds"
+  )
+  return waiters
+})
+
 /** They wait more than they work, each with a server of its own. */
 describe("the cost while nothing happens", { concurrent: true }, () => {
   it.live(
@@ -14,15 +28,7 @@ describe("the cost while nothing happens", { concurrent: true }, () => {
       Effect.gen(function*() {
         const { calls, context, reset } = yield* counted
         const mutex = yield* Effect.provide(DistributedSemaphore.make("key"), context)
-        yield* mutex.take(1)
-        const waiters = yield* Effect.forEach(
-          Array.from({ length: 1000 }),
-          () => Effect.forkScoped(mutex.withPermits(1)(Effect.void))
-        )
-        yield* until(
-          Effect.map(mutex.inspect, ({ line }) => line.length === 1000),
-          "30 seconds"
-        )
+        const waiters = yield* thousandWaiters(mutex)
         yield* Effect.sleep("1 second")
         yield* reset
         // Each renews its place once, and the first in line looks each second.
@@ -42,15 +48,7 @@ describe("the cost while nothing happens", { concurrent: true }, () => {
       Effect.gen(function*() {
         const { context, observer } = yield* counted
         const mutex = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "1 minute" }), context)
-        yield* mutex.take(1)
-        const waiters = yield* Effect.forEach(
-          Array.from({ length: 1000 }),
-          () => Effect.forkScoped(mutex.withPermits(1)(Effect.void))
-        )
-        yield* until(
-          Effect.map(mutex.inspect, ({ line }) => line.length === 1000),
-          "30 seconds"
-        )
+        const waiters = yield* thousandWaiters(mutex)
         // Ten of the pool, and one of the client that has set up the server.
         expect(yield* connections(observer)).toBeLessThanOrEqual(11)
         yield* Fiber.interruptAll(waiters)
