@@ -34,7 +34,7 @@ const counting = ["test/core/cost.test.ts", "test/backings/{*-cost,postgres-refr
 /** They measure how long something takes, or need processes that are not late: fewer still. */
 const timing = [
   "test/backings/{etcd-idle,redis-idle,*-revocations}.test.ts",
-  "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-full,redis-migration,redis-outage}.test.ts"
+  "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-migration,redis-outage}.test.ts"
 ]
 
 export default defineConfig({
@@ -71,7 +71,7 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: "timing", include: timing, maxWorkers: 2, isolate: false, sequence: { groupOrder: 2 } }
+        test: { name: "timing", include: timing, maxWorkers: 3, isolate: false, sequence: { groupOrder: 2 } }
       }
     ]
   }

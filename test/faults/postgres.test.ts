@@ -121,7 +121,7 @@ describe("connections that are cut, or that hang", () => {
         const postgres = yield* server
         const sql = yield* connect(postgres.url)
         yield* Effect.gen(function*() {
-          const semaphore = yield* DistributedSemaphore.make("frozen", { ttl: "2 seconds" })
+          const semaphore = yield* DistributedSemaphore.make("frozen", { ttl: "4 seconds" })
           const holder = yield* Effect.forkScoped(Effect.flip(semaphore.withPermits(1)(Effect.never)))
           yield* until(Effect.map(semaphore.currentCount, (count) => count === 1))
           const waiter = yield* Effect.forkScoped(semaphore.withPermits(1)(Effect.void))
@@ -130,16 +130,20 @@ describe("connections that are cut, or that hang", () => {
           yield* Effect.promise(postgres.freeze)
           const [sinceFreeze, error] = yield* Effect.timed(Fiber.join(holder))
           expect(error).toMatchObject({ _tag: "LockLostError", reason: "unreachable" })
-          expect(Duration.toMillis(sinceFreeze)).toBeLessThan(2000)
+          expect(Duration.toMillis(sinceFreeze)).toBeLessThan(4000)
           const [duration] = yield* Effect.timed(Fiber.interrupt(waiter))
-          expect(Duration.toMillis(duration)).toBeLessThan(1000)
+          expect(Duration.toMillis(duration)).toBeLessThan(1500)
 
           yield* Effect.promise(postgres.thaw)
           yield* until(
             Effect.map(Effect.exit(semaphore.withPermits(1)(Effect.void)), (exit) => exit._tag === "Success")
           )
           yield* until(Effect.map(semaphore.inspect, ({ holders, line }) => holders.length + line.length === 0))
-        }).pipe(Effect.provide(backing(sql)))
+        }).pipe(
+          Effect.provide(backing(sql)),
+          // The client of a frozen server does not close, which would hide a failure.
+          Effect.ensuring(Effect.promise(postgres.thaw))
+        )
       }),
     60_000
   )

@@ -32,7 +32,8 @@ const refused = (effect: Effect.Effect<unknown, unknown>) =>
     expect(String((error as { readonly cause: unknown }).cause)).toContain("OOM")
   })
 
-describe("on a full server", () => {
+/** Each has a server of its own. */
+describe("on a full server", { concurrent: true }, () => {
   it.live("a hold is refreshed, extended and released", () =>
     Effect.gen(function*() {
       const { backing, other } = yield* build
@@ -96,11 +97,11 @@ describe("on a full server", () => {
       expect(yield* backing.getCount("key", ttl)).toBe(1)
     }))
 
-  it.live("work goes on for many ttl, and a waiter acquires after it", () =>
+  it.live("for 10 s, a hold with a ttl of 3 s is kept, and its waiter acquires after it", () =>
     Effect.gen(function*() {
       const { context, other } = yield* build
       yield* Effect.gen(function*() {
-        const config = { ttl: "500 millis", backingFailureRetryPolicy: Schedule.recurs(0) } as const
+        const config = { ttl: "3 seconds", backingFailureRetryPolicy: Schedule.recurs(0) } as const
         const mutex = yield* DistributedSemaphore.make("key", config)
         const roomy = yield* DistributedSemaphore.make("roomy", config)
         const done = yield* Deferred.make<void>()
@@ -109,7 +110,7 @@ describe("on a full server", () => {
         const waiter = yield* Effect.forkScoped(mutex.withPermits(1)(Effect.succeed("done")))
         yield* until(Effect.map(mutex.inspect, ({ line }) => line.length === 1))
         yield* fill(other)
-        yield* Effect.sleep("2 seconds")
+        yield* Effect.sleep("10 seconds")
         expect(holder.pollUnsafe()).toBeUndefined()
         yield* refused(roomy.withPermitsIfAvailable(1)(Effect.void))
         yield* refused(roomy.withPermits(1)(Effect.void))

@@ -44,7 +44,7 @@ const build = (options: ConstructorParameters<typeof Cluster>[1] = {}) =>
     }
   })
 
-describe("while a slot migrates", () => {
+describe("while a slot migrates", { concurrent: true }, () => {
   it.live(
     "for 10 s, a hold with a ttl of 3 s is kept, whether its key has moved or not, and its waiter acquires after it",
     () =>
