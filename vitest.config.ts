@@ -13,6 +13,9 @@ const order = [
   /conformance\/postgres/,
   /documentation/,
   /simulation/,
+  // Of those that measure time, these leave the processors alone.
+  /redis-idle/,
+  /faults\/(postgres\.|redis-outage|redis-migration|redis-failover)/,
   /^(?!.*\/faults\/)/,
   // Faults freeze, kill and fill servers, and wait for what comes of it: they come when there is less to do, the longest first.
   /faults\/etcd/,
@@ -28,10 +31,10 @@ class Sequencer extends BaseSequencer {
   }
 }
 
-/** They count what operations cost, and keep the processors busy with that: few of them run at once. */
+/** They count what operations cost, and keep the processors busy with that: fewer of them run at once. */
 const counting = ["test/core/cost.test.ts", "test/backings/{*-cost,postgres-refreshes}.test.ts"]
 
-/** They measure how long something takes, or need processes that are not late: fewer still. */
+/** They measure how long something takes, or need processes that are not late: so they do not run beside those. */
 const timing = [
   "test/backings/{etcd-idle,redis-idle,*-revocations}.test.ts",
   "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-migration,redis-outage}.test.ts"

@@ -77,7 +77,7 @@ describe("while a slot migrates", { concurrent: true }, () => {
   it.live("an acquire that the client repeats until it is too late has no effect", () =>
     Effect.gen(function*() {
       // The other node redirects everything back, so the client asks the two nodes in turn.
-      const { client, migrating, stable } = yield* build({ retryDelayOnMoved: 200 })
+      const { client, migrating, stable } = yield* build({ retryDelayOnMoved: 200, maxRedirections: 100 })
       const backing = Context.get(yield* Layer.build(RedisBacking.layer(client)), DistributedSemaphoreBacking)
       const ttl = Duration.minutes(1)
       // The client knows the server's time only as exactly as this takes.
