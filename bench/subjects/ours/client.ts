@@ -23,6 +23,6 @@ export const client = async (
   }
   return {
     run: worker(semaphore),
-    waiting: (key) => Effect.runPromise(Effect.map(semaphore(key).inspect, ({ line }) => line.length))
+    waiting: (key) => Effect.runPromise(Effect.map(semaphore(key).inspect, ({ waiterCount }) => waiterCount))
   }
 }
