@@ -193,7 +193,7 @@ describe("the cost", () => {
         yield* backing.release("unknown", "nobody", 1)
         yield* backing.getCount("unknown", Duration.millis(500))
         expect((yield* keys(observer)).length).toBeGreaterThan(0)
-        yield* until(Effect.map(keys(observer), (left) => left.length === 0), "700 millis")
+        yield* until(Effect.map(keys(observer), (left) => left.length === 0), "3 seconds")
       })
     ))
 })
