@@ -113,7 +113,8 @@ describe.each(
       const inside = yield* Effect.timeout(semaphore.withPermits(2)(semaphore.currentCount), soon)
       yield* Effect.promise(() => lost)
       expect(inside).toBe(2)
-      expect(yield* semaphore.currentCount).toBe(0)
+      // A release that takes long, because more connections were lost, goes on in the background.
+      yield* until(Effect.map(semaphore.currentCount, (count) => count === 0), soon)
     }))
 
   test("to an acquire that joins the line: the waiter keeps its place, and acquires in order", ({ lose, semaphore }) =>
@@ -137,7 +138,10 @@ describe.each(
       yield* Deferred.succeed(done, undefined)
       yield* Effect.timeout(Fiber.joinAll([holder, first, second]), soon)
       expect(order).toEqual(["first", "second"])
-      expect(yield* semaphore.inspect).toEqual({ holders: [], line: [], holderCount: 0, waiterCount: 0 })
+      yield* until(
+        Effect.map(semaphore.inspect, ({ holderCount, waiterCount }) => holderCount + waiterCount === 0),
+        soon
+      )
     }))
 
   test("to a refresh: the lease goes on", ({ lose, semaphore }) =>
