@@ -101,6 +101,30 @@ describe("inspect", () => {
       expect(holders).toHaveLength(120)
     }))
 
+  it.live("shows no time left that is older than the line beside it", () =>
+    Effect.gen(function*() {
+      const { url } = yield* server
+      const { backing, client } = yield* build(url)
+      const ask = backing.tryAcquire("key", "holder", minute, 1, 1)
+      yield* ask
+      const left = Effect.map(backing.inspect!("key"), ({ holders }) => Duration.toSeconds(holders[0]!.remaining))
+      yield* until(Effect.map(left, (seconds) => seconds < 57))
+      const { leaseTimeToLive } = client.leaseClient
+      const answers: Array<number> = []
+      client.leaseClient.leaseTimeToLive = async (request, options) => {
+        const answer = await leaseTimeToLive.call(client.leaseClient, request, options)
+        if (answers.push(Number(answer.TTL)) === 1) {
+          await Effect.runPromise(
+            Effect.andThen(ask, backing.tryAcquire("key", "waiter", minute, 1, 1, { queue: true }))
+          )
+        }
+        return answer
+      }
+      const { holders, line } = yield* backing.inspect!("key")
+      expect(line).toHaveLength(1)
+      expect(Duration.toSeconds(holders[0]!.remaining)).toBeGreaterThan(answers[0]!)
+    }))
+
   it.live("shows the ttl that was asked for last of a hold that always has another lease when its lease is asked", () =>
     Effect.gen(function*() {
       const { url } = yield* server

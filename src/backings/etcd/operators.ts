@@ -60,17 +60,22 @@ export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.
     const look = lines.view(names) === undefined
       ? lines.look(names)
       : Effect.map(lines.now([names]), ({ views: [view] }) => view!)
-    const left = new Map<string, number>()
+    let left = new Map<string, number>()
     for (let round = 0;; round++) {
       const view = yield* look
       const [holders, line] = [copy(view.holders), copy(view.waiters)]
-      const counts = { holderCount: view.holders.size, waiterCount: view.waiters.size }
-      const unknown = [...holders, ...line].filter((contender) => !left.has(withLease(contender)))
-      if (unknown.length === 0 || round === mostRounds) {
-        return { ...counts, holders: holders.map(describe(left)), line: line.map(describe(left)) }
+      const all = [...holders, ...line]
+      if (all.every((contender) => left.has(withLease(contender))) || round === mostRounds) {
+        return {
+          holderCount: view.holders.size,
+          waiterCount: view.waiters.size,
+          holders: holders.map(describe(left)),
+          line: line.map(describe(left))
+        }
       }
-      const times = yield* timesLeft(store, new Set(unknown.map(({ lease }) => lease)))
-      for (const contender of unknown) left.set(withLease(contender), times.get(contender.lease) ?? contender.ttl)
+      // All are asked again: a time from an earlier round may be older than a refresh that others here have followed.
+      const times = yield* timesLeft(store, new Set(all.map(({ lease }) => lease)))
+      left = new Map(all.map((contender) => [withLease(contender), times.get(contender.lease) ?? contender.ttl]))
     }
   }),
 
