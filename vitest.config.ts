@@ -63,7 +63,7 @@ export default defineConfig({
           include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
           exclude: [...counting, ...timing],
           // They wait for leases more than they work. Loading the modules anew for each file would cost most of the time.
-          maxWorkers: 5,
+          maxWorkers: 4,
           isolate: false,
           sequence: { groupOrder: 0 }
         }

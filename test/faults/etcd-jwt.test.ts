@@ -127,7 +127,7 @@ describe("after a change of users", () => {
       const { change, client, url } = yield* build
       yield* Effect.gen(function*() {
         const each = yield* Effect.forEach(
-          Array.from({ length: 100 }),
+          Array.from({ length: 30 }),
           // Operations on long keys share no call: etcd 3.4 does not check the permissions of shared calls.
           (_, index) => DistributedSemaphore.make(`key-${index}-${"x".repeat(1000)}`, config)
         )

@@ -54,8 +54,10 @@ describe("when the server is", { concurrent: true }, () => {
             }))),
           { startImmediately: true }
         )
-        // Let a refresh or two succeed.
-        yield* Effect.sleep("1500 millis")
+        yield* until(Effect.map(semaphore.currentCount, (count) => count === 1))
+        // Let a refresh succeed.
+        const before = lastSent
+        yield* until(Effect.sync(() => lastSent > before))
         if (fault === "frozen") yield* Effect.promise(redisServer.freeze)
         else proxy.refuse()
 
