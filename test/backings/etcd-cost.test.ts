@@ -143,6 +143,21 @@ describe("a hand-off", () => {
     180_000
   )
 
+  it.live("shares its raft write with the next acquire, where a permit goes round", () =>
+    Effect.gen(function*() {
+      const counts = yield* counted()
+      const mutex = yield* Effect.provide(DistributedSemaphore.make("key", { ttl: "1 minute" }), counts.context)
+      let turns = 0
+      const caller = Effect.forever(mutex.withPermits(1)(Effect.sync(() => turns++)))
+      yield* Effect.forEach(Array.from({ length: 20 }), () => Effect.forkScoped(caller), { discard: true })
+      const after = (count: number) => until(Effect.sync(() => turns >= count), "30 seconds")
+      yield* after(100)
+      const before = turns
+      const written = yield* growth(counts.proposals, after(600))
+      console.log(`${written / (turns - before)} raft writes a cycle`)
+      expect(written / (turns - before)).toBeLessThan(1.5)
+    }))
+
   it.live(
     "costs two raft writes, with the joining of the line, if all workers ask again at once",
     () =>

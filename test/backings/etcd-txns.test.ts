@@ -77,3 +77,28 @@ describe("acquires of one semaphore at once", () => {
       expect(requests.filter(({ success }) => success?.some(({ request_txn }) => request_txn))).toEqual([])
     }))
 })
+
+describe("a release and an acquire of one semaphore at once", () => {
+  it.live("share a call, and the acquire sees the release", () =>
+    Effect.gen(function*() {
+      const { one: { client, queues, releases }, state } = yield* setting
+      yield* queues("a", 1, 1)
+      const requests = sent(client)
+      // The acquire is asked for first.
+      const both = yield* Effect.all([queues("b", 1, 1), releases("a", 1)], all)
+      expect(both).toMatchObject([acquired, 1])
+      expect(requests).toHaveLength(1)
+      expect(yield* state).toEqual({ holders: ["b 1"], line: [] })
+    }))
+
+  it.live("share none if they are one contender's: etcd takes no call that deletes and puts a key", () =>
+    Effect.gen(function*() {
+      const { one: { client, queues, releases }, state } = yield* setting
+      yield* queues("a", 1, 1)
+      const requests = sent(client)
+      expect(yield* Effect.all([releases("a", 1), queues("a", 1, 1)], all)).toMatchObject([1, acquired])
+      expect(requests.length).toBeGreaterThan(1)
+      yield* releases("a", 1)
+      expect(yield* state).toEqual({ holders: [], line: [] })
+    }))
+})

@@ -17,6 +17,7 @@ import type { Renewal } from "./keepAlives.ts"
 import type { Entry } from "./requests.ts"
 import type { Store } from "./store.ts"
 import { isLeaseNotFound } from "./store.ts"
+import type { Subject } from "./txns.ts"
 
 /** A contender that this process put on a lease. */
 export interface Member extends Entry {
@@ -65,7 +66,7 @@ interface PutOptions {
   readonly first?: boolean
   /** Whether to leave alone the leases that others have kept for longer, even if they were refreshed just now. */
   readonly apart?: boolean
-  readonly folder?: string | undefined
+  readonly subject?: Subject | undefined
 }
 
 const mostMembers = 250
@@ -130,7 +131,7 @@ export class Leases {
     contenders: ReadonlyArray<string>,
     request: (lease: string) => ITxnRequest,
     landed: Landed<A>,
-    { apart = false, first, folder }: PutOptions = {}
+    { apart = false, first, subject }: PutOptions = {}
   ): Effect.Effect<A | undefined, Error> {
     return Effect.suspend(() => {
       const start = performance.now()
@@ -142,7 +143,7 @@ export class Leases {
         : this.lasts(lease, first || age(lease) > ttl * 500 ? start : 0, 0n)
       return Effect.flatMap(isReady, (isReady) => {
         if (!isReady) return Effect.undefined
-        const { answer } = sent = this.send(lease, contenders, request(lease.id), landed, folder)
+        const { answer } = sent = this.send(lease, contenders, request(lease.id), landed, subject)
         return Effect.flatMap(Effect.andThen(this.lasts(lease, start, 0n), answer), ({ result, term }) =>
           // A move must not shorten a hold: the lease that the contender left may have been renewed meanwhile.
           Effect.map(
@@ -328,11 +329,11 @@ export class Leases {
     contenders: ReadonlyArray<string>,
     request: ITxnRequest,
     landed: Landed<A>,
-    folder: string | undefined
+    subject: Subject | undefined
   ): Sent<A> {
     let isRepeated = false
     const doubt: Doubt = { contenders: new Set(contenders), fiber: undefined }
-    const fiber = doubt.fiber = Effect.runFork(this.store.txn(request, () => void (isRepeated = true), folder))
+    const fiber = doubt.fiber = Effect.runFork(this.store.txn(request, () => void (isRepeated = true), subject))
     let answer: Exit.Exit<{ readonly result: A; readonly term: bigint }, Error>
     fiber.addObserver((exit) => {
       const isUnwanted = lease.doubts.has(doubt) && doubt.contenders.size === 0

@@ -40,6 +40,10 @@ export interface Lines {
     { readonly views: ReadonlyArray<View>; readonly term: bigint },
     Error
   >
+  /** Takes note of a release of this process. */
+  readonly released: (names: SemaphoreNames, revision: bigint) => void
+  /** Waits until the watch shows the last release of this process, at most for `patience`, and only if there are waiters. */
+  readonly afterRelease: (names: SemaphoreNames) => Effect.Effect<unknown>
   /** Reads the whole semaphore, without a watch. */
   readonly look: (names: SemaphoreNames) => Effect.Effect<View, Error>
   readonly listen: (names: SemaphoreNames) => Stream.Stream<void | FencingToken>
@@ -75,6 +79,8 @@ interface Line {
   isDown: boolean
   /** How often the watch, or the look before it, has given a sign of life. */
   heard: number
+  /** The revision of the last release of this process. */
+  released: bigint
   readonly listeners: Set<(event: LineEvent) => void>
   /** The callers that wait until the view shows a revision. `resume` says whether it does, or the watch has broken. */
   readonly waits: Set<{ readonly revision: bigint; readonly resume: (isSeen: boolean) => void }>
@@ -150,6 +156,7 @@ export const make = Effect.fnUntraced(function*(
       view: undefined,
       isDown: false,
       heard: 0,
+      released: 0n,
       listeners: new Set(),
       waits: new Set(),
       missed: Deferred.makeUnsafe()
@@ -237,8 +244,8 @@ export const make = Effect.fnUntraced(function*(
         return { names, view, seen: view?.revision ?? 0n, size: view?.size ?? 0 }
       })
       const questions = asked.map(({ names, view }) => view ? Requests.since(names, view) : Requests.some(names))
-      const folder = all.length === 1 ? Requests.sharing(all[0]!) : undefined
-      return Effect.map(store.txn({ success: questions }, undefined, folder), (answer) => ({
+      const subject = all.length === 1 ? Requests.sharing(all[0]!) : undefined
+      return Effect.map(store.txn({ success: questions }, undefined, subject), (answer) => ({
         revision: revisionOf(answer),
         term: BigInt(answer.header.raft_term),
         asked: asked.map((one, index) => {
@@ -311,6 +318,18 @@ export const make = Effect.fnUntraced(function*(
         term: answers.reduce((latest, { term }) => term > latest ? term : latest, 0n)
       }))
     },
+    released: ({ folder }, revision) => {
+      const line = lines.get(folder)
+      if (line !== undefined) line.released = revision
+    },
+    afterRelease: ({ folder }) =>
+      Effect.suspend(() => {
+        const line = lines.get(folder)
+        if (line?.view === undefined || line.view.revision >= line.released || line.view.waiters.size === 0) {
+          return Effect.void
+        }
+        return Effect.timeoutOption(see(line, line.released), patience)
+      }),
     look,
     listen: (names) =>
       Stream.callback<void | FencingToken>((queue) =>

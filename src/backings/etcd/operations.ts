@@ -109,7 +109,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
         else leases.enter(lease, contender, entry, start)
       }
       return { answer, revision, reads }
-    }, { folder: Requests.sharing(names, contender) })
+    }, { subject: Requests.sharing(names, contender) })
   })
 
   /** Returns where a contender that has joined stands, or nothing if its place has gone already. */
@@ -163,6 +163,8 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
         const [answer] = yield* refreshAll([{ ...request, token: own.token, exact: true }])
         if (answer) return answer
       } else if (queue || view?.fits(identifier, permits, limit)) {
+        // A waiter that this release granted may release at once. Then the two requests share a call.
+        if (queue) yield* lines.afterRelease(names)
         const joined = yield* join(request, own, queue ? undefined : view?.revision)
         if (joined?.answer.succeeded) {
           const answer = yield* standing(request, joined)
@@ -348,10 +350,13 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
         : own.holds
         ? Requests.leave(contender, own)
         : Requests.leavePlace(names, contender, own, stay)
-      const answer = yield* store.txn(request, () => void (isRepeated = true), Requests.sharing(names, contender))
+      // A call compares before it deletes, and reads after that: of `stay` it may delete one.
+      const subject = stay.length > 0 ? undefined : Requests.sharing(names, contender)
+      const answer = yield* store.txn(request, () => void (isRepeated = true), subject)
       // A place may have become a hold since it was seen last.
       const held = own.holds || answer.succeeded && holdsIn(names, identifier, answer)
       const now: Entry | undefined = answer.succeeded ? undefined : yield* find
+      if (answer.succeeded) lines.released(names, revisionOf(answer))
       if (answer.succeeded || isRepeated && isReleased(own, now, rest > 0)) {
         if (rest === 0) {
           leases.leave(contender, own.lease)

@@ -13,15 +13,16 @@
 import type { ICompare, IRequestOp, ITxnRequest } from "etcd3"
 import type { Range, SemaphoreNames, Slot } from "./names.ts"
 import { contender as contenderName, otherSlot, slotOf, under } from "./names.ts"
+import type { Subject } from "./txns.ts"
 import type { Contender, Value, View } from "./view.ts"
 import { encode } from "./view.ts"
 
 /** What this process knows of a contender. `holds` is true only if it is known to hold. */
 export type Entry = Omit<Contender, "identifier" | "seat">
 
-/** Returns the folder if a txn may share a call. One with long names may not: the size of a call is limited. */
-export const sharing = ({ folder }: SemaphoreNames, contender = folder): string | undefined =>
-  contender.length < 1000 ? folder : undefined
+/** Returns what a txn is about if it may share a call. One with long names may not: the size of a call is limited. */
+export const sharing = ({ folder }: SemaphoreNames, contender?: string): Subject | undefined =>
+  (contender ?? folder).length < 1000 ? { folder, contender } : undefined
 
 /** How many keys of a semaphore a request reads where there is no watch. If there are more, a watch costs less. */
 export const mostRead = 17

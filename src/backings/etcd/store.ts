@@ -93,10 +93,10 @@ export const make = ({ kv, leaseClient, watchClient }: Etcd3) => {
   return {
     /**
      * Runs a txn. The client repeats an unanswered one: `onRepeat` says so, because the first attempt may take effect
-     * later. A txn about a single semaphore may share a call with others: give the `folder` of that semaphore.
+     * later. A txn about a single semaphore may share a call with others: give its `subject`.
      */
-    txn: (request: ITxnRequest, onRepeat?: () => void, folder?: string) =>
-      folder === undefined ? txn(request, onRepeat) : shareCalls({ request, folder, onRepeat }),
+    txn: (request: ITxnRequest, onRepeat?: () => void, subject?: Txns.Subject) =>
+      subject === undefined ? txn(request, onRepeat) : shareCalls({ ...subject, request, onRepeat }),
 
     /** Grants a lease. Its ID is ours, so that we can revoke it even if the grant is never answered. */
     grant: (ID: string, TTL: number): Effect.Effect<KeepAlives.Renewal, Error> =>

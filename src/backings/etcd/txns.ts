@@ -3,16 +3,24 @@
  * call costs the client far more than a txn in it, and each call is a write to the server's disk.
  *
  * All that a call writes has the same revision, which is the place and the token of a contender. So a call has at most
- * one txn of each semaphore.
+ * one txn of each semaphore, besides those that only delete: where a permit goes round, each release shares a call with
+ * the next acquire. All comparisons of a call see the state before it. Deletes come first, so what the call reads is the
+ * state at its revision.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { ITxnRequest, ITxnResponse } from "etcd3"
 
-export interface Txn {
-  readonly request: ITxnRequest
+/** What a txn is about. */
+export interface Subject {
   /** The folder of its semaphore. */
   readonly folder: string
+  /** The contender that it changes, if any: etcd takes no call that deletes and puts the same key. */
+  readonly contender: string | undefined
+}
+
+export interface Txn extends Subject {
+  readonly request: ITxnRequest
   readonly onRepeat: (() => void) | undefined
 }
 
@@ -28,6 +36,8 @@ const mostRounds = 4
 
 /** Milliseconds. */
 const patience = 250
+
+const onlyDeletes = ({ request: { success } }: Txn): boolean => success!.every((op) => op.request_delete_range)
 
 export const make = (
   call: (request: ITxnRequest, onRepeat: (() => void) | undefined) => Effect.Effect<ITxnResponse, Error>,
@@ -66,15 +76,18 @@ export const make = (
   const flush = () => {
     clearTimeout(timer)
     next = timer = undefined
-    const calls: Array<Map<string, Entry>> = []
-    /** For each semaphore, the first call without a txn of it. */
+    const calls: Array<Array<Entry>> = []
+    /** For each semaphore and each contender, the first call that has room for a txn of it. */
     const free = new Map<string, number>()
     for (const entry of queue) {
-      let index = free.get(entry.folder) ?? 0
-      while (calls[index]?.size === mostPerCall) index++
-      calls[index] ??= new Map()
-      calls[index]!.set(entry.folder, entry)
-      free.set(entry.folder, index + 1)
+      const { contender, folder } = entry
+      const subjects = [...onlyDeletes(entry) ? [] : [folder], ...contender === undefined ? [] : [contender]]
+      let index = Math.max(...subjects.map((subject) => free.get(subject) ?? 0))
+      while (calls[index]?.length === mostPerCall) index++
+      const entries = calls[index] ??= []
+      if (onlyDeletes(entry)) entries.unshift(entry)
+      else entries.push(entry)
+      for (const subject of subjects) free.set(subject, index + 1)
     }
     queue = []
     rounds++
@@ -86,8 +99,7 @@ export const make = (
       schedule()
     }
     for (const entries of calls) {
-      const all = Array.from(entries.values())
-      Effect.runFork(all.length === 1 ? alone(all[0]!) : together(all)).addObserver(answered)
+      Effect.runFork(entries.length === 1 ? alone(entries[0]!) : together(entries)).addObserver(answered)
     }
   }
 
