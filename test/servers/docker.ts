@@ -1,16 +1,24 @@
 /** Servers in containers, through testcontainers. */
-import { GenericContainer, getContainerRuntimeClient, Wait } from "testcontainers"
+import type { GenericContainer } from "testcontainers"
 import type { Server } from "./server.ts"
 import { freePort, untilReady } from "./server.ts"
 import type { Store } from "./stores.ts"
 import { imageOf } from "./stores.ts"
 
-export const isAvailable = (): Promise<boolean> => getContainerRuntimeClient().then(() => true, () => false)
+/** The processes of a run share what the first of them finds out, because to load testcontainers takes a second. */
+export const isAvailable = async (): Promise<boolean> => {
+  if (process.env.TESTS_USE_DOCKER === undefined) {
+    const { getContainerRuntimeClient } = await import("testcontainers")
+    process.env.TESTS_USE_DOCKER = await getContainerRuntimeClient().then(() => "yes", () => "no")
+  }
+  return process.env.TESTS_USE_DOCKER === "yes"
+}
 
 export const start = async (
   store: Store,
   configure: (definition: GenericContainer) => GenericContainer = (definition) => definition
 ): Promise<Server> => {
+  const { GenericContainer, getContainerRuntimeClient, Wait } = await import("testcontainers")
   const port = await freePort()
   let output = ""
   const definition = new GenericContainer(imageOf(store.name))

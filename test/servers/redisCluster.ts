@@ -1,6 +1,5 @@
 /** A Redis Cluster of three masters, without replicas, on loopback. */
 import { Redis } from "ioredis"
-import { GenericContainer } from "testcontainers"
 import * as Docker from "./docker.ts"
 import { startBinary } from "./find.ts"
 import type { Server } from "./server.ts"
@@ -16,6 +15,7 @@ const slots = 16_384
 
 /** Starts all nodes in one container, on the same ports inside and outside: all use the same addresses. */
 const startNodesInDocker = async (): Promise<RedisCluster> => {
+  const { GenericContainer } = await import("testcontainers")
   const ports = [await freePort(), await freePort(), await freePort()]
   const nodes = ports.map((port) =>
     `redis-server --port ${port} --cluster-enabled yes --cluster-config-file ${port}.conf --save '' --protected-mode no`
