@@ -130,6 +130,32 @@ describe("a process whose watch receives nothing any more", () => {
       yield* until(Effect.sync(() => heard.includes((place as { fencingToken: bigint }).fencingToken)))
     }))
 
+  it.live("is waited for once, before a contender joins after a release", () =>
+    Effect.gen(function*() {
+      const { one } = yield* setting
+      const stop = keepBack(one.client)
+      yield* one.listens
+      yield* one.queues("holder", 1, 1)
+      yield* one.queues("0", 1, 1)
+      yield* one.queues("waiter", 1, 1)
+      yield* stop
+      let sent = 0
+      const txn = one.client.kv.txn.bind(one.client.kv)
+      one.client.kv.txn = (request, options) => {
+        if (request.success!.some((op) => op.request_put)) sent = performance.now()
+        return txn(request, options)
+      }
+      const waits: Array<number> = []
+      for (const turn of [1, 2, 3]) {
+        yield* one.releases(`${turn - 1}`, 1)
+        const start = performance.now()
+        expect(yield* one.queues(`${turn}`, 1, 1)).toMatchObject({ _tag: "Waiting", position: 1 })
+        waits.push(sent - start)
+      }
+      expect(waits[0]).toBeGreaterThan(200)
+      expect(Math.min(waits[1]!, waits[2]!)).toBeLessThan(200)
+    }))
+
   it.live("has its answer after a few attempts, although others write all the time", () =>
     Effect.gen(function*() {
       const { one, other, state } = yield* setting
