@@ -102,3 +102,25 @@ describe("a release and an acquire of one semaphore at once", () => {
       expect(yield* state).toEqual({ holders: [], line: [] })
     }))
 })
+
+describe("a release of a part of a place", () => {
+  it.live("shares no call with the release that grants the place: it would not know that", () =>
+    Effect.gen(function*() {
+      const { one: { client, queues, releases }, state } = yield* setting
+      yield* queues("holder", 1, 3)
+      yield* queues("waiter", 3, 3)
+      const txn = client.kv.txn.bind(client.kv)
+      let ofHolder: Promise<number> | undefined
+      client.kv.txn = async (request, options) => {
+        const answer = await txn(request, options)
+        // The release of the waiter has looked, and is about to send its request.
+        ofHolder ??= Effect.runPromise(releases("holder", 1))
+        return answer
+      }
+      const freed = yield* releases("waiter", 1)
+      expect(yield* Effect.promise(() => ofHolder!)).toBe(1)
+      expect([freed, yield* state]).toEqual(
+        freed === 0 ? [0, { holders: [], line: [] }] : [1, { holders: ["waiter 2"], line: [] }]
+      )
+    }))
+})

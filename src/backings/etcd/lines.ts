@@ -8,7 +8,6 @@
 import * as Arr from "effect/Array"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as RcMap from "effect/RcMap"
 import * as Schedule from "effect/Schedule"
@@ -82,8 +81,8 @@ interface Line {
   heard: number
   /** The revision of the last release of this process. */
   released: bigint
-  /** What `heard` was when somebody waited in vain for that. */
-  silentAt: number
+  /** What `heard` was when somebody last waited for that: a dead watch is waited for once. */
+  waitedAt: number
   readonly listeners: Set<(event: LineEvent) => void>
   /** The callers that wait until the view shows a revision. `resume` says whether it does, or the watch has broken. */
   readonly waits: Set<{ readonly revision: bigint; readonly resume: (isSeen: boolean) => void }>
@@ -160,7 +159,7 @@ export const make = Effect.fnUntraced(function*(
       isDown: false,
       heard: 0,
       released: 0n,
-      silentAt: -1,
+      waitedAt: -1,
       listeners: new Set(),
       waits: new Set(),
       missed: Deferred.makeUnsafe()
@@ -332,11 +331,9 @@ export const make = Effect.fnUntraced(function*(
         if (line?.view === undefined || line.view.revision >= line.released || line.view.waiters.size === 0) {
           return Effect.void
         }
-        // A dead watch is waited for once.
-        if (line.silentAt === line.heard) return Effect.void
-        return Effect.map(Effect.timeoutOption(see(line, line.released), patience), (isSeen) => {
-          if (!Option.getOrElse(isSeen, () => false)) line.silentAt = line.heard
-        })
+        if (line.waitedAt === line.heard) return Effect.void
+        line.waitedAt = line.heard
+        return Effect.timeoutOption(see(line, line.released), patience)
       }),
     look,
     listen: (names) =>
