@@ -15,7 +15,7 @@ const order = [
   /simulation/,
   // Of those that measure time, these leave the processors alone.
   /redis-idle/,
-  /faults\/(postgres\.|redis-outage|redis-migration|redis-failover)/,
+  /faults\/(etcd-cluster|postgres\.|redis-outage|redis-migration|redis-failover)/,
   /^(?!.*\/faults\/)/,
   // Faults freeze, kill and fill servers, and wait for what comes of it: they come when there is less to do, the longest first.
   /faults\/etcd/,
@@ -37,7 +37,7 @@ const counting = ["test/core/cost.test.ts", "test/backings/{*-cost,postgres-refr
 /** They measure how long something takes, or need processes that are not late: so they do not run beside those. */
 const timing = [
   "test/backings/{etcd-idle,redis-idle,*-revocations}.test.ts",
-  "test/faults/{exit,postgres,postgres-crowd,redis-failover,redis-migration,redis-outage}.test.ts"
+  "test/faults/{etcd-cluster,exit,postgres,postgres-crowd,redis-failover,redis-migration,redis-outage}.test.ts"
 ]
 
 export default defineConfig({
@@ -63,7 +63,7 @@ export default defineConfig({
           include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
           exclude: [...counting, ...timing],
           // They wait for leases more than they work. Loading the modules anew for each file would cost most of the time.
-          maxWorkers: 4,
+          maxWorkers: 5,
           isolate: false,
           sequence: { groupOrder: 0 }
         }

@@ -21,10 +21,10 @@ describe("an uncontended cycle", () => {
       const semaphore = yield* DistributedSemaphore.make("key")
       yield* semaphore.withPermits(1)(Effect.void)
       const timers = vi.spyOn(globalThis, "setTimeout")
-      const begin = performance.now()
       for (let cycle = 0; cycle < cycles; cycle++) yield* semaphore.withPermits(1)(Effect.void)
-      // The keeper wakes once a second while it has entries. It does not cancel its last timer when they have gone.
-      expect(timers.mock.calls.length).toBeLessThanOrEqual(1 + (performance.now() - begin) / 1000)
+      // The keeper wakes once a second while it has entries, and the files that ran before in this process may have left
+      // timers. One for each cycle would be a thousand.
+      expect(timers.mock.calls.length).toBeLessThan(cycles / 100)
     }).pipe(Effect.provide(FakeBacking.layer([]))))
 
   it.live("starts four fibers: one to acquire, one to work, and two to release, so that an unanswered release can go on", () => {
