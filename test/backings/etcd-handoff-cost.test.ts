@@ -58,7 +58,7 @@ describe("a hand-off", () => {
     }))
 
   it.live(
-    "costs two raft writes, with the joining of the line, if all workers ask again at once",
+    "costs at most two raft writes, with the joining of the line, if all workers ask again at once",
     () =>
       Effect.gen(function*() {
         const counts = yield* counted()

@@ -163,10 +163,9 @@ describe("a compaction", { concurrent: true }, () => {
         const write = stream.write.bind(stream)
         return Object.assign(stream, {
           write: async (request: IWatchRequest) => {
-            if (`${request.create_request!.key}` === "semaphore/key/") {
-              // Removes the revision at which the watch begins, and more.
-              if (++starts <= 2) await Effect.runPromise(Effect.andThen(compact(direct), compact(direct)))
-            }
+            const isOfKey = `${request.create_request!.key}` === "semaphore/key/"
+            // Removes the revision at which the watch begins, and more.
+            if (isOfKey && ++starts <= 2) await Effect.runPromise(Effect.andThen(compact(direct), compact(direct)))
             write(request)
           }
         })

@@ -328,10 +328,8 @@ export const make = Effect.fnUntraced(function*(
     afterRelease: ({ folder }) =>
       Effect.suspend(() => {
         const line = lines.get(folder)
-        if (line?.view === undefined || line.view.revision >= line.released || line.view.waiters.size === 0) {
-          return Effect.void
-        }
-        if (line.waitedAt === line.heard) return Effect.void
+        if (line?.view === undefined || line.view.revision >= line.released) return Effect.void
+        if (line.view.waiters.size === 0 || line.waitedAt === line.heard) return Effect.void
         line.waitedAt = line.heard
         return Effect.timeoutOption(see(line, line.released), patience)
       }),

@@ -163,7 +163,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
         const [answer] = yield* refreshAll([{ ...request, token: own.token, exact: true }])
         if (answer) return answer
       } else if (queue || view?.fits(identifier, permits, limit)) {
-        // A waiter that this release granted may release at once. Then the two requests share a call.
+        // A waiter that the last release granted may release at once. Then that and this request share a call.
         if (queue) yield* lines.afterRelease(names)
         const joined = yield* join(request, own, queue ? undefined : view?.revision)
         if (joined?.answer.succeeded) {

@@ -21,8 +21,8 @@ import { encode } from "./view.ts"
 export type Entry = Omit<Contender, "identifier" | "seat">
 
 /** Returns what a txn is about if it may share a call. One with long names may not: the size of a call is limited. */
-export const sharing = ({ folder }: SemaphoreNames, contender?: string): Subject | undefined =>
-  (contender ?? folder).length < 1000 ? { folder, contender } : undefined
+export const sharing = ({ folder }: SemaphoreNames, contender = folder): Subject | undefined =>
+  contender.length < 1000 ? { folder, contender } : undefined
 
 /** How many keys of a semaphore a request reads where there is no watch. If there are more, a watch costs less. */
 export const mostRead = 17

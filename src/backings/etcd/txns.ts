@@ -15,8 +15,8 @@ import type { ITxnRequest, ITxnResponse } from "etcd3"
 export interface Subject {
   /** The folder of its semaphore. */
   readonly folder: string
-  /** The contender that it changes, if any: etcd takes no call that deletes and puts the same key. */
-  readonly contender: string | undefined
+  /** The contender that it changes, or the folder: etcd takes no call that deletes and puts the same key. */
+  readonly contender: string
 }
 
 export interface Txn extends Subject {
@@ -81,11 +81,12 @@ export const make = (
     const free = new Map<string, number>()
     for (const entry of queue) {
       const { contender, folder } = entry
-      const subjects = [...onlyDeletes(entry) ? [] : [folder], ...contender === undefined ? [] : [contender]]
+      const isDelete = onlyDeletes(entry)
+      const subjects = isDelete ? [contender] : [folder, contender]
       let index = Math.max(...subjects.map((subject) => free.get(subject) ?? 0))
       while (calls[index]?.length === mostPerCall) index++
       const entries = calls[index] ??= []
-      if (onlyDeletes(entry)) entries.unshift(entry)
+      if (isDelete) entries.unshift(entry)
       else entries.push(entry)
       for (const subject of subjects) free.set(subject, index + 1)
     }
