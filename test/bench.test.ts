@@ -80,7 +80,7 @@ it("a ratio is the median of the sittings, of which each is the median of its ro
   expect(ratioTo(all, "peer", "cpu")).toMatchObject({ median: 1, low: 0.5, high: 2 })
 })
 
-it("a row is steady when its sittings say that another run would agree, and never after one", () => {
+it("a row is steady when its sittings say that another run would agree, and never after a single one", () => {
   expect(isRowSteady(rates(10, 10.5, 10.2))).toBe(true)
   expect(isRowSteady(rates(10, 11.5, 10.5))).toBe(false)
   expect(isRowSteady(rates(10, 11.5, 10.5, 11.2, 10.8, 11.4, 10.6))).toBe(true)

@@ -180,7 +180,7 @@ describe.each([
 })
 
 describe("a backing of one's own", () => {
-  it.effect("is given by Layer.succeed", () =>
+  it.effect("works when Layer.succeed provides it", () =>
     Effect.gen(function*() {
       const sem = yield* DistributedSemaphore.make("key")
       expect(yield* Effect.succeed("ran").pipe(sem.withPermits(1))).toBe("ran")
@@ -192,7 +192,7 @@ describe("a backing of one's own", () => {
       onPermitsReleased: (_key) => Stream.never
     }))))
 
-  it("Backing holds the contract's names", () => {
+  it("Backing exports the names of the contract", () => {
     expect(Backing.DistributedSemaphoreBacking).toBe(DistributedSemaphoreBacking)
     expect(Backing.SemaphoreBackingError).toBe(SemaphoreBackingError)
   })

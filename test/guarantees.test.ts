@@ -2,11 +2,12 @@
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { expect, it } from "vitest"
+import { backingCases } from "../src/testing/cases.ts"
 
 const root = Path.resolve(import.meta.dirname, "..")
 const page = Path.join(root, "docs", "guarantees.md")
 const text = Fs.readFileSync(page, "utf8")
-const defined = new Set(Array.from(text.matchAll(/^### ([SLCB]\d+) \S/gm), ([, letter]) => letter))
+const defined = new Set(Array.from(text.matchAll(/^### ([SLCB]\d+) \S/gm), ([, letter]) => letter!))
 
 const files = [
   "README.md",
@@ -28,6 +29,12 @@ const met = files.flatMap((file) =>
 it("every letter of a promise that the repository mentions is defined", () => {
   expect(met.length).toBeGreaterThan(200)
   expect(met.filter(({ letter }) => !defined.has(letter))).toEqual([])
+})
+
+it("every rule of the contract is defined, and shown by a case", () => {
+  const rules = backingCases.flatMap(({ rule }) => rule.split("-"))
+  expect(rules.filter((rule) => !defined.has(rule))).toEqual([])
+  expect([...defined].filter((letter) => letter.startsWith("B") && !rules.includes(letter))).toEqual([])
 })
 
 it("every promise is defined once, and everything that shows one exists", () => {

@@ -63,7 +63,7 @@ export interface Waiting {
   readonly _tag: "Waiting"
   /** The number of the place, and of the hold that it becomes when the store grants it. */
   readonly fencingToken: FencingToken
-  /** How many waiters are ahead: 0 for the first in line. */
+  /** How many waiters are ahead: 0 for the first in line. A store may count no further than a thousand. */
   readonly position: number
   /**
    * How long to wait for a notification before the place is refreshed: until the earliest expiry, of a hold or of a place ahead,
@@ -105,7 +105,7 @@ export interface ContenderState {
   readonly remaining: Duration.Duration
   /** The process that asked last: the `owner` option of its layer, which is its host name and process id by default. */
   readonly owner?: string | undefined
-  /** When it joined the line, by the store's clock. Absent where a store can't say. */
+  /** When it joined the line. Absent where a store can't say. */
   readonly since?: DateTime.Utc | undefined
 }
 
@@ -153,8 +153,8 @@ export interface Revocation {
  *
  * Each operation takes effect atomically, and all operations on one key are linearizable (B9). A store that can't say at the
  * moment of an acquire or a refresh where the contender stands may say it at another moment of the call. Expired holds and places
- * count for nothing in any of them, from the moment of expiry by the store's clock; an operation that finds some grants what
- * they leave. Each keeps its own ttl, and a granted hold expires when its place would have (B6). Every operation may be
+ * count for nothing in any of them, from the moment of expiry by the store's clock; an operation that finds expired ones grants
+ * what they leave. Each keeps its own ttl, and a granted hold expires when its place would have (B6). Every operation may be
  * repeated after its reply was lost.
  *
  * A backing may have no more than `tryAcquire` and `refresh` with boolean answers, `release` and `getCount`. Its waiters then poll,
@@ -169,13 +169,14 @@ export interface DistributedSemaphoreBacking {
    *
    * **Details**
    *
-   * If it holds or waits for as many `permits` already, it keeps its hold or place, extends it to `ttl` from now, and answers with
-   * the same token. If it holds or waits for another number of them, it starts over: it gives up its hold or place first, and then
+   * If it holds, or waits and asks with `queue` again, for as many `permits` as before, it keeps its hold or place, extends it to
+   * `ttl` from now, and answers with the same token. If it holds or waits for another number of them, it starts over: it gives up its hold or place first, and then
    * asks like anybody else.
    *
-   * Holders and waiters stand in one line, in the order in which they asked. One holds exactly when its permits and those of
-   * everyone before it fit into the smallest limit that it or any of them asked with (B2). If it can't hold, it joins the line with
-   * `queue: true`, or keeps its place there (B3). Without `queue` it succeeds or changes nothing.
+   * Holders and waiters stand in one line, in the order in which they asked. One is granted its permits when they and
+   * those of everyone before it fit into the smallest limit that it or any of them asked with; a hold is never taken back for a
+   * smaller limit (B2). If it can't hold, it joins the line with `queue: true`, or keeps its place there (B3). Without `queue` it
+   * succeeds or changes nothing.
    *
    * A request that would take effect later than `within` after it was sent has no effect (B12): the caller has given it up, and
    * may have released already. `true` and `false` are the answers of a backing without tokens and line; every backing answers

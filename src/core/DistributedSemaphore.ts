@@ -147,8 +147,8 @@ export interface DistributedSemaphore {
  *
  * **Details**
  *
- * Semaphores of one key should agree on `limit` and `ttl`. While they differ, as during a deployment, the smallest limit of the
- * holders and waiters counts, and each acquisition has its own ttl.
+ * Semaphores of one key should agree on `limit` and `ttl`. While they differ, as during a deployment, the smallest limit of a
+ * contender and of those ahead of it in line counts for it, and each acquisition has its own ttl.
  *
  * Metrics, spans and debug logs are Effect's own. docs/operating.md lists them.
  *

@@ -59,7 +59,7 @@ export class LockLostError extends Schema.TaggedError<LockLostError>()("LockLost
 
 /**
  * The permits were not acquired: the `acquireRetryPolicy` ended, or the hold that was said to be `acquiredExternally`
- * does not exist any more.
+ * does not exist any more, or has fewer permits.
  *
  * @category errors
  * @since 0.1.0

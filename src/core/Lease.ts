@@ -1,5 +1,5 @@
 /**
- * A hold seen in time: which permits are held, under which name, and how long that is certain.
+ * A lease: which permits are held, under which name, and for how long that is certain.
  *
  * @since 0.1.0
  */
@@ -47,7 +47,7 @@ export class Lease extends Context.Service<Lease, {
    * issues no tokens.
    */
   readonly fencingToken: Option.Option<FencingToken>
-  /** The fiber that refreshes the lease until its scope closes; it fails when the lease is lost. */
+  /** A fiber that fails when the lease is lost. To interrupt it ends the refreshes. */
   readonly keepAlive: Fiber.Fiber<never, LockLostError | SemaphoreBackingError>
   /**
    * The time until the holder gives up if no further refresh succeeds, in whole milliseconds: zero once the lease is over.

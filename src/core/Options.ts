@@ -28,7 +28,10 @@ export interface DistributedSemaphoreConfig {
    * further back ask less often, if the backing keeps a line.
    */
   readonly acquireRetryInterval?: Duration.Input | undefined
-  /** When to ask again, instead of `acquireRetryInterval`. When it ends, `take` fails with `LockNotAcquiredError`. */
+  /**
+   * When to ask again, instead of `acquireRetryInterval`, also while the backing notifies. When it ends, `take` fails with
+   * `LockNotAcquiredError`.
+   */
   readonly acquireRetryPolicy?: Schedule.Schedule<unknown> | undefined
   /**
    * When to repeat an operation that the store failed or did not answer; the input of the schedule is the failure. When the

@@ -18,7 +18,7 @@ import { resolve } from "./Options.ts"
  * @since 0.1.0
  */
 export interface BackingCase {
-  /** The label of what it tests: a rule of the contract, `"B1"` to `"B13"`, or a promise that the contract helps to keep. */
+  /** What it tests: a rule of the contract, `"B1"` to `"B13"`, a range of them, or a promise that the contract helps to keep. */
   readonly rule: string
   /** The rule in one sentence, as far as this case tests it. */
   readonly name: string

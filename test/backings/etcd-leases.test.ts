@@ -179,8 +179,8 @@ describe("a lease from an earlier use, much of whose time is over", () => {
     }))
 })
 
-describe("a lease that somebody revokes, or empties, by hand", () => {
-  it.live("if it is revoked, ends each hold on it at the next refresh", () =>
+describe("a lease that ends, or whose keys are deleted, before its contenders are done", () => {
+  it.live("if it is revoked by hand, ends each hold on it at the next refresh", () =>
     Effect.gen(function*() {
       const { key, one, state } = yield* setting
       yield* Effect.forEach(["a", "b"], (id) => one.queues(id, 1, 2), { concurrency: 2 })
@@ -194,7 +194,7 @@ describe("a lease that somebody revokes, or empties, by hand", () => {
       expect(yield* one.queues("a", 1, 2)).toMatchObject(acquired)
     }))
 
-  it.live("if it was not renewed in time, notifies of what is granted before etcd ends it", () =>
+  it.live("if it was not renewed in time, still notifies of grants until etcd ends it", () =>
     Effect.gen(function*() {
       const { key, one, other, state } = yield* setting
       const heard = yield* one.listens
@@ -213,7 +213,7 @@ describe("a lease that somebody revokes, or empties, by hand", () => {
       yield* until(Effect.sync(() => heard.includes(granted)))
     }))
 
-  it.live("if its keys are deleted, keeps nobody from acquiring anew", () =>
+  it.live("if its keys are deleted by hand, keeps nobody from acquiring anew", () =>
     Effect.gen(function*() {
       const { key, one } = yield* setting
       yield* one.queues("a", 1, 2)

@@ -125,7 +125,7 @@ describe("inspect", () => {
       expect(Duration.toSeconds(holders[0]!.remaining)).toBeGreaterThan(answers[0]!)
     }))
 
-  it.live("shows the ttl that was asked for last of a hold that always has another lease when its lease is asked", () =>
+  it.live("shows the last ttl of a hold that has changed its lease each time that its lease is asked", () =>
     Effect.gen(function*() {
       const { url } = yield* server
       const { backing, client } = yield* build(url)

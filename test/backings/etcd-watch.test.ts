@@ -130,7 +130,7 @@ describe("a process whose watch receives nothing any more", () => {
       yield* until(Effect.sync(() => heard.includes((place as { fencingToken: bigint }).fencingToken)))
     }))
 
-  it.live("is waited for once, before a contender joins after a release", () =>
+  it.live("is waited for once, not before each contender that joins after a release", () =>
     Effect.gen(function*() {
       const { one } = yield* setting
       const stop = keepBack(one.client)

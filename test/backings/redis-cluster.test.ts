@@ -143,7 +143,7 @@ describe("a cluster of three masters", () => {
   )
 
   it.live(
-    "has waiters look when it repeats requests: what they granted was in replies that were lost",
+    "makes waiters look when the client repeats requests: what these granted was in replies that were lost",
     () =>
       Effect.gen(function*() {
         const { ports } = yield* cluster

@@ -126,7 +126,7 @@ describe("the cost", () => {
       })
     ))
 
-  it.live("of an acquisition is 2 scripts, also if the workers of two processes queue anew each time", () =>
+  it.live("of an acquire and its release is 2 scripts, also if the workers of two processes queue anew each time", () =>
     withServer(({ redis, url }) =>
       Effect.gen(function*() {
         // Two layers are two processes to the server. Each of four workers queues for every single hand-off.

@@ -99,7 +99,7 @@ describe("keys", () => {
       expect(yield* Stream.runCollect(backing.keys!)).toEqual(["held"])
     }))
 
-  it.live("takes no text of others for something escaped, neither in names nor in messages", () =>
+  it.live("goes on beside names and messages of others that only look escaped, as `onRevoked` does", () =>
     Effect.gen(function*() {
       const redis = yield* withRedis
       const backing = yield* build(redis)

@@ -77,7 +77,7 @@ describe("a waiter whose place the store grants", () => {
 
   const listening = new Set<string>()
   test(
-    "keeps no more than a thousand subscriptions besides those of waiters: those that were used last",
+    "leaves its subscription to later waiters: a process keeps the thousand that were used last, and those of its waiters",
     (real) => ({
       onPermitsReleased: (key) =>
         Stream.unwrap(Effect.as(

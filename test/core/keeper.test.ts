@@ -271,7 +271,7 @@ describe("an observer of a fiber that throws", () => {
   )
 
   test(
-    "when its waiter is granted does not make other waiters deaf",
+    "when its waiter is granted keeps no other waiter from its grant",
     (real) => ({
       // Those that look are answered only when they are granted.
       refreshAll: undefined,

@@ -209,7 +209,7 @@ describe("grants in a file that has taken the place of another are heard", () =>
 })
 
 it.live.each(["-wal", "-shm"])(
-  "a file whose %s is deleted is opened anew by who has it open, who sees what others hold then",
+  "a file whose %s is deleted is opened anew by each process that uses it, which then sees what others hold",
   (suffix) =>
     Effect.gen(function*() {
       const file = yield* filename

@@ -322,7 +322,7 @@ export class Checker {
         return this.fail("L1", `${key}/${id} waits, and its ${holds ? "hold" : "place"} is ${why} without any trouble`)
       }
       if (use.phase === "holds" && why === "expired") {
-        return this.fail("L2", `${key}/${id} holds, and its hold is expired without any trouble`)
+        return this.fail("S2", `${key}/${id} holds, and its hold is expired without any trouble`)
       }
     }
   }

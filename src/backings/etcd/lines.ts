@@ -268,7 +268,7 @@ export const make = Effect.fnUntraced(function*(
 
   const ask = (all: ReadonlyArray<SemaphoreNames>) => all.length === 1 ? askOne(all[0]!) : askAll(all)
 
-  /** Returns a view of some holders only. As they hold together with all before them, they do without, too. */
+  /** Returns a view of some holders only. They fit into the limit with all before them, and so they do in a view without those. */
   const lookAt = (names: SemaphoreNames, holders: ReadonlyArray<Buffer>) =>
     Effect.map(
       store.txn({ success: holders.map((key) => Requests.range({ key })) }),

@@ -163,7 +163,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
         const [answer] = yield* refreshAll([{ ...request, token: own.token, exact: true }])
         if (answer) return answer
       } else if (queue || view?.fits(identifier, permits, limit)) {
-        // A waiter that the last release granted may release at once. Then that and this request share a call.
+        // A waiter that the last release granted may release at once: its release and this request can then share a call.
         if (queue) yield* lines.afterRelease(names)
         const joined = yield* join(request, own, queue ? undefined : view?.revision)
         if (joined?.answer.succeeded) {
@@ -255,7 +255,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
           })
         }, {
           first: true,
-          // Who is refreshed at times of its own, as the first in line is, would have to leave the others again and again.
+          // A contender that is refreshed at times of its own, such as the first in line, would have to leave the others again and again.
           apart: !joining.has(contenders[0]!)
         }),
         (moved = []) => moved.forEach((contender) => kept.add(contender))
@@ -350,7 +350,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
         : own.holds
         ? Requests.leave(contender, own)
         : Requests.leavePlace(names, contender, own, stay)
-      // A call compares before it deletes, and reads after that: of `stay` it may delete one.
+      // In a shared call, another txn may delete one of `stay` after this one has compared it.
       const subject = stay.length > 0 ? undefined : Requests.sharing(names, contender)
       const answer = yield* store.txn(request, () => void (isRepeated = true), subject)
       // A place may have become a hold since it was seen last.

@@ -79,7 +79,7 @@ export const make = (store: Store, lines: Lines, prefix: string, closed: Effect.
     }
   }),
 
-  /** Lists the keys. After the first contender of a semaphore it skips the rest of that semaphore. */
+  /** Lists the keys, page by page. After each it skips what is left of the page's last semaphore. */
   keys: Stream.paginate(Names.under(prefix), (rest: Range) =>
     Effect.map(
       store.txn({ success: [Requests.range(rest, { limit: String(mostAtOnce), keys_only: true })] }),

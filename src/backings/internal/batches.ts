@@ -33,7 +33,7 @@ export interface Options<Operation, Answer, E> {
   readonly mostUnderWay: number
   /**
    * Returns what an operation is about. Operations with different subjects never share a batch, and each subject has
-   * only one batch under way, however long that takes: the store is meant to make it wait.
+   * only one batch under way, however long it waits in the store, as for a lock.
    */
   readonly subjectOf?: (operation: Operation) => string
   /** The context in which batches run. */

@@ -3,7 +3,7 @@
  *
  * A reply carries the server's time `T` at which its request ran. The request was sent at the local monotonic time `L`,
  * and ran after that: so at a local time `now`, the server's clock shows at most `T + (now - L)`. This is too much by
- * the time that the request was on its way, and by so much later the next request may take effect. If the reply arrived
+ * the time that the request was on its way, so the next request may take effect that much later. If the reply arrived
  * at `R`, the server's clock shows at least `T + (now - R)`. An earlier bound that lies between the two stays: a slow
  * reply does not worsen it.
  *
@@ -28,7 +28,7 @@ export interface ServerTime {
 export const lateError = (): SemaphoreBackingError =>
   new SemaphoreBackingError({
     operation: "tryAcquire",
-    cause: new Error("The request reached the server later than it may take effect: it had no effect")
+    cause: new Error("The request reached the server too late, and had no effect")
   })
 
 /**

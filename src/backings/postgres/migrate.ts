@@ -41,7 +41,7 @@ const isDeadlock = (error: unknown) => codeOf(error) === "40P01"
 /** lock_not_available */
 const isLocked = (error: unknown) => codeOf(error) === "55P03"
 
-/** PostgreSQL cuts longer names off, so that two may become one, and it refuses to notify a channel of such a name. */
+/** PostgreSQL cuts longer names off, so that two may become one. */
 const longestName = 63
 
 /** Returns whether a text has no lone surrogates. */

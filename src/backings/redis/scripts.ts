@@ -90,8 +90,8 @@ interface OfKey {
 }
 
 /**
- * B1, B2, B3, B12. The limit in the reply is the smallest that the contender or a holder asked with; it is absent if nobody else
- * holds. `late` is the reply to a request that came too late.
+ * B1, B2, B3, B12. The limit in the reply is the smallest that the contender or a holder asked with; it is absent if nobody
+ * held or waited. `late` is the reply to a request that came too late.
  */
 export const tryAcquire = script<
   Asker & OfKey & {

@@ -151,7 +151,7 @@ export const make = Effect.fnUntraced(function*(options: SqliteBackingOptions, m
   const doubtful = doubtfulFileSystems.get(machine.fileSystem(filename))
   if (doubtful !== undefined) {
     yield* Effect.logWarning(
-      `${filename} is on a file system (${doubtful}) that may be shared by several machines: semaphores in it must not be`
+      `${filename} is on a file system (${doubtful}) that may be shared by several machines: use it from one only`
     )
   }
   sweep()
@@ -261,11 +261,11 @@ const answer = (
 
 const failure = (operation: string, cause: unknown) => Exit.fail(new SemaphoreBackingError({ operation, cause }))
 
-const lateMessage = "The file was busy for longer than the request may take: it had no effect"
+const lateMessage = "The file was busy for longer than the request may take, which had no effect"
 
 const loadSqlite: Effect.Effect<Sqlite, SemaphoreBackingError> = Effect.catch(
   Effect.tryPromise(() => import("node:sqlite")),
-  () => failure("open", new Error(`SqliteBacking needs Node 22.13 or later, this is ${process.version}`))
+  () => failure("open", new Error(`SqliteBacking needs Node 22.13 or later, but this is ${process.version}`))
 )
 
 /** Returns the full path. Refuses other names that SQLite knows, such as ":memory:". */

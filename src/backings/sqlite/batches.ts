@@ -1,7 +1,7 @@
 /**
  * Smart batching for a store that answers synchronously, or is busy: all pending operations share one step.
  *
- * The first operations that are asked for in a turn of the event loop are done at once. Those that follow in the same
+ * The first operations that are asked for in a turn of the event loop are done immediately. Those that follow in the same
  * turn, and those that are asked for while the store is busy, share the next attempt. One that is interrupted before
  * that is not done.
  */
@@ -11,8 +11,8 @@ import type * as Exit from "effect/Exit"
 /** The most operations in a step: more would block the process, and others, for too long. */
 export const most = 128
 
-/** How many operations of a turn are done at once. A lone caller asks one by one, and gains nothing by waiting. */
-const mostAtOnce = 4
+/** How many operations of a turn are done immediately, each by itself. A lone caller asks one by one, and gains nothing by waiting. */
+const mostImmediate = 4
 
 /** How often a busy store is tried again in the next turn. As a rule, it is not busy for longer than that. */
 const impatientAttempts = 3
@@ -34,7 +34,7 @@ export const make = <Operation extends { readonly size: number }, A, E>(
   const pending = new Set<Entry<Operation, A, E>>()
   /** Whether an attempt is to come, in the next turn or after a pause. */
   let isToCome = false
-  /** How many were done at once in this turn. */
+  /** How many were done immediately in this turn. */
   let doneAtOnce = 0
   let attempts = 0
 
@@ -88,7 +88,7 @@ export const make = <Operation extends { readonly size: number }, A, E>(
     Effect.callback((resume) => {
       const entry = { operation, resume }
       pending.add(entry)
-      if (pending.size === 1 && attempts === 0 && doneAtOnce++ < mostAtOnce) performNext()
+      if (pending.size === 1 && attempts === 0 && doneAtOnce++ < mostImmediate) performNext()
       else attemptNextTurn()
       return Effect.sync(() => void pending.delete(entry))
     })

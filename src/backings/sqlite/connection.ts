@@ -17,7 +17,7 @@ export class Connection {
   private readonly database: DatabaseSync
   private readonly filename: string
   private readonly identity: string
-  /** SQLite's log, and the memory that processes share: one that goes on with deleted ones would not see the others. */
+  /** SQLite's log and shared memory. A process that goes on with deleted ones would not see what others write. */
   private readonly beside: ReadonlyArray<readonly [path: string, identity: string | undefined]>
   private checked = Number.NEGATIVE_INFINITY
   private readonly prepared = new Map<StatementName, StatementSync>()
@@ -122,7 +122,7 @@ export class Connection {
     }
     const version = this.pragma("user_version")
     if (version !== Schema.version) {
-      throw new Error(`The file is of version ${version}, this version of the package knows ${Schema.version}`)
+      throw new Error(`The file has version ${version}, but this package knows version ${Schema.version}`)
     }
   }
 }

@@ -1,7 +1,8 @@
 /**
  * One semaphore within one transaction: the contract, as `MemoryBacking` has it, over rows.
  *
- * No cost depends on how many hold or wait, except when a contender asks for another number than it has (B1).
+ * No cost depends on how many hold or wait, except that of counting the waiters ahead of one, and when a contender asks for
+ * another number than it has (B1).
  */
 import type { Transaction } from "./transaction.ts"
 

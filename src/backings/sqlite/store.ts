@@ -70,7 +70,7 @@ export class Store {
     try {
       this.connection?.check()
       const result = body(this.connection ??= this.open())
-      // Not already when it is opened: whoever looks then may fail again, and would open it anew, and so on.
+      // Only after it was used: a look that comes after the opening alone may fail, and open it anew, again and again.
       if (this.hasFailed) queueMicrotask(this.worksAgain)
       this.hasFailed = false
       return result

@@ -43,7 +43,7 @@ export class Contender {
   readonly name: Name
   readonly began: number
   readonly metrics: Metrics
-  /** That of the fiber that acquires, whose loggers others that share the keeper may not have. */
+  /** The context of the fiber that acquires: it may have other loggers than the keeper's context. */
   readonly context: Context.Context<never>
   /** Whether the metrics count its hold. */
   isCounted = false
@@ -57,7 +57,7 @@ export class Contender {
   private missed = 0
   /** When the last release was sent. */
   private released = Number.NEGATIVE_INFINITY
-  /** When the last such request that was answered was sent: the lease counts from then. */
+  /** When the last answered acquire or refresh was sent: the lease counts from then. */
   renewed = Number.NEGATIVE_INFINITY
   /** When the lease was last compared with the clock: a hold begins then. */
   checked = Number.NEGATIVE_INFINITY
@@ -107,7 +107,7 @@ export class Contender {
     return { key, holderId: identifier, ttl, limit, permits, fencingToken: token }
   }
 
-  /** Whether it waits without a token: such a store does not grant, so the waiter must ask again. */
+  /** Whether it waits without a token: a store without tokens does not grant, so the waiter must ask again. */
   get asksAgain(): boolean {
     return this.onTurn !== undefined && this.token === undefined
   }

@@ -60,7 +60,7 @@ export class Held extends Inspectable.Class {
     return Effect.sync(() => Duration.millis(Math.floor(this.contender.millisLeft())))
   }
 
-  /** A log must not show the client of the store, and what else the process has. */
+  /** A log must show neither the client of the store nor anything else of the process. */
   toJSON() {
     const { fencingToken, identifier, key, permits } = this
     return { _id: "Lease", key, identifier, permits, fencingToken: Option.getOrUndefined(fencingToken) }

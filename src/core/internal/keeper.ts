@@ -182,7 +182,7 @@ export class Keeper {
 
   /**
    * Renews contenders by as few requests as the backing can. Those that share a request have about the same time limit. After a
-   * failure each key gets a request of its own: only the part of the store that has another key may be down.
+   * failure each key gets a request of its own: perhaps only the part of the store with another key is down.
    */
   private renew(due: ReadonlyArray<Contender>): void {
     const parts = partsOf(due, (contender) => {
@@ -224,7 +224,7 @@ export class Keeper {
       (exit, fiber) => {
         if (Exit.isFailure(exit) && asksAgain) abandon(first, fiber)
         for (const contender of group) contender.renewing = undefined
-        // A single contender may have caused the defect, or a single key's part of the store the failure: the others try again.
+        // A single contender may have caused the defect, or a single key's part of the store the failure: so each tries by itself.
         const parts = Exit.isSuccess(exit) ? [] : partsOf(group, Exit.hasDies(exit) ? (contender) => contender : keyOf)
         if (parts.length > 1) return parts.forEach((part) => this.renewTogether(part))
         for (const [index, contender] of group.entries()) {

@@ -29,7 +29,7 @@ const seriesOf = (attributes: Metric.Metric.AttributeSet) => {
     },
     refused: counter(
       "distributed_semaphore_permits_refused_total",
-      "Permits that were not free, or not held any more, for an acquisition that does not wait"
+      "Permits that were not acquired, because they were not free at once, a retry policy ended, or they were held no more"
     ),
     held: gauge("distributed_semaphore_permits_held", "Permits that this process holds"),
     waiters: gauge("distributed_semaphore_waiters", "Acquisitions of this process that wait for permits"),
@@ -66,7 +66,7 @@ export class Metrics {
     ) as Context.Context<never>
     const { acquired, held, lost, refreshFailures, refused, released, waiters } = series
     const ended = [released, ...Object.values(lost)]
-    // Every series exists from the start: one that appears with its first event shows no increase for it.
+    // Every counter and gauge exists from the start: one that appears with its first event shows no increase for it.
     for (const metric of [acquired, ...ended, refused, waiters, refreshFailures]) metric.valueUnsafe(this.context)
     const count = (counter: Metric.Counter<number>) => counter.valueUnsafe(this.context).count
     const get = () => ({ value: ended.reduce((value, counter) => value - count(counter), count(acquired)) })

@@ -1,5 +1,5 @@
 /**
- * The identifiers that acquisitions of this process use.
+ * The identifiers that acquisitions through one layer use.
  *
  * To the store, two acquisitions under one identifier are one holder: the release of the first would free the permits of the
  * second. So the second waits until the first has been given back, unless it takes the hold over.

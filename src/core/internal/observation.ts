@@ -1,6 +1,6 @@
 /**
  * Makes acquisitions observable: by metrics always, by a span if there is a tracer, by debug logs if they are on. It checks first
- * whether anybody listens, because spans and annotations cost more than an acquisition in memory.
+ * whether anybody listens, because spans and annotations cost more than an acquisition from `MemoryBacking`.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"

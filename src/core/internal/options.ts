@@ -13,8 +13,8 @@ export interface ResolvedConfig {
   readonly ttl: Duration.Duration
   readonly refreshInterval: Duration.Duration
   /**
-   * How long a holder trusts its lease: the ttl less a margin for late timers and for clocks that run at different speeds. The
-   * margin is a twentieth of the ttl, but at most half of the time from a refresh that is due to the end of the ttl.
+   * How long a holder trusts its lease: the ttl minus a margin for late timers and for clocks that run at different speeds. The
+   * margin is a twentieth of the ttl, but at most half of what is left of the ttl when a refresh falls due.
    */
   readonly leaseMillis: number
   /** How long one attempt at an operation of the store may last. */

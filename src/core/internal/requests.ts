@@ -65,7 +65,7 @@ const question = (
   )
 }
 
-/** Acquires the permits if they are free. */
+/** Asks for the permits, and starts over until the answer can be relied on. With `queue` it joins the line if they are not free. */
 export const ask = (contender: Contender, queue = false): Effect.Effect<Answer, SemaphoreBackingError> =>
   Effect.flatMap(question(contender, "tryAcquire", () => tryAcquire(contender, queue)), (answer) => {
     const { mustStartOver, name } = contender
@@ -125,7 +125,7 @@ export const confirm = (contender: Contender): Effect.Effect<boolean, SemaphoreB
   return Effect.flatMap(name.givenBack(), () => {
     const { other } = name
     contender.mustStartOver = false
-    // If nobody else uses the name, nobody may acquire under it and give back before the answer comes.
+    // Claims an unused name, so that nobody acquires under it and gives back before the answer comes.
     name.claimIfUnused()
     return Effect.flatMap(refresh, (answer) => {
       if (!isGranted(answer) || name.isUnconfirmed(contender.token)) return Effect.succeed(false)
@@ -220,7 +220,7 @@ const releaseLate = (contender: Contender): Effect.Effect<void, SemaphoreBacking
   Effect.andThen(
     Fiber.awaitAll(contender.late!),
     Effect.suspend(() => {
-      // What a lost hold's abandoned acquire acquired has expired by the time the name is left: it may be another's now.
+      // When the name has been left, what the abandoned acquire got has expired: the hold may be another acquisition's now.
       if (!contender.name.isOwn) return Effect.void
       contender.sends(contender.keeper.now())
       return release(contender)
@@ -240,7 +240,7 @@ const releaseAttempt = (contender: Contender): Attempt.Attempt<number> => {
   }
 }
 
-/** Releases, repeatedly until the lease is over: then there is nothing left to release. `made` is the exit of the first attempt. */
+/** Releases. A release that failed is repeated until the lease is over: then there is nothing left to release. `made` is the exit of the first attempt. */
 const release = (
   contender: Contender,
   made?: Exit.Exit<number, SemaphoreBackingError>

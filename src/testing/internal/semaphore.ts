@@ -65,12 +65,12 @@ export const make = (
   const tokenOfHold = (answer: Answer, what: string) => {
     if (answer === true && !options.has("tokens")) return undefined
     if (typeof answer === "object" && answer._tag === "Acquired") return answer.fencingToken
-    return fail(`${what}: expected to hold${options.has("tokens") ? ", and a token" : ""}, got ${show(answer)}`)
+    return fail(`${what}: expected a hold${options.has("tokens") ? " with a token" : ""}, got ${show(answer)}`)
   }
   const place = (answer: Answer, what: string): Place =>
     typeof answer === "object" && answer._tag === "Waiting" && answer.fencingToken !== undefined
       ? { ...answer, token: answer.fencingToken }
-      : fail(`${what}: expected to wait, and the number of the place, got ${show(answer)}`)
+      : fail(`${what}: expected a place with its number, got ${show(answer)}`)
 
   const asking = (id: string, permits: number, queue: string) =>
     `${named(id)} asks for ${permits} of ${limit}, ${queue} queue`

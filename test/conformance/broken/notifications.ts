@@ -137,7 +137,7 @@ export const backings = [
   ),
 
   broken(
-    "L1: a release notifies the first in line",
+    "L1: releases notify waiters in the order of the line",
     "notifies of the next token instead",
     (memory) => withSignals(memory, Stream.map((token) => token && FencingToken(token + 1n)))
   ),

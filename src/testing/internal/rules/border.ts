@@ -182,7 +182,7 @@ export const cases = [
       const { acquires, isGone, isRefused, waits } = semaphore(1)
       yield* acquires("a", 1)
       yield* isRefused("b", 1)
-      equal((yield* waits("c", 1)).position, 0, "the position of the first who waits")
+      equal((yield* waits("c", 1)).position, 0, "the position of the first waiter")
       yield* isGone("b", 1)
     }))
 ]

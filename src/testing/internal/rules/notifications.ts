@@ -199,7 +199,7 @@ export const cases = [
 
   backingCase(
     "L1",
-    "a release notifies the first in line",
+    "releases notify waiters in the order of the line",
     ["queue", "push"],
     ({ listen, semaphore }) =>
       Effect.gen(function*() {
