@@ -63,7 +63,7 @@ describe("SqliteBacking refuses", () => {
       const later = new DatabaseSync(other)
       later.exec("pragma user_version = 99")
       later.close()
-      expect(yield* failure(other)).toContain("of version 99")
+      expect(yield* failure(other)).toContain("has version 99")
     }))
 
   it.live("a folder that does not exist", () =>
