@@ -13,10 +13,14 @@ const order = [
   /conformance\/postgres/,
   /documentation/,
   /simulation/,
-  // Of those that measure time, the first takes longest, and the others leave the processors alone.
-  /faults\/etcd-cluster/,
+  // Of those that run apart, first those that keep the processors busy, and then the longest.
+  /-cost|core\/cost/,
+  /postgres-refreshes/,
   /redis-idle/,
-  /faults\/(postgres\.|redis-outage|redis-migration|redis-failover)/,
+  /faults\/etcd-cluster/,
+  /faults\/postgres\./,
+  /etcd-idle/,
+  /postgres-crowd/,
   /^(?!.*\/faults\/)/,
   // Faults freeze, kill and fill servers, and wait for what comes of it: they come when there is less to do, the longest first.
   /faults\/etcd/,
@@ -32,12 +36,13 @@ class Sequencer extends BaseSequencer {
   }
 }
 
-/** They count what operations cost, and keep the processors busy with that: fewer of them run at once. */
-const counting = ["test/core/cost.test.ts", "test/backings/{*-cost,postgres-refreshes}.test.ts"]
-
-/** They measure how long something takes, or need processes that are not late: so they do not run beside those. */
-const timing = [
-  "test/backings/{etcd-idle,redis-idle,*-revocations}.test.ts",
+/**
+ * They count what operations cost, and keep the processors busy with that, or measure how long something takes, or need processes
+ * that are not late: so fewer of them run at once.
+ */
+const apart = [
+  "test/core/cost.test.ts",
+  "test/backings/{*-cost,postgres-refreshes,etcd-idle,redis-idle,*-revocations}.test.ts",
   "test/faults/{etcd-cluster,exit,postgres,postgres-crowd,redis-failover,redis-migration,redis-outage}.test.ts"
 ]
 
@@ -62,7 +67,7 @@ export default defineConfig({
         test: {
           name: "together",
           include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
-          exclude: [...counting, ...timing],
+          exclude: apart,
           // They wait for leases more than they work. Loading the modules anew for each file would cost most of the time.
           maxWorkers: 5,
           isolate: false,
@@ -71,11 +76,7 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: "counting", include: counting, maxWorkers: 3, isolate: false, sequence: { groupOrder: 1 } }
-      },
-      {
-        extends: true,
-        test: { name: "timing", include: timing, maxWorkers: 3, isolate: false, sequence: { groupOrder: 2 } }
+        test: { name: "apart", include: apart, maxWorkers: 3, isolate: false, sequence: { groupOrder: 1 } }
       }
     ]
   }

@@ -91,7 +91,7 @@ describe("while a slot migrates", { concurrent: true }, () => {
       expect(late.pollUnsafe()).toBeUndefined()
       yield* stable
       const error = Option.getOrThrow(Exit.findErrorOption(yield* Effect.timeout(Fiber.join(late), "5 seconds")))
-      expect(String(error.cause)).toContain("later than it may take effect")
+      expect(String(error.cause)).toContain("reached the server too late")
       expect(yield* backing.inspect!("key")).toMatchObject({ holders: [], line: [] })
       expect(yield* backing.tryAcquire("key", "holder", ttl, 1, 1, { within: Duration.seconds(20) }))
         .toMatchObject({ _tag: "Acquired" })

@@ -44,14 +44,14 @@ export const faults: ReadonlyArray<Planted> = [
     "backing.release(key, identifier, permits, { fencingToken: token && undefined })"
   ),
   planted(
-    32,
+    33,
     "believes a grant of an earlier place",
     "subscriptions.ts",
     "const waiter = places.get(granted)\n",
     "const waiter = places.get(granted) ?? waiters.values().next().value\n"
   ),
   planted(
-    573,
+    217,
     "loses a grant that comes before the wait begins",
     "subscriptions.ts",
     "if (token !== undefined && early.delete(token)) waiter.grant()\n  else if",
@@ -65,14 +65,14 @@ export const faults: ReadonlyArray<Planted> = [
     "if (!mayHave || !name.isOwn || contender.deadline === Number.POSITIVE_INFINITY ||"
   ),
   planted(
-    178,
+    621,
     "lets the failure of a batch end its other entries",
     "keeper.ts",
     "        if (parts.length > 1) return parts.forEach((part) => this.renewTogether(part))",
     "        if (parts.length > 1) return group.forEach((contender) => contender.runOut())"
   ),
   planted(
-    32,
+    45,
     "misses a deadline while a refresh hangs",
     "keeper.ts",
     "if (contender.deadline <= now) contender.runOut()",
@@ -93,7 +93,7 @@ export const faults: ReadonlyArray<Planted> = [
     "if (this.isOwn) this.wake()"
   ),
   planted(
-    368,
+    0,
     "lets an identifier be used again while its release is under way",
     "requests.ts",
     "  const end = () => {\n    contender.leaveName()",
