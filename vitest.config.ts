@@ -21,10 +21,10 @@ const order = [
   /faults\/postgres\./,
   /etcd-idle/,
   /postgres-crowd/,
-  /^(?!.*\/faults\/)/,
-  // Faults freeze, kill and fill servers, and wait for what comes of it: they come when there is less to do, the longest first.
+  // Faults freeze, kill and fill servers, and wait for what comes of it: the others keep the processors busy meanwhile.
   /faults\/etcd/,
   /faults\/(postgres-late|postgres-sweep|redis-acl|sqlite)/,
+  /faults\//,
   /./
 ]
 

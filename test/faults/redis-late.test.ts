@@ -28,7 +28,7 @@ const build = Effect.gen(function*() {
 const late = (exit: Exit.Exit<unknown, unknown>) => {
   const error = Option.getOrThrow(Exit.findErrorOption(exit))
   expect(error).toMatchObject({ _tag: "SemaphoreBackingError", operation: "tryAcquire" })
-  expect(String((error as { readonly cause: unknown }).cause)).toContain("later than it may take effect")
+  expect(String((error as { readonly cause: unknown }).cause)).toContain("reached the server too late")
 }
 
 describe("an acquire that a frozen server reads", () => {

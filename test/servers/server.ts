@@ -1,4 +1,6 @@
 /** A running server that the tests have started, so that they can freeze, kill and restart it. */
+import { createSocket } from "node:dgram"
+import { once } from "node:events"
 import * as Net from "node:net"
 import type { Program } from "./stores.ts"
 
@@ -18,17 +20,31 @@ export interface Server {
 
 /**
  * These ports are below those that clients get, so that no client takes one before a server does, or during a restart.
- * Test files run side by side, so they choose at random. The nodes of a Redis Cluster also use the port 10,000 higher.
+ * The nodes of a Redis Cluster also use the port 10,000 higher.
  */
 const ports = { first: 10_000, count: 10_000 }
 
-export const freePort = (): Promise<number> =>
-  new Promise((resolve) => {
-    const port = ports.first + Math.floor(Math.random() * ports.count)
-    const server = Net.createServer()
-    server.once("error", () => resolve(freePort()))
-    server.listen(port, "127.0.0.1", () => server.close(() => resolve(port)))
-  })
+/**
+ * Chooses a port on which nobody listens. Other processes that start servers do not choose it while this process lives, also before
+ * the server listens, and during a restart: it is reserved by binding the UDP port of the same number, which no server here uses.
+ */
+export const freePort = async (): Promise<number> => {
+  const port = ports.first + Math.floor(Math.random() * ports.count)
+  const reservation = createSocket("udp4").unref()
+  const listener = Net.createServer()
+  try {
+    reservation.bind(port, "127.0.0.1")
+    await once(reservation, "listening")
+    listener.listen(port, "127.0.0.1")
+    await once(listener, "listening")
+    listener.close()
+    await once(listener, "close")
+    return port
+  } catch {
+    reservation.close()
+    return freePort()
+  }
+}
 
 const deadline = 30_000
 
