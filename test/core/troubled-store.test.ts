@@ -1,6 +1,6 @@
 /** A store or its driver misbehaves: nothing that an earlier holder leaves harms a later one. */
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Layer, Option, Schedule, Stream } from "effect"
+import { Cause, Clock, Duration, Effect, Exit, Fiber, Layer, Option, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import {
   DistributedSemaphore,
@@ -102,6 +102,56 @@ describe("an acquire", () => {
         expect(yield* semaphore.currentCount).toBe(0)
       })
   )
+
+  it.effect("whose answer arrives when its lease is over already is sent again", () => {
+    // The process is paused between sending and reading: its timers fire late, its clocks go on.
+    let paused = 0
+    let asked = 0
+    return Effect.gen(function*() {
+      const clock = yield* Clock.Clock
+      const jumping: Clock.Clock = {
+        ...clock,
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe() + BigInt(paused) * 1_000_000n,
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + paused,
+        sleep: (duration) => clock.sleep(duration)
+      }
+      const pausing: Replace = (real) => ({
+        tryAcquire: (...args) =>
+          Effect.tap(real.tryAcquire(...args), () =>
+            Effect.sync(() => {
+              if (++asked === 1) paused = 20_000
+            }))
+      })
+      const work = yield* Effect.flatMap(
+        DistributedSemaphore.make("key", { ttl: "20 seconds" }),
+        (semaphore) => start(semaphore.withPermits(1)(Effect.never))
+      ).pipe(Effect.provide(FakeBacking.layer([], pausing)), Effect.provideService(Clock.Clock, jumping))
+      expect(work.pollUnsafe()).toBeUndefined()
+      expect(asked).toBe(2)
+    })
+  })
+
+  it.effect("fails with the error of the store when the policy ends, and is followed by a release", () => {
+    const calls: Array<Call> = []
+    const refused = new SemaphoreBackingError({ operation: "tryAcquire", cause: "refused" })
+    return Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { backingFailureRetryPolicy: Schedule.recurs(2) })
+      expect(yield* Effect.flip(semaphore.withPermits(1)(Effect.void))).toBe(refused)
+      expect(calls.map(({ operation }) => operation)).toEqual(["tryAcquire", "tryAcquire", "tryAcquire", "release"])
+    }).pipe(Effect.provide(FakeBacking.layer(calls, () => ({ tryAcquire: () => Effect.fail(refused) }))))
+  })
+
+  it.effect("gives up after about one ttl, by default, if the store does not answer", () =>
+    Effect.gen(function*() {
+      const semaphore = yield* DistributedSemaphore.make("key", { ttl: "20 seconds" })
+      const waiter = yield* Effect.forkScoped(Effect.flip(semaphore.withPermits(1)(Effect.void)), {
+        startImmediately: true
+      })
+      yield* TestClock.adjust("31 seconds")
+      const error = yield* Fiber.join(waiter)
+      expect(error).toMatchObject({ _tag: "SemaphoreBackingError", operation: "tryAcquire" })
+      expect(Cause.isTimeoutError((error as SemaphoreBackingError).cause)).toBe(true)
+    }).pipe(Effect.provide(FakeBacking.layer([], () => ({ tryAcquire: () => FakeBacking.hangs })))))
 })
 
 describe("an operation that the store never answers is not left running:", () => {

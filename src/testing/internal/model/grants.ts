@@ -54,11 +54,11 @@ export const make = Effect.fnUntraced(function*(
   const holds = (state: State, token: bigint) => Model.holdersOf(state).some((one) => one.token === token)
 
   /**
-   * Returns whether a hold may be over within 100 ms after a call. Where a notification makes the process look, as without a server,
-   * it may come too late to find such a hold.
+   * Returns whether a hold may be over within a second after a call. Where a notification makes the process look, as without a server,
+   * it may come too late to find such a hold, on a busy machine.
    */
   const isOverSoon = (states: ReadonlyArray<State>, { at }: Call, token: bigint) => {
-    const soon = at.latest + 100_000_000n
+    const soon = at.latest + 1_000_000_000n
     const later = states.flatMap((state) => Model.expire(state, { earliest: soon, latest: soon }))
     return !subject.options.virtualTime && later.some((state) => !holds(state, token))
   }
