@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url"
 import { until } from "../utils/until.ts"
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url))
+const several = fileURLToPath(new URL("several.ts", import.meta.url))
 
 /** In milliseconds. Tests start many processes, perhaps on a busy machine. */
 export const patience = 180_000
@@ -70,6 +71,22 @@ export const run = (args: ReadonlyArray<string>, options?: Options & { readonly 
     child.stdin!.end(options?.input ?? "")
     return Effect.map(ended, (code) => ({ code, ...output }))
   }))
+
+/** Runs `effect-distributed-lock` to its end with each of these arguments, one after the other in one process. */
+export const runEach = (runs: ReadonlyArray<ReadonlyArray<string>>) =>
+  Effect.scoped(
+    Effect.flatMap(
+      spawned(process.execPath, [several, JSON.stringify(runs)]),
+      ({ ended, output }) =>
+        Effect.map(ended, () => {
+          const errors = output.stderr.split("\0")
+          return output.stdout.split("\0").slice(0, -1).map((text, index) => {
+            const end = text.lastIndexOf("\n")
+            return { code: Number(text.slice(end)), stdout: text.slice(0, end), stderr: errors[index]! }
+          })
+        })
+    )
+  )
 
 /** Lists all processes, with their parents, groups, states and arguments. */
 export const all = () =>

@@ -146,18 +146,17 @@ describe("run", { timeout: Program.patience }, () => {
   it.live("refuses wrong arguments, names them, and does not ask the store", () =>
     Effect.gen(function*() {
       const store = "sqlite:/nonexistent/file"
-      const outcomes = yield* Effect.forEach([
-        ["--key", "key"],
-        ["--", "true"],
-        ["--key", "", "--", "true"],
-        ["--key", "key", "--ttl", "soon", "--", "true"],
-        ["--key", "key", "--no-wait", "--timeout", "1s", "--", "true"],
-        ["--key", "key", "--no-such-flag", "--", "true"]
-      ], (args) =>
-        Program.run(["run", ...args], { store }), { concurrency: 3 })
-      expect(outcomes.map(({ code }) =>
-        code
-      )).toEqual(outcomes.map(() => 197))
+      const outcomes = yield* Program.runEach(
+        [
+          ["--key", "key"],
+          ["--", "true"],
+          ["--key", "", "--", "true"],
+          ["--key", "key", "--ttl", "soon", "--", "true"],
+          ["--key", "key", "--no-wait", "--timeout", "1s", "--", "true"],
+          ["--key", "key", "--no-such-flag", "--", "true"]
+        ].map((args) => ["run", "--store", store, ...args])
+      )
+      expect(outcomes.map(({ code }) => code)).toEqual(Array.from({ length: 6 }, () => 197))
       expect(outcomes.map(({ stderr }) => stderr.split("\n")[0])).toEqual([
         expect.stringContaining("command"),
         expect.stringContaining("--key"),
