@@ -79,7 +79,6 @@ describe("after a failover behind one address, a client", { concurrent: true }, 
         const holder = yield* Effect.forkScoped(Effect.flip(mutex.withPermits(1)(Effect.never)))
         yield* until(Effect.map(mutex.currentCount, (count) => count === 1))
         yield* failover
-        // A process that the machine does not run can't interrupt anything.
         const stall = yield* longestStall
         const [duration, error] = yield* Effect.timed(Fiber.join(holder))
         expect(error).toMatchObject({ _tag: "LockLostError", reason: "unreachable" })

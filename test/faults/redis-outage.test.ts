@@ -63,7 +63,6 @@ describe("when the server is", { concurrent: true }, () => {
         if (fault === "frozen") yield* Effect.promise(redisServer.freeze)
         else proxy.refuse()
 
-        // A process that the machine does not run can't interrupt anything.
         const stall = yield* longestStall
         const exit = yield* Effect.timeout(Fiber.await(work), "8 seconds")
         const told = performance.now()

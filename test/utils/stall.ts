@@ -1,4 +1,4 @@
-/** Tells what the library does late from what the machine does late. */
+/** Tells what the library does late from what the machine does late: a process that it does not run interrupts nothing. */
 import { Effect } from "effect"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 
