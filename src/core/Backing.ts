@@ -170,8 +170,8 @@ export interface DistributedSemaphoreBacking {
    * **Details**
    *
    * If it holds, or waits and asks with `queue` again, for as many `permits` as before, it keeps its hold or place, extends it to
-   * `ttl` from now, and answers with the same token. If it holds or waits for another number of them, it starts over: it gives up its hold or place first, and then
-   * asks like anybody else.
+   * `ttl` from now, and answers with the same token. If it holds or waits for another number of them, it starts over: it gives up
+   * its hold or place first, and then asks like anybody else.
    *
    * Holders and waiters stand in one line, in the order in which they asked. One is granted its permits when they and
    * those of everyone before it fit into the smallest limit that it or any of them asked with; a hold is never taken back for a

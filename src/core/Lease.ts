@@ -47,7 +47,7 @@ export class Lease extends Context.Service<Lease, {
    * issues no tokens.
    */
   readonly fencingToken: Option.Option<FencingToken>
-  /** A fiber that fails when the lease is lost. To interrupt it ends the refreshes. */
+  /** A fiber that fails when the lease is lost. Interrupting it ends the refreshes. */
   readonly keepAlive: Fiber.Fiber<never, LockLostError | SemaphoreBackingError>
   /**
    * The time until the holder gives up if no further refresh succeeds, in whole milliseconds: zero once the lease is over.

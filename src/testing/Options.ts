@@ -55,8 +55,8 @@ export interface BackingSuiteOptions {
   readonly granularity?: Duration.Input | undefined
   /**
    * Whether an acquire or a refresh may say where its contender stands at another moment than that at which it takes effect:
-   * `false` by default. Both moments are between the call and its answer. Then an answer may tell of a grant, or of a position, that another
-   * call only led to after the effect.
+   * `false` by default. Both moments are between the call and its answer. Then an answer may tell of a grant, or of a position,
+   * that another call only led to after the effect.
    */
   readonly standsLater?: boolean | undefined
   /**

@@ -1,6 +1,7 @@
 /**
- * Runs the program several times in one process, where only how it ends matters: most of the time of a start goes into loading Effect.
- * Gets the arguments of each run as JSON. After each it writes a line feed and its exit code to the standard output, and a NUL to both outputs.
+ * Runs the program several times in one process, where only how it ends matters: most of the time of a start goes into loading
+ * Effect. Gets the arguments of each run as JSON. After each it writes a line feed and its exit code to the standard output, and a
+ * NUL to both outputs.
  */
 import { writeSync } from "node:fs"
 

@@ -255,7 +255,7 @@ export const make = (store: Store, leases: Leases, lines: Lines, owner: string) 
           })
         }, {
           first: true,
-          // A contender that is refreshed at times of its own, such as the first in line, would have to leave the others again and again.
+          // A contender that is refreshed at times of its own, such as the first in line, would have to leave the others often.
           apart: !joining.has(contenders[0]!)
         }),
         (moved = []) => moved.forEach((contender) => kept.add(contender))

@@ -1,8 +1,8 @@
 /**
  * One semaphore in memory: the contract in its plainest form, without a store. Times are nanoseconds.
  *
- * An acquire, a release and a refresh take the same time with one contender and with ten thousand: the sums, the smallest limit, the
- * earliest expiry and the seats in the line are stored, and are determined anew only after a change that makes them
+ * An acquire, a release and a refresh take the same time with one contender and with ten thousand: the sums, the smallest limit,
+ * the earliest expiry and the seats in the line are stored, and are determined anew only after a change that makes them
  * wrong.
  */
 

@@ -11,7 +11,7 @@ import type * as Exit from "effect/Exit"
 /** The most operations in a step: more would block the process, and others, for too long. */
 export const most = 128
 
-/** How many operations of a turn are done immediately, each by itself. A lone caller asks one by one, and gains nothing by waiting. */
+/** How many operations of a turn are done immediately. A lone caller asks one by one, and gains nothing by waiting. */
 const mostImmediate = 4
 
 /** How often a busy store is tried again in the next turn. As a rule, it is not busy for longer than that. */
@@ -35,7 +35,7 @@ export const make = <Operation extends { readonly size: number }, A, E>(
   /** Whether an attempt is to come, in the next turn or after a pause. */
   let isToCome = false
   /** How many were done immediately in this turn. */
-  let doneAtOnce = 0
+  let doneImmediately = 0
   let attempts = 0
 
   const next = () => {
@@ -52,7 +52,7 @@ export const make = <Operation extends { readonly size: number }, A, E>(
   /** Runs in a turn of its own. */
   const attempt = () => {
     isToCome = false
-    doneAtOnce = 0
+    doneImmediately = 0
     if (pending.size > 0) performNext()
     else attempts = 0
   }
@@ -88,7 +88,7 @@ export const make = <Operation extends { readonly size: number }, A, E>(
     Effect.callback((resume) => {
       const entry = { operation, resume }
       pending.add(entry)
-      if (pending.size === 1 && attempts === 0 && doneAtOnce++ < mostImmediate) performNext()
+      if (pending.size === 1 && attempts === 0 && doneImmediately++ < mostImmediate) performNext()
       else attemptNextTurn()
       return Effect.sync(() => void pending.delete(entry))
     })

@@ -240,7 +240,10 @@ const releaseAttempt = (contender: Contender): Attempt.Attempt<number> => {
   }
 }
 
-/** Releases. A release that failed is repeated until the lease is over: then there is nothing left to release. `made` is the exit of the first attempt. */
+/**
+ * Releases. A release that failed is repeated until the lease is over: then there is nothing left to release. `made` is the exit of
+ * the first attempt.
+ */
 const release = (
   contender: Contender,
   made?: Exit.Exit<number, SemaphoreBackingError>

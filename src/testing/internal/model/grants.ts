@@ -54,8 +54,8 @@ export const make = Effect.fnUntraced(function*(
   const holds = (state: State, token: bigint) => Model.holdersOf(state).some((one) => one.token === token)
 
   /**
-   * Returns whether a hold may be over within a second after a call. Where a notification makes the process look, as without a server,
-   * it may come too late to find such a hold, on a busy machine.
+   * Returns whether a hold may be over within a second after a call. Where a notification makes the process look, as without a
+   * server, it may come too late to find such a hold, on a busy machine.
    */
   const isOverSoon = (states: ReadonlyArray<State>, { at }: Call, token: bigint) => {
     const soon = at.latest + 1_000_000_000n
