@@ -202,9 +202,10 @@ export class Checker {
 
   landed({ operation, process, subjects, token }: Request<unknown>, open: boolean, deaf: boolean): void {
     // B4: a late release without a token can't be told from that of a newer hold. Nor can one with a token, when two
-    // uses refreshed one hold. A driver that does not answer an interruption keeps open what the core gave up.
+    // uses refreshed one hold. A driver that does not answer an interruption keeps open what the core gave up, and so does a
+    // process that has died.
     // B1: an acquire for another number of permits that takes effect late, but within its time, starts over.
-    if (operation === "release" && (!open || deaf) || operation === "tryAcquire" && !open) {
+    if (operation === "release" && (!open || deaf || process.hasDied) || operation === "tryAcquire" && !open) {
       for (const subject of subjects) {
         const isUnclear = operation === "tryAcquire" || token === undefined || !this.store().grants ||
           this.takenOver.has(nameOf(subject))

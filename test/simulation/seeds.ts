@@ -42,5 +42,9 @@ export const seeds: ReadonlyArray<readonly [seed: string, found: string]> = [
   [
     "1795969498806",
     "An abandoned acquire ended long after the hold was lost: what was released then was the next hold of the identifier."
+  ],
+  [
+    "928300",
+    "The checker took it for a fault that a process died after it had sent a release, which freed the hold that another had resumed."
   ]
 ]
