@@ -68,7 +68,7 @@ const find = Effect.fnUntraced(function*({ store, ...flags }: StoreFlags, create
   ) as ClientOptions
   for (const option of Object.keys(options) as Array<keyof ClientOptions>) {
     if (!scheme.allows.includes(option)) {
-      return yield* exit("misuse", `A ${name}: store has no option ${optionNames[option]}`)
+      return yield* exit("misuse", `${name} stores have no option ${optionNames[option]}`)
     }
   }
   const layer = yield* Effect.tryPromise({
@@ -77,7 +77,7 @@ const find = Effect.fnUntraced(function*({ store, ...flags }: StoreFlags, create
       (error as NodeJS.ErrnoException).code === "ERR_MODULE_NOT_FOUND"
         ? exit(
           "store",
-          `A ${name}: store needs a package that is not installed: npm install ${scheme.packages.join(" ")}`
+          `${name} stores need a package that is not installed: npm install ${scheme.packages.join(" ")}`
         )
         : error instanceof Exit
         ? error

@@ -81,7 +81,7 @@ describe("a store that can't be used", { timeout: Program.patience }, () => {
         [`redis://user:${password}@host`, "is broken"],
         [`etcd://user:${password}@host:port/`, "is broken"],
         ["sqlite:", "names no file"],
-        [`sqlite:${filename}`, "has no option --schema", "--schema", "other"],
+        [`sqlite:${filename}`, "have no option --schema", "--schema", "other"],
         ["rediss://host", "can't be read", "--tls-ca", `${filename}.pem`]
       ]
       const outcomes = yield* Program.runEach(

@@ -130,7 +130,9 @@ export const verify = Effect.fnUntraced(function*(client: PgClient.PgClient, nam
   const newest = newestOf(name)
   const found = yield* version(client, name)
   if (found === undefined) {
-    return yield* failed(`there is no schema ${name}: run its migrations, or let the layer do so`)
+    return yield* failed(
+      `there is no schema ${name}: run its migrations, or let a layer or \`effect-distributed-lock run\` create it`
+    )
   }
   if (found !== newest) {
     return yield* failed(
