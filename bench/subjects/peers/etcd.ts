@@ -1,5 +1,6 @@
 /** Locks on etcd: the one that etcd3 brings, and etcd's own recipe. */
-import { Etcd3, EtcdLockFailedError } from "etcd3"
+import { EtcdLockFailedError } from "etcd3"
+import { connectEtcd } from "../etcd.ts"
 import type { Client, Setting } from "../subject.ts"
 import { promiseClient } from "../subject.ts"
 
@@ -7,7 +8,7 @@ const retryMillis = 50
 
 /** etcd3's lock does not wait: it is asked again, at random times around 50 ms. */
 export const etcd3Lock = async ({ ttlMillis, url }: Setting): Promise<Client> => {
-  const etcd = new Etcd3({ hosts: url })
+  const etcd = connectEtcd(url)
   return promiseClient(async ({ key }) => {
     for (;;) {
       const lock = etcd.lock(key).ttl(Math.ceil(ttlMillis / 1000))
@@ -27,7 +28,7 @@ export const etcd3Lock = async ({ ttlMillis, url }: Setting): Promise<Client> =>
  * before its own is deleted.
  */
 export const recipe = async ({ ttlMillis, url }: Setting): Promise<Client> => {
-  const etcd = new Etcd3({ hosts: url })
+  const etcd = connectEtcd(url)
   const lease = etcd.lease(Math.ceil(ttlMillis / 1000))
   await lease.grant()
   let asked = 0
