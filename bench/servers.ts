@@ -1,5 +1,4 @@
 /** The stores that are measured: servers of the bench's own, with their data on disk and on a RAM disk. */
-import { Etcd3 } from "etcd3"
 import { Redis } from "ioredis"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -9,6 +8,7 @@ import { Client } from "pg"
 import { startBinary } from "../test/servers/find.ts"
 import { stores } from "../test/servers/stores.ts"
 import type { Medium } from "./report/results.ts"
+import { connectEtcd } from "./subjects/etcd.ts"
 import type { StoreName } from "./subjects/subject.ts"
 
 export interface StoreServer {
@@ -79,7 +79,7 @@ const etcd = async (medium: Medium): Promise<StoreServer> => {
     ["--quota-backend-bytes=4000000000", "--log-level=error"],
     folderOf(medium)
   )
-  const client = new Etcd3({ hosts: url })
+  const client = connectEtcd(url)
   return {
     url,
     tidy: async () => void await client.delete().all().exec(),

@@ -8,9 +8,9 @@ import * as FakeBacking from "../utils/fakeBacking.ts"
 import { named, test } from "../utils/identified.ts"
 import { start } from "../utils/start.ts"
 
-describe("acquiredExternally in the process that holds the permits", () => {
-  const resume = { ...named, acquiredExternally: true }
+const resume = { ...named, acquiredExternally: true }
 
+describe("acquiredExternally in the process that holds the permits", () => {
   test("takes the hold over: only the second acquisition releases it", (semaphore) =>
     Effect.gen(function*() {
       const [first, second] = [yield* Scope.make(), yield* Scope.make()]
@@ -48,8 +48,6 @@ describe("acquiredExternally in the process that holds the permits", () => {
 })
 
 describe("a hold that was taken over", () => {
-  const resume = { ...named, acquiredExternally: true }
-
   test("is lost for the first acquisition when the second releases it", (semaphore) =>
     Effect.gen(function*() {
       const first = yield* start(Effect.flip(semaphore.withPermits(2, named)(Effect.never)))
@@ -167,8 +165,6 @@ describe("acquiredExternally under an identifier that nobody uses", () => {
 })
 
 describe("an acquisition whose hold another one has taken over and released", () => {
-  const resume = { ...named, acquiredExternally: true }
-
   /** Holds back the first answer of the store. */
   const slow = (replied: Deferred.Deferred<void>): Replace => {
     let asked = 0
